@@ -1,0 +1,40 @@
+# What people run. `make dev` tries it, `make test` runs every test; the rest is for those who change it.
+
+CARGO ?= cargo
+# Port of the private PostgreSQL, data folder and so on: waldelta dev --help
+DEV_FLAGS ?=
+
+.PHONY: dev test test-deps lint docs bench soak deny clean
+
+dev: ## Build and run with a private PostgreSQL and a demo table
+	$(CARGO) build --release --package waldelta
+	./target/release/waldelta dev $(DEV_FLAGS)
+
+test: test-deps lint ## Install what tests need, then run every test
+	$(CARGO) build --workspace --all-targets --features waldelta/failpoints
+	$(CARGO) nextest run --workspace --features waldelta/failpoints
+
+test-deps:
+	scripts/install-test-deps
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --features waldelta/failpoints -- -D warnings
+
+docs: ## Write the generated reference pages
+	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --package waldelta-scenarios --test tidy references
+
+bench: ## Measure capture against pg_recvlogical, and commit-to-client latency
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench
+
+soak: test-deps ## The main job at full length: pgbench for two minutes with three clients
+	$(CARGO) build --release --package waldelta
+	WALDELTA_SOAK_SECONDS=120 WALDELTA_TEST_PROGRAM=$(CURDIR)/target/release/waldelta \
+		$(CARGO) nextest run --release --package waldelta-scenarios --test scenarios pgbench --no-capture
+
+deny: ## Licences, advisories and bans of the dependency tree
+	$(CARGO) deny check
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,70 @@
+//! The few statements on the source that only capture needs.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::Error;
+
+/// What the catalog says of the publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publication {
+    /// It is there, and publishes the canary.
+    WithCanary,
+    /// It is there.
+    WithoutCanary,
+}
+
+/// Looks the publication up.
+///
+/// # Errors
+/// [`Error::PublicationMissing`] when there is none of this name.
+pub(crate) async fn publication(client: &Client, name: &str) -> Result<Publication, Error> {
+    let rows = client
+        .query(include_str!("../../../sql/source/publication_state.sql"), &[&name])
+        .await
+        .map_err(|source| Error::Query { what: "look the publication up", source })?;
+    match rows.first().map(|row| row.get::<_, bool>(0)) {
+        None => Err(Error::PublicationMissing { publication: name.to_owned() }),
+        Some(true) => Ok(Publication::WithCanary),
+        Some(false) => Ok(Publication::WithoutCanary),
+    }
+}
+
+/// Whether anything was ever streamed from the slot, as far as the server remembers.
+pub(crate) async fn slot_was_used(client: &Client, slot: &str) -> Result<bool, Error> {
+    let sql = "SELECT total_txns > 0 FROM pg_catalog.pg_stat_replication_slots WHERE slot_name = $1";
+    let rows = client
+        .query(sql, &[&slot])
+        .await
+        .map_err(|source| Error::Query { what: "look up whether the slot was used", source })?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// The transactions that keep a slot from being created, as text for people.
+pub(crate) async fn slot_blockers(client: &Client) -> Result<String, Error> {
+    let row = client
+        .query_one(include_str!("../../../sql/source/blockers.sql"), &[])
+        .await
+        .map_err(|source| Error::Query { what: "find out what keeps the slot from being created", source })?;
+    Ok(row.get::<_, Option<String>>(0).unwrap_or_else(|| "transactions that this role cannot see".to_owned()))
+}
+
+/// Ends a backend of ours, and waits until it is gone or the patience is over.
+pub(crate) async fn terminate(client: &Client, pid: i32, patience: Duration) -> Result<(), Error> {
+    let patience_ms = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    client
+        .execute("SELECT pg_catalog.pg_terminate_backend($1, $2)", &[&pid, &patience_ms])
+        .await
+        .map(drop)
+        .map_err(|source| Error::Query { what: "end the connection that creates the slot", source })
+}
+
+/// Drops a slot that nobody uses.
+pub(crate) async fn drop_slot(client: &Client, slot: &str) -> Result<(), Error> {
+    client
+        .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&slot])
+        .await
+        .map(drop)
+        .map_err(|source| Error::Query { what: "drop the replication slot", source })
+}

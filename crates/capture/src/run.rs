@@ -1,0 +1,74 @@
+//! Capture over many connections: start, run, and after a failure wait and start again, or stop where only a decision
+//! helps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use waldelta_history::History;
+
+use crate::backoff::Backoff;
+use crate::start::start;
+use crate::status::Status;
+use crate::{Config, Error, pump};
+
+/// A connection that lived this long was a good one: the next failure is a new one.
+const GOOD_TIME_MIN: Duration = Duration::from_secs(10);
+
+/// Another instance captures: this one looks as often as this whether it still does.
+const STANDBY_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Captures until `stop` is cancelled, reconnecting with growing waits; returns early only when going on would lose
+/// or double something, or needs a decision: the error names the state and the cure.
+///
+/// # Errors
+/// Only such as are not retryable.
+pub async fn run(
+    config: Config,
+    history: History,
+    status: Arc<Status>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let mut backoff = Backoff::new();
+    loop {
+        let begun = Instant::now();
+        let Err(error) = attempt(&config, &history, &status, &stop).await else { return Ok(()) };
+        if !error.is_retryable() {
+            status.stopped(error.code(), error.chain());
+            return Err(error);
+        }
+        status.reconnecting(&error);
+        if begun.elapsed() >= GOOD_TIME_MIN {
+            backoff.reset();
+        }
+        let wait = match &error {
+            // A standby: the lock tells at once when the other is gone, so it may be asked often.
+            Error::History(waldelta_history::Error::LeaseHeld { .. }) => backoff.wait().min(STANDBY_WAIT_MAX),
+            _ => backoff.wait(),
+        };
+        tracing::warn!(
+            code = error.code().as_str(),
+            error = error.chain(),
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            "capture was interrupted; trying again"
+        );
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return Ok(());
+        }
+        status.reconnected();
+    }
+}
+
+/// One connection, from its start to its end; `Ok` when stopped.
+async fn attempt(
+    config: &Config,
+    history: &History,
+    status: &Status,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(started) = stop.run_until_cancelled(start(config, history)).await else { return Ok(()) };
+    let started = started?;
+    status.streaming(started.head.durable_end, started.wal_end);
+    tracing::info!(slot = config.source.slot, from = %started.head.durable_end, "capture streams");
+    pump::run(config, status, started, stop).await
+}

@@ -1,0 +1,164 @@
+//! Starting a history: the slot, and on request the rows that exist already.
+//!
+//! A slot without a history keeps WAL for ever and a history without its slot has a gap, so each step leaves something
+//! that the next call understands: a slot that nothing was streamed from can be taken into use or made again; any other
+//! slot belongs to somebody.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use waldelta_history::{Captured, Head, History};
+use waldelta_source::Source;
+use waldelta_source::catalog::{self, Identity};
+
+use crate::start::{APPLICATION_NAME, check_feed, check_identity, check_slot_usable};
+use crate::walsender::{self, Connection, CreatedSlot};
+use crate::{Error, baseline, questions};
+
+/// Creating a slot waits for every transaction that writes; not longer than this.
+const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Ending the connection that waited takes no longer than this.
+const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Creates the slot if it is missing and begins history at its consistent point. With `with_baseline`, the rows that
+/// existed then are written first, as operation `baseline`, read in the slot's own snapshot, so that nothing lies
+/// between them and the first change. A no-op when history has begun and the slot is there.
+///
+/// A slot that is there and was never used is taken into use from where it begins; for a baseline it is created anew.
+///
+/// # Errors
+/// When there is a used slot without a history or a history without its slot: a gap may lie between, and only
+/// its owner can decide. [`Error::SlotBlocked`] when open transactions kept the slot from being created in time; it leaves
+/// nothing behind.
+pub async fn begin(source: &Source, history: &History, with_baseline: bool) -> Result<Head, Error> {
+    let client = source.connect().await?;
+    let identity = catalog::identity(&client).await?;
+    let slot = catalog::slot(&client, &source.slot).await?;
+    if let Some((captured, head)) = history.captured().await? {
+        check_feed(&captured, source)?;
+        check_identity(&captured, &identity)?;
+        if slot.is_none() {
+            return Err(Error::SlotMissing { slot: source.slot.clone() });
+        }
+        if with_baseline {
+            tracing::warn!("history has begun already: no baseline is written");
+        }
+        return Ok(head);
+    }
+    // Publication before slot: what is decoded from before it existed can never be decoded.
+    questions::publication(&client, &source.publication).await?;
+    if let Some(slot) = slot {
+        check_slot_usable(source, &slot, &identity)?;
+        if questions::slot_was_used(&client, &source.slot).await? {
+            return Err(Error::SlotWithoutHistory { slot: source.slot.clone() });
+        }
+        match slot.confirmed {
+            Some(start) if !with_baseline => {
+                return Ok(history.begin(&captured(source, &identity), start, "begun at an unused slot").await?);
+            }
+            _ => questions::drop_slot(&client, &source.slot).await?,
+        }
+    }
+    let (connection, created) = create_slot(source, &client, &identity).await?;
+    match begin_at(source, history, &identity, &created, with_baseline).await {
+        Ok(head) => Ok(head),
+        Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => Err(error),
+        Err(error) => {
+            // Nobody would ever read it.
+            let dropped = walsender::on_thread({
+                let (mut connection, slot) = (connection, source.slot.clone());
+                move || connection.drop_slot(&slot)
+            });
+            if let Err(left) = dropped.await {
+                tracing::warn!(slot = source.slot, error = %left, "the slot that was created could not be dropped again");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// With the slot just created, whose connection is kept open meanwhile: its snapshot lives no longer.
+async fn begin_at(
+    source: &Source,
+    history: &History,
+    identity: &Identity,
+    created: &CreatedSlot,
+    with_baseline: bool,
+) -> Result<Head, Error> {
+    let head = history.begin(&captured(source, identity), created.consistent_point, "begun with a new slot").await?;
+    if !with_baseline {
+        return Ok(head);
+    }
+    match baseline::write(source, history, &created.snapshot).await {
+        Ok(()) => Ok(head),
+        // Somebody else writes this history already, so it is not ours alone to take back.
+        Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => Err(error),
+        Err(error) => {
+            // Half a baseline would be taken for a whole one. Nothing else can be in this history yet.
+            if let Err(left) = history.drop_everything().await {
+                tracing::warn!(error = %left, "the history that was begun could not be taken back");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn captured(source: &Source, identity: &Identity) -> Captured {
+    Captured {
+        system_id: identity.system_id,
+        timeline: identity.timeline,
+        database_oid: identity.database_oid,
+        slot: source.slot.clone(),
+        publication: source.publication.clone(),
+    }
+}
+
+async fn create_slot(
+    source: &Source,
+    client: &Client,
+    identity: &Identity,
+) -> Result<(Connection, CreatedSlot), Error> {
+    let target = source.target.clone();
+    let (mut connection, system) = walsender::on_thread(move || {
+        let mut connection = Connection::open(&target, APPLICATION_NAME)?;
+        let system = connection.identify_system()?;
+        Ok((connection, system))
+    })
+    .await?;
+    if system.system_id != identity.system_id {
+        return Err(Error::SourceChanged {
+            what: "system identifier",
+            stored: identity.system_id,
+            found: system.system_id,
+        });
+    }
+    let (slot, pid) = (source.slot.clone(), connection.backend_pid());
+    let created = walsender::on_thread(move || {
+        connection.set_patience(SLOT_TIME_MAX)?;
+        let created = connection.create_slot(&slot)?;
+        Ok((connection, created))
+    })
+    .await;
+    match created {
+        Err(walsender::Error::Io { source: error, .. })
+            if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+        {
+            Err(blocked(source, client, pid).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Ends what waits for open transactions, takes the slot away if it came into being all the same, and says who was in
+/// the way.
+async fn blocked(source: &Source, client: &Client, pid: i32) -> Result<Error, Error> {
+    let blockers = questions::slot_blockers(client).await?;
+    // A backend that waits for a transaction does not notice that its client is gone.
+    questions::terminate(client, pid, CLEAN_TIME_MAX).await?;
+    if catalog::slot(client, &source.slot).await?.is_some() {
+        questions::drop_slot(client, &source.slot).await?;
+    }
+    let waited_ms = u64::try_from(SLOT_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
+    Ok(Error::SlotBlocked { slot: source.slot.clone(), waited_ms, blockers })
+}

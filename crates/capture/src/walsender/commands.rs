@@ -1,0 +1,132 @@
+//! The commands of the replication protocol (PostgreSQL documentation, "Streaming Replication Protocol"), and the
+//! questions that only a replication connection can answer about itself.
+
+use std::time::Duration;
+
+use waldelta_wal::{EndLsn, Lsn};
+
+use super::connection::{Connection, CopyBoth, Row};
+use super::error::Error;
+
+/// What IDENTIFY_SYSTEM says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct System {
+    /// `system_identifier` of the cluster.
+    pub(crate) system_id: u64,
+    /// Timeline.
+    pub(crate) timeline: u32,
+}
+
+/// A slot that was just created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CreatedSlot {
+    /// Transactions that commit at or after it are streamed.
+    pub(crate) consistent_point: EndLsn,
+    /// Name of the snapshot that shows exactly what committed before. It lives until this connection's next command.
+    pub(crate) snapshot: String,
+}
+
+/// Values whose text depends on each of the settings that are pinned, and what they must read.
+const PROBES: &[(&str, &str)] = &[
+    ("timestamptz '2026-02-03 04:05:06.789+00'", "2026-02-03 04:05:06.789+00"),
+    ("interval '1 year 2 mons 3 days 04:05:06'", "1 year 2 mons 3 days 04:05:06"),
+    ("float8 '0.1' + float8 '0.2'", "0.30000000000000004"),
+    (r"bytea '\x00ff'", r"\x00ff"),
+    ("pg_catalog.current_setting('client_encoding')", "UTF8"),
+];
+
+impl Connection {
+    /// Asks who the server is.
+    pub(crate) fn identify_system(&mut self) -> Result<System, Error> {
+        let what = "identify the system";
+        let rows = self.query(what, "IDENTIFY_SYSTEM")?;
+        let parsed = rows.first().and_then(|row| {
+            Some(System { system_id: column(row, 0)?.parse().ok()?, timeline: column(row, 1)?.parse().ok()? })
+        });
+        parsed.ok_or(Error::Unexpected { what })
+    }
+
+    /// Creates the slot and exports the snapshot that goes with it. It waits for every transaction that is open now.
+    pub(crate) fn create_slot(&mut self, slot: &str) -> Result<CreatedSlot, Error> {
+        let what = "create the replication slot";
+        // The form without parentheses is understood by every version.
+        let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", identifier(slot));
+        let rows = self.query(what, &command)?;
+        let parsed = rows.first().and_then(|row| {
+            Some(CreatedSlot {
+                consistent_point: EndLsn(column(row, 1)?.parse::<Lsn>().ok()?),
+                snapshot: column(row, 2)?.to_owned(),
+            })
+        });
+        parsed.ok_or(Error::Unexpected { what })
+    }
+
+    /// Drops the slot.
+    pub(crate) fn drop_slot(&mut self, slot: &str) -> Result<(), Error> {
+        self.query("drop the replication slot", &format!("DROP_REPLICATION_SLOT {}", identifier(slot)))?;
+        Ok(())
+    }
+
+    /// The server gives up on a walsender's client that says nothing for this long; `None`: never.
+    pub(crate) fn wal_sender_timeout(&mut self) -> Result<Option<Duration>, Error> {
+        let what = "read wal_sender_timeout";
+        let rows =
+            self.query(what, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")?;
+        let ms: u64 = rows
+            .first()
+            .and_then(|row| column(row, 0)?.parse().ok())
+            .ok_or(Error::Unexpected { what })?;
+        Ok((ms > 0).then(|| Duration::from_millis(ms)))
+    }
+
+    /// Checks that values print as they must: settings of the role or database could say otherwise.
+    pub(crate) fn check_pinned(&mut self) -> Result<(), Error> {
+        let what = "probe how values print";
+        let values: Vec<String> = PROBES.iter().map(|(value, _)| format!("({value})::text")).collect();
+        let rows = self.query(what, &format!("SELECT {}", values.join(", ")))?;
+        let row = rows.first().ok_or(Error::Unexpected { what })?;
+        for (index, &(_, expected)) in PROBES.iter().enumerate() {
+            let found = column(row, index).ok_or(Error::Unexpected { what })?;
+            if found != expected {
+                return Err(Error::NotPinned { found: found.to_owned(), expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to stream what the slot has for the publication, from transactions that commit at or after `from`.
+    pub(crate) fn start_replication(self, slot: &str, publication: &str, from: EndLsn) -> Result<CopyBoth, Error> {
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
+            identifier(slot),
+            // A list of identifiers inside a literal.
+            literal(&identifier(publication)),
+        );
+        self.copy_both("start the replication", &command)
+    }
+}
+
+fn column(row: &Row, index: usize) -> Option<&str> {
+    row.get(index)?.as_deref()
+}
+
+/// Quotes an identifier, always: the replication grammar has other reserved words than SQL.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a literal of the replication grammar, in which a backslash means itself.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_inside_and_out() {
+        assert_eq!(identifier(r#"a"b"#), r#""a""b""#);
+        assert_eq!(literal(&identifier(r#"it's "x", y\z"#)), r#"'"it''s ""x"", y\z"'"#);
+    }
+}

@@ -1,0 +1,183 @@
+//! Watches the source beside the stream: how far its WAL reaches, whether the publication is still there, and whether the
+//! canary, a row of ours that is updated now and then, arrives. It stores nothing and never holds up the stream.
+//!
+//! A publication that was dropped can make the source skip changes without a word (from version 18 on), while logical
+//! messages and keepalives still come. Only a row proves that rows come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use waldelta_source::Source;
+use waldelta_source::catalog;
+use waldelta_wal::{EndLsn, Lsn};
+
+use crate::Error;
+use crate::questions;
+use crate::status::{Canary, Status};
+
+/// The source may take this long for one look.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often the source is looked at when there is no canary.
+const LOOK_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+
+/// What the stream has shown, for the watch to compare.
+#[derive(Debug)]
+pub(crate) struct Sighting {
+    /// Commit LSN of the last sign of life.
+    sign: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Sighting {
+    pub(crate) fn new(from: Lsn) -> Self {
+        Sighting { sign: AtomicU64::new(0), received: AtomicU64::new(from.0) }
+    }
+
+    pub(crate) fn set_sign(&self, commit_lsn: Lsn) {
+        self.sign.store(commit_lsn.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_received(&self, end: EndLsn) {
+        self.received.store(end.0.0, Ordering::Release);
+    }
+
+    /// `Some(false)` when everything up to `after` was received and no sign of life from `before` on.
+    fn arrived(&self, update: &Update) -> Option<bool> {
+        let received = self.received();
+        if Lsn(self.sign.load(Ordering::Acquire)) >= update.before {
+            return Some(true);
+        }
+        (received.0 >= update.after).then_some(false)
+    }
+
+    fn received(&self) -> EndLsn {
+        EndLsn(Lsn(self.received.load(Ordering::Acquire)))
+    }
+}
+
+/// An update of the canary: it committed between these two places.
+#[derive(Clone, Copy, Debug)]
+struct Update {
+    before: Lsn,
+    after: Lsn,
+}
+
+/// See the module.
+pub(crate) struct Watch<'a> {
+    source: &'a Source,
+    canary_interval: Duration,
+    status: &'a Status,
+    sighting: Arc<Sighting>,
+    client: Option<Client>,
+    update: Option<Update>,
+    canary_refused: bool,
+    transactions_seen: u64,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(
+        source: &'a Source,
+        canary_interval: Duration,
+        status: &'a Status,
+        sighting: Arc<Sighting>,
+    ) -> Self {
+        Watch {
+            source,
+            canary_interval,
+            status,
+            sighting,
+            client: None,
+            update: None,
+            canary_refused: false,
+            transactions_seen: 0,
+        }
+    }
+
+    /// Watches until something is found that ends capture. A source that does not answer is none: the stream itself shows
+    /// whether it lives.
+    pub(crate) async fn run(mut self) -> Error {
+        let interval = if self.canary_interval.is_zero() { LOOK_INTERVAL_DEFAULT } else { self.canary_interval };
+        loop {
+            match tokio::time::timeout(LOOK_TIME_MAX, self.look()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if error.is_retryable() => {
+                    tracing::debug!(error = error.chain(), "look at the source");
+                    self.client = None;
+                }
+                Ok(Err(error)) => return error,
+                Err(_) => self.client = None,
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Error> {
+        if self.client.is_none() {
+            self.client = Some(self.source.connect().await?);
+        }
+        let Some(client) = &self.client else { return Ok(()) };
+        let publication = questions::publication(client, &self.source.publication).await?;
+        if let Some(update) = self.update {
+            match self.sighting.arrived(&update) {
+                Some(true) => {
+                    self.update = None;
+                    self.status.canary(Canary::Alive);
+                }
+                Some(false) => {
+                    return Err(Error::CanaryLost { updated: update.before, received: self.sighting.received() });
+                }
+                None => {}
+            }
+        }
+        let before = catalog::identity(client).await?.wal_end;
+        self.status.source_end(before);
+        let transactions = self.status.read().transactions;
+        let idle = std::mem::replace(&mut self.transactions_seen, transactions) == transactions;
+        if publication == questions::Publication::WithoutCanary {
+            self.status.canary(Canary::Refused("waldelta.canary is not in the publication".to_owned()));
+            return Ok(());
+        }
+        let wanted = !self.canary_interval.is_zero() && !self.canary_refused && self.update.is_none() && idle;
+        if !wanted {
+            return Ok(());
+        }
+        match waldelta_source::beat_canary(client).await {
+            Ok(false) => {
+                self.status.canary(Canary::Refused("waldelta.canary has no row".to_owned()));
+                self.canary_refused = true;
+            }
+            Ok(true) => {
+                let after = catalog::identity(client).await?.wal_end;
+                self.update = Some(Update { before, after });
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                tracing::info!(error = error.chain(), "the canary cannot be updated; going on without it");
+                self.status.canary(Canary::Refused(error.chain()));
+                self.canary_refused = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_is_lost_only_when_everything_around_it_arrived() {
+        let sighting = Sighting::new(Lsn(10));
+        let update = Update { before: Lsn(20), after: Lsn(30) };
+        assert_eq!(sighting.arrived(&update), None, "not received so far");
+        sighting.set_sign(Lsn(15));
+        sighting.set_received(EndLsn(Lsn(29)));
+        assert_eq!(sighting.arrived(&update), None);
+        sighting.set_received(EndLsn(Lsn(30)));
+        assert_eq!(sighting.arrived(&update), Some(false));
+        sighting.set_sign(Lsn(20));
+        assert_eq!(sighting.arrived(&update), Some(true));
+    }
+}

@@ -1,0 +1,182 @@
+//! A source, a history, and capture between them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use waldelta_capture::{Config, Error, State, Status, setup};
+use waldelta_history::{Head, History};
+use waldelta_pgconn::{Environment, Target};
+use waldelta_source::Source;
+use waldelta_source::setup::Wish;
+use waldelta_testkit::{TestCluster, TestDatabase, wait_until};
+use waldelta_wal::{EndLsn, Lsn};
+
+/// More than anything here takes, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct World {
+    pub(crate) source_db: TestDatabase,
+    pub(crate) history_db: TestDatabase,
+    pub(crate) source: Source,
+    pub(crate) history: History,
+}
+
+/// Capture at work.
+pub(crate) struct Running {
+    pub(crate) status: Arc<Status>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+pub(crate) fn target(url: &str) -> Target {
+    Target::parse(url, &Environment::default()).unwrap()
+}
+
+impl World {
+    /// Both databases on the shared server, with the tables that `sql` makes; nothing is set up.
+    pub(crate) async fn bare(hint: &str, sql: &str) -> Self {
+        let source_db = TestDatabase::create(hint).await;
+        let history_db = TestDatabase::create(&format!("{hint}_h")).await;
+        Self::of(source_db, history_db, sql).await
+    }
+
+    /// The source on a server of its own.
+    pub(crate) async fn bare_on(cluster: &TestCluster, hint: &str, sql: &str) -> Self {
+        let source_db = TestDatabase::create_on(cluster, hint).await;
+        let history_db = TestDatabase::create(&format!("{hint}_h")).await;
+        Self::of(source_db, history_db, sql).await
+    }
+
+    async fn of(source_db: TestDatabase, history_db: TestDatabase, sql: &str) -> Self {
+        source_db.exec(sql).await;
+        let source = Source {
+            target: target(source_db.url()),
+            publication: "waldelta".to_owned(),
+            slot: source_db.slot("s"),
+        };
+        let history = History::open(&history_config(history_db.url())).await.unwrap();
+        World { source_db, history_db, source, history }
+    }
+
+    /// Publication and own tables set up as `waldelta init` does, without the slot.
+    pub(crate) async fn publish(&self) {
+        let client = self.source.connect().await.unwrap();
+        let plan = waldelta_source::setup::plan(&client, &self.source, &Wish::default()).await.unwrap();
+        waldelta_source::setup::apply(&client, &self.source, &plan.without_slot()).await.unwrap();
+    }
+
+    /// All set up and history begun.
+    pub(crate) async fn begun(hint: &str, sql: &str) -> Self {
+        let world = Self::bare(hint, sql).await;
+        world.publish().await;
+        world.begin().await;
+        world
+    }
+
+    pub(crate) async fn begin(&self) -> Head {
+        setup::begin(&self.source, &self.history, false).await.unwrap()
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            source: self.source.clone(),
+            holder: "test".to_owned(),
+            stall_timeout: Duration::from_secs(5),
+            feedback_interval: Duration::from_secs(1),
+            canary_interval: Duration::ZERO,
+            batch_rows_max: 10_000,
+            batch_bytes_max: 8 << 20,
+        }
+    }
+
+    pub(crate) fn run(&self) -> Running {
+        self.run_with(self.config())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the server's part is played by the test")]
+    pub(crate) fn run_with(&self, config: Config) -> Running {
+        let (status, stop) = (Arc::new(Status::new()), CancellationToken::new());
+        let task = tokio::spawn(waldelta_capture::run(config, self.history.clone(), status.clone(), stop.clone()));
+        Running { status, stop, task }
+    }
+
+    /// Capture that is expected to end by itself.
+    pub(crate) async fn run_to_error(&self) -> (Error, State) {
+        let running = self.run();
+        let ended = tokio::time::timeout(PATIENCE, running.task).await.expect("capture goes on").unwrap();
+        (ended.unwrap_err(), running.status.read().state)
+    }
+
+    /// What a query on history says, as text.
+    pub(crate) async fn stored(&self, sql: &str) -> String {
+        self.history_db.query_text(sql).await
+    }
+
+    pub(crate) async fn stored_count(&self, condition: &str) -> u64 {
+        let sql = format!("SELECT count(*) FROM waldelta.change_history WHERE {condition}");
+        self.stored(&sql).await.parse().unwrap()
+    }
+
+    /// Waits until so many changes are stored.
+    pub(crate) async fn wait_stored(&self, condition: &str, count: u64) {
+        let what = format!("{count} changes with {condition} are stored");
+        wait_until(&what, PATIENCE, async || self.stored_count(condition).await == count).await;
+    }
+
+    /// A: what the slot was told.
+    pub(crate) async fn confirmed(&self) -> EndLsn {
+        let sql = format!(
+            "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.source.slot
+        );
+        EndLsn(self.source_db.query_text(&sql).await.parse::<Lsn>().unwrap())
+    }
+
+    /// D.
+    pub(crate) async fn durable(&self) -> EndLsn {
+        EndLsn(self.stored("SELECT durable_end FROM waldelta.captures").await.parse::<Lsn>().unwrap())
+    }
+
+    /// Every transaction once, its changes numbered from 0 without a gap.
+    pub(crate) async fn assert_gapless(&self) {
+        let sql = "SELECT count(*) FROM (SELECT FROM waldelta.change_history WHERE operation <> 'baseline' \
+                   GROUP BY epoch, lsn HAVING min(seq) <> 0 OR max(seq) + 1 <> count(*)) broken";
+        assert_eq!(self.stored(sql).await, "0");
+    }
+}
+
+impl Running {
+    pub(crate) async fn wait_state(&self, what: &str, is: impl Fn(&State) -> bool) {
+        wait_until(what, PATIENCE, async || is(&self.status.read().state)).await;
+    }
+
+    pub(crate) async fn wait_streaming(&self) {
+        self.wait_state("capture streams", |state| *state == State::Streaming).await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("capture does not stop").unwrap().unwrap();
+    }
+
+    /// As when the process is killed: nothing more is said to anybody.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+pub(crate) fn history_config(url: &str) -> waldelta_history::Config {
+    waldelta_history::Config {
+        target: target(url),
+        feed_bytes_max: 16 << 20,
+        connections_max: 4,
+        partition_bytes: 16 << 30,
+    }
+}

@@ -1,0 +1,130 @@
+//! How sessions end: the one place where reasons become WebSocket close codes.
+
+use waldelta_wal::Code;
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// The client closed, or its connection broke.
+    Gone,
+    /// The service stops.
+    Stopping,
+    /// A newer session of the same client has come.
+    Replaced,
+    /// No hello in time.
+    HelloMissing,
+    /// It sends what cannot be accepted.
+    Refused(Code),
+    /// A table that it may not have, or that is not there.
+    NotAllowed(Code),
+    /// A frame that is too large.
+    FrameTooLarge,
+    /// It offered only subprotocols that are not spoken.
+    SubprotocolUnknown,
+    /// Too many sessions, or too many frames.
+    TooMany(Code),
+    /// The cursor cannot be resumed and no snapshot is wanted.
+    NotResumable,
+    /// It does not read.
+    TooSlow,
+    /// A database is out of reach for now.
+    TryLater(Code),
+    /// A defect here.
+    Internal,
+}
+
+impl Closing {
+    /// The WebSocket close code; `None` when there is nobody to tell.
+    pub(crate) fn close_code(self) -> Option<u16> {
+        Some(match self {
+            Closing::Gone => return None,
+            Closing::Stopping => 1012,
+            Closing::TryLater(_) => 1013,
+            Closing::Refused(_) => 4400,
+            Closing::NotAllowed(_) => 4403,
+            Closing::SubprotocolUnknown => 4406,
+            Closing::HelloMissing => 4408,
+            Closing::Replaced => 4409,
+            Closing::NotResumable => 4410,
+            Closing::FrameTooLarge => 4413,
+            Closing::TooSlow => 4418,
+            Closing::TooMany(_) => 4429,
+            Closing::Internal => 4500,
+        })
+    }
+
+    /// The stable code in the close reason.
+    pub(crate) fn code(self) -> Option<Code> {
+        Some(match self {
+            Closing::Gone => return None,
+            Closing::Stopping => Code::Stopping,
+            Closing::Replaced => Code::ClientReplaced,
+            Closing::HelloMissing => Code::HelloMissing,
+            Closing::Refused(code) | Closing::NotAllowed(code) | Closing::TooMany(code) | Closing::TryLater(code) => code,
+            Closing::FrameTooLarge => Code::FrameTooLarge,
+            Closing::SubprotocolUnknown => Code::SubprotocolUnknown,
+            Closing::NotResumable => Code::CursorNotResumable,
+            Closing::TooSlow => Code::ClientTooSlow,
+            Closing::Internal => Code::Internal,
+        })
+    }
+
+    /// Whether coming back helps without a change of the client.
+    pub(crate) fn may_return(self) -> bool {
+        match self {
+            Closing::Stopping
+            | Closing::HelloMissing
+            | Closing::TooMany(_)
+            | Closing::TooSlow
+            | Closing::TryLater(_)
+            | Closing::Internal => true,
+            Closing::Gone
+            | Closing::Replaced
+            | Closing::Refused(_)
+            | Closing::NotAllowed(_)
+            | Closing::FrameTooLarge
+            | Closing::SubprotocolUnknown
+            | Closing::NotResumable => false,
+        }
+    }
+
+    /// The close reason: short JSON, below the 123 bytes that a close frame has room for.
+    pub(crate) fn reason(self, retry_ms: u64) -> String {
+        match self.code() {
+            Some(code) if self.may_return() => format!("{{\"code\":\"{}\",\"retry_ms\":{retry_ms}}}", code.as_str()),
+            Some(code) => format!("{{\"code\":\"{}\"}}", code.as_str()),
+            None => String::new(),
+        }
+    }
+}
+
+/// When a client should come back: spread over some seconds by the number of its session, so that a thousand clients
+/// that are let go together do not come back together.
+pub(crate) fn retry_ms(session: u64) -> u64 {
+    const AT_LEAST_MS: u64 = 250;
+    const SPREAD_MS: u64 = 4_000;
+    // Fibonacci hashing: neighbouring numbers land far from each other.
+    AT_LEAST_MS + (session.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SPREAD_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_fits_a_close_frame() {
+        for code in Code::ALL {
+            let reason = Closing::TryLater(*code).reason(u64::MAX);
+            assert!(reason.len() <= 123, "{reason}");
+            assert!(serde_json::from_str::<serde_json::Value>(&reason).is_ok());
+        }
+    }
+
+    #[test]
+    fn retries_are_spread() {
+        let mut all: Vec<u64> = (0..1_000).map(retry_ms).collect();
+        assert!(all.iter().all(|ms| (250..4_250).contains(ms)));
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] < 200), "no large hole and so no heap");
+    }
+}

@@ -1,0 +1,46 @@
+//! What can fail on the client side.
+
+use waldelta_wal::Code;
+
+use crate::wire::server::NotText;
+
+/// A failure of the client side.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading history failed.
+    #[error("read history")]
+    History(#[from] waldelta_history::Error),
+    /// Reading a snapshot failed.
+    #[error("read a snapshot of the source")]
+    Source(#[from] waldelta_source::Error),
+    /// Capture was never set up.
+    #[error("nothing is captured yet")]
+    NothingCaptured,
+    /// A row is not UTF-8, so that no frame can carry it.
+    #[error("make a frame of a row that is not UTF-8")]
+    NotText,
+}
+
+impl From<NotText> for Error {
+    fn from(_: NotText) -> Self {
+        Error::NotText
+    }
+}
+
+impl Error {
+    /// The stable code that it shows as.
+    pub fn code(&self) -> Code {
+        match self {
+            Error::History(source) => source.code(),
+            Error::Source(source) => source.code(),
+            Error::NothingCaptured => Code::NothingCaptured,
+            Error::NotText => Code::Internal,
+        }
+    }
+
+    /// What a client is told: what failed, and nothing of the database's own words, which may hold values.
+    pub(crate) fn for_client(&self) -> String {
+        format!("{self}: {}", self.code().explanation().title)
+    }
+}

@@ -1,0 +1,94 @@
+//! Asks the source which transaction id comes next, once for all clients that connect meanwhile.
+//!
+//! A transaction with an id below it began before the client connected, so the client may have lost what it knew of it
+//! even when it is the author; such changes are delivered to it, marked as its own. Durable history cannot tell this: it
+//! may lag behind what the client committed before it crashed.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use waldelta_source::{Source, catalog};
+
+/// Pause after a failed question.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Questions and answers.
+pub(crate) struct Frontier {
+    /// Number of the newest question.
+    asked: watch::Sender<u64>,
+    /// The newest question that is answered, and the next transaction id at some moment after it was asked.
+    answered: watch::Sender<(u64, u64)>,
+}
+
+impl Frontier {
+    pub(crate) fn new() -> Self {
+        Frontier { asked: watch::Sender::new(0), answered: watch::Sender::new((0, 0)) }
+    }
+
+    /// The next transaction id, learnt after this call began. Waits as long as the source is out of reach.
+    pub(crate) async fn ask(&self) -> u64 {
+        let mut answers = self.answered.subscribe();
+        let mut mine = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            mine = *asked;
+        });
+        match answers.wait_for(|(question, _)| *question >= mine).await {
+            Ok(answer) => answer.1,
+            // The sender is part of `self`.
+            Err(_) => u64::MAX,
+        }
+    }
+
+    /// Answers questions over one connection that is kept, until `stop` is cancelled.
+    pub(crate) async fn run(&self, source: &Source, stop: &CancellationToken) {
+        stop.run_until_cancelled(async {
+            let mut asked = self.asked.subscribe();
+            let mut connection = None;
+            loop {
+                let open = |question: &u64| *question > self.answered.borrow().0;
+                let Ok(question) = asked.wait_for(open).await.map(|question| *question) else { return };
+                match next_xid(source, &mut connection).await {
+                    Ok(xid) => self.answered.send_modify(|answer| *answer = (question, xid)),
+                    Err(error) => {
+                        tracing::debug!(%error, "ask the source for its next transaction id");
+                        connection = None;
+                        tokio::time::sleep(RETRY_DELAY).await;
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}
+
+async fn next_xid(
+    source: &Source,
+    connection: &mut Option<tokio_postgres::Client>,
+) -> Result<u64, waldelta_source::Error> {
+    let client = match connection {
+        Some(client) => client,
+        None => connection.insert(source.connect().await?),
+    };
+    Ok(catalog::identity(client).await?.next_xid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_to_an_older_question_does_not_count() {
+        let frontier = Frontier::new();
+        frontier.asked.send_modify(|asked| *asked = 4);
+        let answer = async {
+            let mut asked = frontier.asked.subscribe();
+            asked.wait_for(|question| *question == 5).await.unwrap();
+            frontier.answered.send_replace((4, 100));
+            tokio::task::yield_now().await;
+            frontier.answered.send_replace((5, 200));
+        };
+        assert_eq!(tokio::join!(frontier.ask(), answer).0, 200);
+    }
+}

@@ -1,0 +1,119 @@
+//! Who may connect from a browser. Without it any web page could read the database through the browser of whoever runs the
+//! service: WebSockets know no same-origin rule, and a host name of the page's own can be made to point here.
+//!
+//! It is no authentication: programs that are not browsers set these headers as they like.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use waldelta_wal::Code;
+
+use super::problem::Problem;
+use crate::config::Config;
+use crate::inner::Inner;
+
+/// Lets a request pass whose Host and Origin are allowed.
+pub(crate) async fn check(State(inner): State<Arc<Inner>>, request: Request, next: Next) -> Response {
+    match allowed(&inner.config, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn allowed(config: &Config, headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(host) = text(header::HOST)
+        && !host_is_allowed(config, host)
+    {
+        let detail = "the host name in the request is not one of this service";
+        return Err(Problem::new(StatusCode::FORBIDDEN, Code::HostRefused, detail));
+    }
+    if let Some(origin) = text(header::ORIGIN)
+        && !origin_is_allowed(config, origin)
+    {
+        let detail = "the web page's origin is not allowed";
+        return Err(Problem::new(StatusCode::FORBIDDEN, Code::OriginRefused, detail));
+    }
+    Ok(())
+}
+
+/// An address cannot be pointed elsewhere, and localhost is this machine.
+fn host_is_allowed(config: &Config, host: &str) -> bool {
+    let name = without_port(host);
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    is_local_name(name)
+        || bare.parse::<IpAddr>().is_ok()
+        || config.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+fn origin_is_allowed(config: &Config, origin: &str) -> bool {
+    let of_this_machine = ["http://", "https://"].iter().filter_map(|scheme| origin.strip_prefix(scheme)).any(|host| {
+        let name = without_port(host);
+        is_local_name(name) || matches!(name, "127.0.0.1" | "[::1]")
+    });
+    of_this_machine || config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+fn is_local_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => {
+            name
+        }
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_and_listed_names_and_addresses_are_answered() {
+        let config = Config { allowed_hosts: vec!["changes.example.com".into()], ..Config::default() };
+        for (host, allowed) in [
+            ("localhost:4000", true),
+            ("LOCALHOST", true),
+            ("app.localhost:80", true),
+            ("127.0.0.1:4000", true),
+            ("192.168.1.5", true),
+            ("[::1]:4000", true),
+            ("[::1]", true),
+            ("changes.example.com:443", true),
+            ("evil.example.com:4000", false),
+            ("localhost.evil.com", false),
+            ("127.0.0.1.evil.com", false),
+            ("", false),
+        ] {
+            assert_eq!(host_is_allowed(&config, host), allowed, "{host}");
+        }
+    }
+
+    #[test]
+    fn only_local_and_listed_origins_may_connect() {
+        let config = Config { allowed_origins: vec!["https://app.example.com".into()], ..Config::default() };
+        for (origin, allowed) in [
+            ("http://localhost:5173", true),
+            ("http://127.0.0.1:4000", true),
+            ("https://[::1]:4000", true),
+            ("https://app.example.com", true),
+            ("http://app.example.com", false),
+            ("https://evil.example", false),
+            ("http://localhost.evil.com", false),
+            ("http://127.0.0.1.evil.com", false),
+            ("http://192.168.1.5", false),
+            ("null", false),
+            ("file://localhost", false),
+        ] {
+            assert_eq!(origin_is_allowed(&config, origin), allowed, "{origin}");
+        }
+    }
+}

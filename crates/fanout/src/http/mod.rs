@@ -1,0 +1,22 @@
+//! The client side over HTTP: `/v1/stream` (WebSocket) and `/v1/changes` (JSON pages).
+
+mod changes;
+mod guard;
+mod problem;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::inner::Inner;
+
+/// Routes of the client side; each is behind the check of Host and Origin.
+pub(crate) fn router(inner: Arc<Inner>) -> Router {
+    Router::new()
+        .route("/v1/stream", get(stream::stream))
+        .route("/v1/changes", get(changes::changes))
+        .route_layer(axum::middleware::from_fn_with_state(inner.clone(), guard::check))
+        .with_state(inner)
+}

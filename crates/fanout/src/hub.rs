@@ -1,0 +1,201 @@
+//! The router: follows the feed and puts each transaction, framed once per scope, into the tails of the scopes concerned.
+//!
+//! It owns no truth: should it fall behind the feed, the tails are cut and the sessions read history.
+
+use std::time::Instant;
+
+use axum::extract::ws::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+use waldelta_history::{Entry, Feed, Transaction};
+use waldelta_wal::{Change, Position, Table, TableName, TransactionHead};
+
+use crate::metrics::Metrics;
+use crate::registry::{Client, Destinations, Registry};
+use crate::scope::{Content, Item, Scope};
+use crate::subscription::Route;
+use crate::wire::server::NotText;
+use crate::wire::transaction::{self, Envelope, TxAuthor};
+
+/// Bytes of images taken from the feed at once.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// A transaction with more bytes of images than this is not kept ready: sessions read it in parts.
+const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Routes until `stop` is cancelled.
+pub(crate) async fn run(feed: &Feed, registry: &Registry, metrics: &Metrics, stop: &CancellationToken) {
+    let mut heads = feed.watch();
+    loop {
+        // Read before the entries: what is not among them then does not exist up to here.
+        let head = heads.borrow_and_update().cursor();
+        if route_available(feed, registry, metrics, stop).await {
+            registry.routed_to(head);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = heads.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Routes what the feed has; false when stopped before its end.
+async fn route_available(
+    feed: &Feed,
+    registry: &Registry,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> bool {
+    while !stop.is_cancelled() {
+        match feed.after(registry.routed(), BATCH_BYTES_MAX) {
+            Ok(entries) if entries.is_empty() => return true,
+            Ok(entries) => {
+                for entry in &entries {
+                    route(registry, entry);
+                    registry.routed_to(entry.position());
+                }
+                metrics.routed.increment(entries.len() as u64);
+            }
+            Err(behind) => {
+                tracing::debug!(floor = %behind.floor, "the router fell behind the feed; sessions read history");
+                registry.cut(behind.floor);
+            }
+        }
+        // Making frames computes: let the sockets of this worker have their turn.
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+fn route(registry: &Registry, entry: &Entry) {
+    match entry {
+        Entry::Whole(transaction) => route_whole(registry, transaction),
+        Entry::Large(head) => {
+            // Which tables it touches is not known without reading it.
+            let found = registry.destinations(head.position(), None, std::iter::empty());
+            for scope in &found.scopes {
+                push(scope, head, Content::Large, Vec::new(), Vec::new());
+            }
+        }
+    }
+}
+
+fn route_whole(registry: &Registry, transaction: &Transaction) {
+    let mut tables: Vec<&TableName> = Vec::new();
+    for table in transaction.changes.iter().filter_map(|change| change.table.as_deref()) {
+        if !tables.contains(&&table.name) {
+            tables.push(&table.name);
+        }
+    }
+    let mut authors: Vec<&str> = Vec::new();
+    for author in transaction.changes.iter().filter_map(|change| change.author.as_deref()) {
+        if !authors.contains(&author.client_id.as_str()) {
+            authors.push(&author.client_id);
+        }
+    }
+    let position = transaction.head.position();
+    let Destinations { mut scopes, authors } =
+        registry.destinations(position, Some(&tables), authors.into_iter());
+    // An author is told even where nothing of it concerns its scope.
+    let concerned = scopes.len();
+    for (_, scope) in &authors {
+        if !scopes.iter().any(|other| std::sync::Arc::ptr_eq(other, scope)) {
+            scopes.push(scope.clone());
+        }
+    }
+    for (index, scope) in scopes.iter().enumerate() {
+        let mut own = authors.iter().filter(|(_, other)| std::sync::Arc::ptr_eq(other, scope)).map(|(client, _)| client);
+        if let Err(NotText) = frame_and_push(scope, transaction, index < concerned, &mut own) {
+            tracing::warn!(lsn = %transaction.head.commit_lsn, "an image in the feed is not UTF-8; sessions read history");
+            push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
+        }
+    }
+    for (client, _) in &authors {
+        client.wake.notify_one();
+    }
+}
+
+/// A change that concerns a scope, with how its table looks there.
+struct Concerned<'a> {
+    change: &'a Change,
+    table: &'a Table,
+    route: usize,
+}
+
+fn frame_and_push(
+    scope: &Scope,
+    transaction: &Transaction,
+    concerned: bool,
+    authors: &mut dyn Iterator<Item = &Client>,
+) -> Result<(), NotText> {
+    let mut routes: Vec<(&Table, Option<Route>)> = Vec::new();
+    let mut changes = Vec::new();
+    for change in transaction.changes.iter().filter(|_| concerned) {
+        let Some(table) = change.table.as_deref() else { continue };
+        let known = routes.iter().position(|(other, _)| std::ptr::eq(*other, table));
+        let route = known.unwrap_or_else(|| {
+            routes.push((table, scope.selection.route(table)));
+            routes.len() - 1
+        });
+        if routes[route].1.is_some() {
+            changes.push(Concerned { change, table, route });
+        }
+    }
+    let tables: Vec<&Table> = routes.iter().filter(|(_, route)| route.is_some()).map(|(table, _)| *table).collect();
+    if too_large(&changes) || changes_shape(&tables) {
+        push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
+        return Ok(());
+    }
+    let frame = |own: Option<&Client>| -> Result<Utf8Bytes, NotText> {
+        let position = transaction.head.position();
+        let envelope = Envelope {
+            head: &transaction.head,
+            cursor: position,
+            prev: scope.newest(),
+            own: own.is_some(),
+            author: TxAuthor::of(&transaction.changes),
+            part: None,
+            last: true,
+        };
+        let gets_own = own.is_none_or(|client| client.gets_own(transaction.head.xid));
+        let told = changes.iter().filter(|change| gets_own || !is_by(change.change, own));
+        let told = told.filter_map(|found| {
+            Some((found.change, found.table, routes.get(found.route).and_then(|(_, route)| route.as_ref())?))
+        });
+        transaction::encode(&envelope, told)
+    };
+    let content = if changes.is_empty() { Content::AuthorsOnly } else { Content::Frame(frame(None)?) };
+    let own = authors.map(|client| Ok((client.id.clone(), frame(Some(client))?))).collect::<Result<Vec<_>, NotText>>()?;
+    push(scope, &transaction.head, content, own, tables.iter().map(|table| scope.schema(table)).collect());
+    Ok(())
+}
+
+fn is_by(change: &Change, client: Option<&Client>) -> bool {
+    match (&change.author, client) {
+        (Some(author), Some(client)) => *author.client_id == *client.id,
+        _ => false,
+    }
+}
+
+fn too_large(changes: &[Concerned<'_>]) -> bool {
+    let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
+    let bytes = |found: &Concerned<'_>| length(&found.change.data) + length(&found.change.old_data);
+    changes.iter().map(bytes).sum::<usize>() > FRAME_BYTES_MAX
+}
+
+/// Whether a table has two shapes here: the `schema` frame between them needs the transaction in parts.
+fn changes_shape(tables: &[&Table]) -> bool {
+    tables.iter().enumerate().any(|(index, table)| {
+        tables[..index].iter().any(|other| other.oid == table.oid && other.version != table.version)
+    })
+}
+
+fn push(
+    scope: &Scope,
+    head: &TransactionHead,
+    content: Content,
+    own: Vec<(std::sync::Arc<str>, Utf8Bytes)>,
+    mut schemas: Vec<crate::scope::SchemaFrame>,
+) {
+    let position: Position = head.position();
+    schemas.dedup_by_key(|schema| (schema.oid, schema.version));
+    scope.push(Item { position, prev: scope.newest(), content, own, schemas, routed_at: Instant::now() });
+}

@@ -1,0 +1,74 @@
+//! Numbers of the client side, with their units.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+/// Handles to the numbers, made once: looking them up for each frame would cost more than the frame.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub frames: Counter,
+    pub bytes: Counter,
+    pub routed: Counter,
+    pub catch_up_reads: Counter,
+    pub snapshots: Counter,
+    pub evictions: Counter,
+    /// From found durable to handed to the socket, in seconds; one sample per write.
+    pub delivery: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        metrics::describe_gauge!("waldelta_fanout_sessions", Unit::Count, "Sessions by state");
+        metrics::describe_counter!("waldelta_fanout_frames_total", Unit::Count, "Frames written to sockets");
+        metrics::describe_counter!("waldelta_fanout_sent_bytes_total", Unit::Bytes, "Bytes of frames written to sockets");
+        metrics::describe_counter!("waldelta_fanout_routed_transactions_total", Unit::Count, "Transactions routed to scopes");
+        metrics::describe_counter!("waldelta_fanout_catch_up_reads_total", Unit::Count, "Pages read from history for sessions");
+        metrics::describe_counter!("waldelta_fanout_snapshots_total", Unit::Count, "Snapshots sent whole");
+        metrics::describe_counter!("waldelta_fanout_evictions_total", Unit::Count, "Sessions let go because they were too slow");
+        metrics::describe_histogram!(
+            "waldelta_fanout_delivery_seconds",
+            Unit::Seconds,
+            "From found durable to written to the socket, one sample per write"
+        );
+        Metrics {
+            frames: metrics::counter!("waldelta_fanout_frames_total"),
+            bytes: metrics::counter!("waldelta_fanout_sent_bytes_total"),
+            routed: metrics::counter!("waldelta_fanout_routed_transactions_total"),
+            catch_up_reads: metrics::counter!("waldelta_fanout_catch_up_reads_total"),
+            snapshots: metrics::counter!("waldelta_fanout_snapshots_total"),
+            evictions: metrics::counter!("waldelta_fanout_evictions_total"),
+            delivery: metrics::histogram!("waldelta_fanout_delivery_seconds"),
+        }
+    }
+
+    pub(crate) fn delivered(&self, latency: Duration) {
+        self.delivery.record(latency.as_secs_f64());
+    }
+}
+
+/// Counts a session under its state until the state changes or the session ends.
+pub(crate) struct StateGauge {
+    state: &'static str,
+    gauge: Gauge,
+}
+
+impl StateGauge {
+    pub(crate) fn new(state: &'static str) -> Self {
+        let gauge = metrics::gauge!("waldelta_fanout_sessions", "state" => state);
+        gauge.increment(1.0);
+        StateGauge { state, gauge }
+    }
+
+    pub(crate) fn change(&mut self, state: &'static str) {
+        if self.state != state {
+            *self = StateGauge::new(state);
+        }
+    }
+}
+
+impl Drop for StateGauge {
+    fn drop(&mut self) {
+        self.gauge.decrement(1.0);
+    }
+}

@@ -1,0 +1,404 @@
+//! The loop around one socket: turns what happens into events, and performs the actions that the state machine returns.
+//!
+//! ```text
+//!  socket ──frame──┐                         ┌── write (bounded in time)
+//!  tail, feed ─────┼─► Session::apply ─► actions ── attach, read, record, hydrate
+//!  timers, stop ───┘                         └── operations that run ──► events
+//! ```
+//!
+//! It decides nothing. One task writes to the socket, so frames have one order.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::Utf8Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use waldelta_history::Head;
+use waldelta_wal::{Code, Position};
+
+use super::hydrate::{self, Order, Step};
+use super::private;
+use super::socket::{Broken, Incoming, Socket};
+use super::state::{Action, Event, Listens, Now, Rules, Seat, Session, Want, session_name};
+use crate::closing::{self, Closing};
+use crate::error::Error;
+use crate::inner::{Inner, Listed, Standing};
+use crate::metrics::StateGauge;
+use crate::registry::Attachment;
+use crate::subscription::Selection;
+use crate::wire::client::{self, After, Refusal};
+
+/// Bytes read from a tail, or written without a flush, at once.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Steps of a snapshot that are read ahead of the socket.
+const STEPS_AHEAD: usize = 1;
+/// A client that is let go may take this long to answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves one client until it is gone or let go.
+pub(crate) async fn run<S: Socket>(inner: Arc<Inner>, socket: S, listed: Listed) {
+    Actor::new(inner, socket, listed).run().await;
+}
+
+/// Lets a client go before it has a session.
+pub(crate) async fn turn_away<S: Socket>(mut socket: S, number: u64, closing: Closing) {
+    close(&mut socket, closing, number).await;
+}
+
+async fn close<S: Socket>(socket: &mut S, closing: Closing, number: u64) {
+    if let Some(code) = closing.close_code() {
+        let reason = closing.reason(closing::retry_ms(number));
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(code, reason)).await;
+    }
+}
+
+struct Actor<S> {
+    inner: Arc<Inner>,
+    socket: S,
+    session: Session,
+    seat: Seat,
+    listed: Listed,
+    gauge: StateGauge,
+    attachment: Option<Attachment>,
+    scope_changed: Option<watch::Receiver<()>>,
+    head_changed: watch::Receiver<Head>,
+    operations: FuturesUnordered<BoxFuture<'static, Event>>,
+    steps: Option<mpsc::Receiver<Step>>,
+    /// The last thing taken was a frame from the client: now it is the stream's turn.
+    client_was_last: bool,
+    /// When the oldest frame that waits to be written was found durable.
+    routed_at: Option<Instant>,
+    sent_bytes: u64,
+}
+
+impl<S: Socket> Actor<S> {
+    fn new(inner: Arc<Inner>, socket: S, listed: Listed) -> Self {
+        let seat = listed.seat();
+        let config = &inner.config;
+        let rules = Rules {
+            hello_timeout: config.hello_timeout,
+            heartbeat_interval: config.heartbeat_interval,
+            frontier_timeout: config.frontier_timeout,
+            subscriptions_max: config.subscriptions_max,
+        };
+        Actor {
+            session: Session::new(rules, seat.clone(), now()),
+            head_changed: inner.history.feed().watch(),
+            inner,
+            socket,
+            seat,
+            listed,
+            gauge: StateGauge::new("connecting"),
+            attachment: None,
+            scope_changed: None,
+            operations: FuturesUnordered::new(),
+            steps: None,
+            client_was_last: false,
+            routed_at: None,
+            sent_bytes: 0,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut actions = Vec::new();
+        let mut timer = Box::pin(tokio::time::sleep_until(self.session.deadline().into()));
+        let closing = loop {
+            let deadline = self.session.deadline().into();
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            let event = self.next_event(timer.as_mut()).await;
+            self.session.apply(event, now(), &mut actions);
+            if let Some(closing) = self.perform(&mut actions).await {
+                break closing;
+            }
+            self.note();
+        };
+        self.attachment = None;
+        self.note();
+        if matches!(closing, Closing::TooSlow) {
+            self.inner.metrics.evictions.increment(1);
+        }
+        tracing::debug!(
+            session = session_name(self.seat.number),
+            client_id = self.session.client().map(|client| &*client.id),
+            code = closing.code().map(Code::as_str),
+            cursor = %self.session.cursor(),
+            "session ended"
+        );
+        close(&mut self.socket, closing, self.seat.number).await;
+    }
+
+    /// What happens next. Stopping comes first; a busy stream and a busy client take turns.
+    async fn next_event(&mut self, timer: Pin<&mut tokio::time::Sleep>) -> Event {
+        let tail = match self.session.want() {
+            Want::Tail(after) => Some(after),
+            Want::Private(after) => {
+                self.begin_private_read(after);
+                None
+            }
+            Want::Nothing => None,
+        };
+        let clients_turn = tail.is_none() || !self.client_was_last;
+        let listens = self.session.listens();
+        tokio::select! {
+            biased;
+            () = self.inner.closing.cancelled() => Event::Stop,
+            () = self.seat.replaced.cancelled() => Event::Replaced,
+            incoming = self.socket.receive(), if clients_turn => {
+                self.client_was_last = true;
+                self.incoming(incoming)
+            }
+            Some(event) = self.operations.next(), if !self.operations.is_empty() => event,
+            () = timer => Event::Tick,
+            () = std::future::ready(()), if tail.is_some() => {
+                self.client_was_last = false;
+                self.read_tail(tail.unwrap_or_default())
+            }
+            Some(step) = next_step(self.steps.as_mut()) => Event::Hydration(step),
+            () = changed(self.scope_changed.as_mut()), if listens == Listens::ToScope => Event::Woken,
+            () = self.seat.wake.notified(), if listens == Listens::ToScope => Event::Woken,
+            () = changed(Some(&mut self.head_changed)), if listens == Listens::ToHead => Event::Woken,
+        }
+    }
+
+    fn incoming(&self, incoming: Incoming) -> Event {
+        let config = &self.inner.config;
+        match incoming {
+            Incoming::Gone => Event::Gone,
+            Incoming::Alive => Event::Heard,
+            Incoming::Binary => {
+                Event::Frame(Err(Refusal::new(Code::FrameInvalid, "frames are text, not binary".to_owned())))
+            }
+            Incoming::Text(text) if text.len() > config.client_frame_bytes_max => {
+                let message = format!("{} bytes, and {} are allowed", text.len(), config.client_frame_bytes_max);
+                Event::Frame(Err(Refusal::new(Code::FrameTooLarge, message)))
+            }
+            Incoming::Text(text) => Event::Frame(client::parse(&text, config.subscriptions_max)),
+        }
+    }
+
+    fn read_tail(&mut self, after: Position) -> Event {
+        let Some(attachment) = &self.attachment else { return Event::Woken };
+        // Both before the reading: what comes after it wakes the session again, and what the tail then does not have at
+        // or below the router's position does not exist.
+        if let Some(changed) = &mut self.scope_changed {
+            changed.mark_unchanged();
+        }
+        let routed = self.inner.registry.routed();
+        let items = attachment.scope.read(after, BATCH_BYTES_MAX);
+        self.routed_at = items.as_ref().ok().and_then(|items| items.first()).map(|item| item.routed_at);
+        Event::Tail { items, routed }
+    }
+
+    fn begin_private_read(&mut self, after: Position) {
+        self.session.reading();
+        // Before the reading: what comes after it wakes the session again.
+        self.head_changed.mark_unchanged();
+        let inner = self.inner.clone();
+        self.operations.push(Box::pin(async move {
+            let read = private::read(&inner.history, after, &inner.reads, &inner.metrics).await;
+            Event::Private(read.map_err(|error| failed("read history for a session", &error.into())))
+        }));
+    }
+
+    /// Performs actions in their order; frames that follow each other are written together.
+    async fn perform(&mut self, actions: &mut Vec<Action>) -> Option<Closing> {
+        let mut outbox = Vec::new();
+        let mut closing = None;
+        for action in actions.drain(..) {
+            match action {
+                Action::Send(frame) => outbox.push(Outgoing::Frame(frame)),
+                Action::Ping => outbox.push(Outgoing::Ping),
+                Action::Attach(selection) => self.attach(&selection),
+                Action::Resolve(after) => self.resolve(after),
+                Action::AskFrontier => self.ask_frontier(),
+                Action::Hydrate(order) => self.hydrate(order),
+                Action::Record(cursor) => self.record(cursor),
+                Action::Close(reason) => closing = Some(reason),
+            }
+        }
+        match self.write(outbox, closing.is_some()).await {
+            None => closing,
+            // The frames that could not be written are lost with the connection; the client resumes from its cursor.
+            Some(interruption) => {
+                let mut last_words = Vec::new();
+                self.session.apply(interruption, now(), &mut last_words);
+                let frames = last_words.iter().filter_map(|action| match action {
+                    Action::Send(frame) => Some(Outgoing::Frame(frame.clone())),
+                    _ => None,
+                });
+                self.write(frames.collect(), true).await;
+                let reason = last_words.iter().find_map(|action| match action {
+                    Action::Close(reason) => Some(*reason),
+                    _ => None,
+                });
+                closing.or(reason).or(Some(Closing::Gone))
+            }
+        }
+    }
+
+    /// Writes frames, bounded in time; tells what came in between. The `last` frames of a session are only tried.
+    async fn write(&mut self, outbox: Vec<Outgoing>, last: bool) -> Option<Event> {
+        if outbox.is_empty() {
+            return None;
+        }
+        let frames = outbox.len() as u64;
+        let bytes = outbox.iter().map(Outgoing::len).sum::<usize>() as u64;
+        let timeout = if last { CLOSE_TIMEOUT } else { self.inner.config.write_timeout };
+        let (closing, replaced) = (&self.inner.closing, &self.seat.replaced);
+        let written = tokio::select! {
+            biased;
+            written = tokio::time::timeout(timeout, write_all(&mut self.socket, outbox)) => written,
+            () = closing.cancelled(), if !last => return Some(Event::Stop),
+            () = replaced.cancelled(), if !last => return Some(Event::Replaced),
+        };
+        match written {
+            Err(_elapsed) => return Some(Event::WriteTimedOut),
+            Ok(Err(Broken)) => return Some(Event::Gone),
+            Ok(Ok(())) => {}
+        }
+        self.inner.metrics.frames.increment(frames);
+        self.inner.metrics.bytes.increment(bytes);
+        self.sent_bytes += bytes;
+        if let Some(routed_at) = self.routed_at.take() {
+            self.inner.metrics.delivered(routed_at.elapsed());
+        }
+        None
+    }
+
+    fn attach(&mut self, selection: &Selection) {
+        let Some(client) = self.session.client() else { return };
+        let attachment = self.inner.registry.attach(selection, client);
+        self.scope_changed = Some(attachment.scope.watch());
+        let joined_at = attachment.joined_at;
+        self.attachment = Some(attachment);
+        self.session.apply(Event::Attached(joined_at), now(), &mut Vec::new());
+    }
+
+    fn resolve(&mut self, after: Option<After>) {
+        let inner = self.inner.clone();
+        self.operations.push(Box::pin(async move {
+            let resolved = inner.extent().await;
+            let resolved = match (resolved, after) {
+                (Err(error), _) => Err(error),
+                (Ok(extent), None) => Ok((extent, None)),
+                (Ok(extent), Some(After::Cursor(cursor))) => Ok((extent, Some(Some(cursor)))),
+                (Ok(extent), Some(After::Lsn(lsn))) => match inner.history.cursor_of_lsn(lsn).await {
+                    Ok(cursor) => Ok((extent, Some(cursor))),
+                    Err(error) => Err(Error::from(error)),
+                },
+            };
+            Event::Resolved(resolved.map_err(|error| failed("find where a session begins", &error)))
+        }));
+    }
+
+    fn ask_frontier(&mut self) {
+        let Some(frontier) = self.session.client().map(|client| client.frontier.clone()) else { return };
+        let inner = self.inner.clone();
+        self.operations.push(Box::pin(async move {
+            frontier.store(inner.frontier.ask().await, Ordering::Release);
+            Event::FrontierKnown
+        }));
+    }
+
+    fn hydrate(&mut self, order: Order) {
+        let (sender, steps) = mpsc::channel(STEPS_AHEAD);
+        // A snapshot that still runs finds nobody listening and ends.
+        self.steps = Some(steps);
+        let inner = self.inner.clone();
+        self.operations.push(Box::pin(async move {
+            hydrate::run(order, &inner, sender).await;
+            Event::Woken
+        }));
+    }
+
+    fn record(&mut self, cursor: Position) {
+        let Some(client_id) = self.session.client().map(|client| client.id.clone()) else { return };
+        let inner = self.inner.clone();
+        self.operations.push(Box::pin(async move {
+            let recorded = inner.history.record_ack(&client_id, cursor).await.map(|()| cursor);
+            Event::Recorded(recorded.map_err(|error| failed("record an acknowledgement", &error.into())))
+        }));
+    }
+
+    /// Shows operators where the session is.
+    fn note(&mut self) {
+        self.gauge.change(self.session.state());
+        self.listed.note(Standing {
+            client_id: self.session.client().map(|client| client.id.clone()),
+            state: self.session.state(),
+            cursor: self.session.cursor(),
+            acked: self.session.acked(),
+            sent_bytes: self.sent_bytes,
+        });
+    }
+}
+
+/// What waits to be written.
+enum Outgoing {
+    Frame(Utf8Bytes),
+    Ping,
+}
+
+impl Outgoing {
+    fn len(&self) -> usize {
+        match self {
+            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Ping => 0,
+        }
+    }
+}
+
+async fn write_all<S: Socket>(socket: &mut S, outbox: Vec<Outgoing>) -> Result<(), Broken> {
+    let mut unflushed = 0;
+    for outgoing in outbox {
+        unflushed += outgoing.len();
+        match outgoing {
+            Outgoing::Frame(frame) => socket.feed(frame).await?,
+            Outgoing::Ping => socket.ping().await?,
+        }
+        if unflushed >= BATCH_BYTES_MAX {
+            unflushed = 0;
+            socket.flush().await?;
+        }
+    }
+    socket.flush().await
+}
+
+/// The next step of the snapshot that runs; never, when none runs.
+async fn next_step(steps: Option<&mut mpsc::Receiver<Step>>) -> Option<Step> {
+    match steps {
+        Some(steps) => steps.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the value changes; never, when there is none or its owner is gone.
+async fn changed<T>(watched: Option<&mut watch::Receiver<T>>) {
+    let known = match watched {
+        Some(watched) => watched.changed().await.is_ok(),
+        None => false,
+    };
+    if !known {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Logs a failure where it is handled, and gives the code that the client is told.
+fn failed(what: &'static str, error: &Error) -> Code {
+    let code = error.code();
+    tracing::warn!(code = code.as_str(), error = error as &dyn std::error::Error, what, "a session could not be served");
+    code
+}
+
+fn now() -> Now {
+    #[expect(clippy::disallowed_methods, reason = "the loop around the socket is where time comes in")]
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), unix_us: i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) }
+}

@@ -1,0 +1,223 @@
+//! Transactions made into frames for one session alone: while it catches up, and while a snapshot's overlap lasts.
+//!
+//! It decides change by change what the session is told. Live sessions take shared frames instead and come here only for
+//! what is too large to be kept ready.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use waldelta_wal::{Change, Position, Table, TableName, TransactionHead};
+
+use crate::scope::SchemaFrame;
+use crate::subscription::{Route, Selection};
+use crate::wire::server::{self, NotText};
+use crate::wire::transaction::{self, Envelope, TxAuthor};
+
+/// Bytes of images after which a transaction is cut into another frame.
+const PART_BYTES_MAX: usize = 256 * 1024;
+
+/// Says of a transaction id whether a snapshot shows what the transaction did.
+pub(crate) type Shows = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+
+/// The overlap of a snapshot with the stream: which changes the snapshot already holds.
+#[derive(Clone)]
+pub(crate) struct Overlap {
+    /// The tables in the snapshot: selected by the first, not by the second.
+    pub selection: Selection,
+    pub except: Option<Selection>,
+    /// The position of the snapshot: it holds everything up to here.
+    pub from: Position,
+    /// From here on the snapshot plays no role.
+    pub until: Position,
+    /// Of what comes after `from`, the snapshot holds what it shows.
+    pub shows: Shows,
+}
+
+impl Overlap {
+    /// Whether the snapshot was of this table.
+    pub(crate) fn covers(&self, table: &TableName) -> bool {
+        self.selection.matches(table) && !self.except.as_ref().is_some_and(|except| except.matches(table))
+    }
+
+    fn holds(&self, head: &TransactionHead) -> bool {
+        head.position() <= self.from || (self.shows)(head.xid)
+    }
+}
+
+/// What one session has been told of shapes and of an unfinished transaction.
+#[derive(Default)]
+pub(crate) struct Delivery {
+    pub overlaps: Vec<Overlap>,
+    /// The version last told of each table.
+    shapes: HashMap<u32, u32>,
+    /// Whether only transactions are told.
+    no_shapes: bool,
+    routes: Vec<(Arc<Table>, Option<Route>)>,
+    open: Option<Open>,
+}
+
+/// A transaction of which parts were told and the last was not.
+struct Open {
+    parts: u32,
+    own: bool,
+}
+
+/// Who gets the frames, and what it has been told before them.
+#[derive(Clone, Copy)]
+pub(crate) struct Recipient<'a> {
+    pub client_id: &'a str,
+    /// Whether its own changes in this transaction are told.
+    pub gets_own: bool,
+    pub selection: &'a Selection,
+    /// The last cursor that it was told.
+    pub prev: Position,
+}
+
+impl Delivery {
+    /// For a client that is told transactions alone.
+    pub(crate) fn without_shapes() -> Self {
+        Delivery { no_shapes: true, ..Delivery::default() }
+    }
+
+    /// Notes that the client knows a table's shape.
+    pub(crate) fn shape_told(&mut self, table: &Table) {
+        self.shapes.insert(table.oid, table.version);
+    }
+
+    /// The `schema` frames that have to go before a shared frame.
+    pub(crate) fn untold<'a>(&mut self, schemas: &'a [SchemaFrame]) -> impl Iterator<Item = &'a Utf8Bytes> {
+        schemas.iter().filter_map(|schema| {
+            let before = self.shapes.insert(schema.oid, schema.version);
+            (before != Some(schema.version)).then_some(&schema.frame)
+        })
+    }
+
+    /// Another selection: tables look different from now on.
+    pub(crate) fn selection_changed(&mut self) {
+        self.routes.clear();
+    }
+
+    /// Lets go of snapshots that no longer matter at this position.
+    pub(crate) fn settle(&mut self, cursor: Position) {
+        self.overlaps.retain(|overlap| cursor < overlap.until);
+    }
+
+    /// Whether some of a transaction was told and its end was not.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Frames of a transaction, or of the run of its changes that was read; `last` when it ends here.
+    ///
+    /// Nothing comes out when it does not concern the client. An author always gets at least an empty frame.
+    pub(crate) fn frames(
+        &mut self,
+        to: Recipient<'_>,
+        head: &TransactionHead,
+        changes: &[Change],
+        last: bool,
+    ) -> Result<Vec<Utf8Bytes>, NotText> {
+        // Shapes may be made anew for each page that is read: routes do not pile up.
+        const ROUTES_MAX: usize = 64;
+        if self.routes.len() > ROUTES_MAX {
+            self.routes.clear();
+        }
+        let mut own = self.open.as_ref().is_some_and(|open| open.own);
+        let mut told: Vec<(&Change, &Table, usize)> = Vec::new();
+        for change in changes {
+            let is_own = change.author.as_ref().is_some_and(|author| author.client_id == to.client_id);
+            own |= is_own;
+            let Some(table) = change.table.as_ref() else { continue };
+            if let Some(route) = self.route(to, head, table, is_own) {
+                told.push((change, table, route));
+            }
+        }
+        let mut frames = Vec::new();
+        let author = TxAuthor::of(changes);
+        let mut rest = &told[..];
+        loop {
+            let (chunk, after) = rest.split_at(chunk_len(rest));
+            rest = after;
+            let ends = last && rest.is_empty();
+            let parts = self.open.as_ref().map_or(0, |open| open.parts);
+            if chunk.is_empty() && !(ends && (parts > 0 || own)) {
+                break;
+            }
+            self.tell_shapes(chunk, &mut frames);
+            let whole = head.position();
+            let cursor = match chunk.last() {
+                Some((change, ..)) if !ends => Position { index: change.seq, ..whole },
+                _ => whole,
+            };
+            let part = (parts > 0 || !ends).then_some(parts);
+            let envelope = Envelope { head, cursor, prev: to.prev, own, author, part, last: ends };
+            let routed = chunk.iter().filter_map(|(change, table, route)| {
+                Some((*change, *table, self.routes.get(*route).and_then(|(_, route)| route.as_ref())?))
+            });
+            frames.push(transaction::encode(&envelope, routed)?);
+            self.open = (!ends).then_some(Open { parts: parts + 1, own });
+            if rest.is_empty() {
+                break;
+            }
+        }
+        if last {
+            self.open = None;
+        } else if own && self.open.is_none() {
+            // Its author is told at the end, even if nothing of it is told before.
+            self.open = Some(Open { parts: 0, own });
+        } else if let Some(open) = &mut self.open {
+            open.own = own;
+        }
+        Ok(frames)
+    }
+
+    /// The route of a change that is to be told, as an index into `routes`.
+    fn route(&mut self, to: Recipient<'_>, head: &TransactionHead, table: &Arc<Table>, is_own: bool) -> Option<usize> {
+        let known = self.routes.iter().position(|(other, _)| Arc::ptr_eq(other, table));
+        let index = known.unwrap_or_else(|| {
+            self.routes.push((table.clone(), to.selection.route(table)));
+            self.routes.len() - 1
+        });
+        self.routes[index].1.as_ref()?;
+        let mut gets_own = to.gets_own;
+        for overlap in self.overlaps.iter().filter(|overlap| overlap.covers(&table.name)) {
+            if overlap.holds(head) {
+                return None;
+            }
+            // Made while the client took the snapshot, which replaced what it had.
+            gets_own = true;
+        }
+        (!is_own || gets_own).then_some(index)
+    }
+
+    fn tell_shapes(&mut self, chunk: &[(&Change, &Table, usize)], frames: &mut Vec<Utf8Bytes>) {
+        for (_, table, _) in chunk.iter().filter(|_| !self.no_shapes) {
+            if self.shapes.insert(table.oid, table.version) != Some(table.version) {
+                frames.push(server::schema(table));
+            }
+        }
+    }
+}
+
+/// How many changes go into one frame: up to the bound in bytes, and up to where a table changes its shape.
+fn chunk_len(changes: &[(&Change, &Table, usize)]) -> usize {
+    let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
+    let mut bytes = 0;
+    let mut shapes: Vec<(u32, u32)> = Vec::new();
+    for (index, (change, table, _)) in changes.iter().enumerate() {
+        match shapes.iter().find(|(oid, _)| *oid == table.oid) {
+            Some((_, version)) if *version != table.version => return index,
+            Some(_) => {}
+            None => shapes.push((table.oid, table.version)),
+        }
+        if bytes > PART_BYTES_MAX {
+            return index;
+        }
+        bytes += length(&change.data) + length(&change.old_data);
+    }
+    changes.len()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! What one session is told of transactions, by example.
+
+use serde_json::Value;
+use waldelta_wal::{Author, Operation};
+
+use super::*;
+use crate::testing::{change, head, position, subscription, table};
+
+/// `op@id` of each change, `*` before it in a frame for an author, `…` behind a frame that is not the last of its transaction.
+fn told(frames: &[Utf8Bytes]) -> Vec<String> {
+    let describe = |frame: &Utf8Bytes| {
+        let frame: Value = serde_json::from_str(frame).unwrap();
+        if frame["type"] == "schema" {
+            return format!("schema {} v{}", frame["table"].as_str().unwrap(), frame["version"]);
+        }
+        let changes = frame["changes"].as_array().unwrap();
+        let changes: Vec<_> =
+            changes.iter().map(|c| format!("{}@{}", c["op"].as_str().unwrap(), c["key"]["id"])).collect();
+        let own = if frame["own"] == true { "*" } else { "" };
+        let part = frame["part"].as_u64().map_or(String::new(), |part| format!("{part}:"));
+        let more = if frame["last"] == true { "" } else { "…" };
+        format!("{own}{part}{}{more}", changes.join(","))
+    };
+    frames.iter().map(describe).collect()
+}
+
+fn selection(tables: &[&str]) -> Selection {
+    Selection::new(tables.iter().map(|table| subscription(table, table)).collect())
+}
+
+fn by(author: &str, change: Change) -> Change {
+    Change { author: Some(Arc::new(Author { client_id: author.into(), metadata: None })), ..change }
+}
+
+struct Told {
+    delivery: Delivery,
+    selection: Selection,
+    gets_own: bool,
+}
+
+impl Told {
+    fn new(tables: &[&str], gets_own: bool) -> Self {
+        let mut delivery = Delivery::default();
+        for name in ["t", "u"] {
+            delivery.shape_told(&table(name));
+        }
+        Told { delivery, selection: selection(tables), gets_own }
+    }
+
+    fn of(&mut self, lsn: u64, changes: &[Change], last: bool) -> Vec<String> {
+        let to = Recipient {
+            client_id: "me",
+            gets_own: self.gets_own,
+            selection: &self.selection,
+            prev: position(0),
+        };
+        told(&self.delivery.frames(to, &head(lsn, lsn), changes, last).unwrap())
+    }
+}
+
+#[test]
+fn an_author_is_told_of_each_of_its_transactions() {
+    let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
+    let mine = by("me", change(0, Operation::Insert, &t, 1));
+    let trigger = change(1, Operation::Insert, &t, 2);
+    let elsewhere = by("me", change(0, Operation::Insert, &u, 3));
+    let nothing = Change { table: None, data: None, row_key: None, ..by("me", change(0, Operation::Message, &t, 4)) };
+    let other = by("you", change(0, Operation::Insert, &t, 5));
+    for (changes, echoed, dropped) in [
+        (vec![mine.clone(), trigger], "*insert@1,insert@2", "*insert@2"),
+        (vec![mine], "*insert@1", "*"),
+        (vec![elsewhere], "*", "*"),
+        (vec![nothing], "*", "*"),
+        (vec![other], "insert@5", "insert@5"),
+    ] {
+        assert_eq!(Told::new(&["t"], true).of(10, &changes, true), [echoed]);
+        assert_eq!(Told::new(&["t"], false).of(10, &changes, true), [dropped]);
+    }
+}
+
+#[test]
+fn what_concerns_nobody_here_makes_no_frame() {
+    let changes = [change(0, Operation::Insert, &Arc::new(table("u")), 1)];
+    assert!(Told::new(&["t"], true).of(10, &changes, true).is_empty());
+}
+
+#[test]
+fn parts_end_with_one_that_says_so() {
+    let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
+    let mut to = Told::new(&["t"], false);
+    assert_eq!(to.of(10, &[change(0, Operation::Insert, &t, 1)], false), ["0:insert@1…"]);
+    assert!(to.of(10, &[by("me", change(1, Operation::Insert, &u, 2))], false).is_empty());
+    assert!(to.delivery.is_inside());
+    assert_eq!(to.of(10, &[change(2, Operation::Insert, &u, 3)], true), ["*1:"], "own, and the end of what was begun");
+    assert!(!to.delivery.is_inside());
+    assert!(to.of(20, &[change(0, Operation::Insert, &u, 1)], false).is_empty());
+    assert!(to.of(20, &[change(1, Operation::Insert, &u, 2)], true).is_empty(), "nothing of it concerned the client");
+    assert!(to.of(30, &[by("me", change(0, Operation::Insert, &u, 1))], false).is_empty());
+    assert_eq!(to.of(30, &[change(1, Operation::Insert, &u, 2)], true), ["*"], "its author is told at the end");
+}
+
+#[test]
+fn a_large_transaction_is_cut() {
+    let t = Arc::new(table("t"));
+    let large = |seq| {
+        let text = "x".repeat(PART_BYTES_MAX);
+        Change { data: Some(format!(r#"{{"id":{seq},"v":"{text}"}}"#).into()), ..change(seq, Operation::Insert, &t, seq.into()) }
+    };
+    let all = [large(0), large(1), large(2)];
+    assert_eq!(Told::new(&["t"], false).of(10, &all, true), ["0:insert@0…", "1:insert@1…", "2:insert@2"]);
+}
+
+#[test]
+fn a_shape_is_told_before_its_first_row_and_between_two_versions() {
+    let one = Arc::new(Table { version: 2, ..table("t") });
+    let two = Arc::new(Table { version: 3, ..table("t") });
+    let mut to = Told::new(&["t"], false);
+    assert_eq!(
+        to.of(10, &[change(0, Operation::Insert, &one, 1), change(1, Operation::Insert, &two, 2)], true),
+        ["schema public.t v2", "0:insert@1…", "schema public.t v3", "1:insert@2"]
+    );
+    assert_eq!(to.of(20, &[change(0, Operation::Insert, &two, 3)], true), ["insert@3"]);
+}
+
+#[test]
+fn a_snapshots_overlap_drops_exactly_what_it_shows() {
+    let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
+    let mut to = Told::new(&["t", "u"], false);
+    to.delivery.overlaps.push(Overlap {
+        selection: selection(&["t", "u"]),
+        except: Some(selection(&["u"])),
+        from: position(100),
+        until: position(200),
+        shows: Arc::new(|xid| xid == 120),
+    });
+    let both = |id| [change(0, Operation::Insert, &t, id), change(1, Operation::Insert, &u, id)];
+    assert_eq!(to.of(90, &both(90), true), ["insert@90"], "up to the snapshot's position: the other table only");
+    assert_eq!(to.of(100, &both(100), true), ["insert@100"]);
+    assert_eq!(to.of(110, &both(110), true), ["insert@110,insert@110"], "later and not shown");
+    assert_eq!(to.of(120, &both(120), true), ["insert@120"], "later, but shown");
+    assert_eq!(
+        to.of(130, &both(130).map(|change| by("me", change)), true),
+        ["*insert@130"],
+        "own changes of the new table are delivered: the snapshot replaced what the client had"
+    );
+    assert_eq!(
+        to.of(120, &[by("me", change(0, Operation::Insert, &t, 120))], true),
+        ["*"],
+        "shown and own: still confirmed"
+    );
+    to.delivery.settle(position(199));
+    assert!(!to.delivery.overlaps.is_empty());
+    to.delivery.settle(position(200));
+    assert!(to.delivery.overlaps.is_empty());
+}

@@ -1,0 +1,217 @@
+//! A snapshot for one session: a consistent reading of the source that the stream goes on from without gap or doubt.
+//!
+//! A transaction can be in the WAL, and so in history, while no snapshot shows it yet. So the procedure is: take the durable
+//! head; wait until every transaction up to it is visible; open the snapshot; send its rows; and then deliver what comes
+//! after the head, dropping exactly what the snapshot shows. From the fence on, which was written after the snapshot was
+//! taken, the state is the source's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use waldelta_source::catalog::PublishedTable;
+use waldelta_source::snapshot::{self, Snapshot};
+use waldelta_wal::{Code, EndLsn, Position, Table, TableName};
+
+use super::delivery::Overlap;
+use crate::error::Error;
+use crate::inner::Inner;
+use crate::subscription::{Pattern, Selection};
+use crate::wire::oversize;
+use crate::wire::server::{self, NotText, TableSum};
+
+/// Bytes of rows in one frame, about.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// The tables that it selects…
+    pub selection: Selection,
+    /// …but not those that this selects: the client has them already.
+    pub except: Option<Selection>,
+    /// The snapshot is of this position or a later one.
+    pub at_least: Position,
+}
+
+/// What comes of it, in this order; `Failed` ends it at any point.
+pub(crate) enum Step {
+    Begun { cursor: Position, tables: Vec<(TableName, i64)> },
+    Shape(Arc<Table>),
+    Rows(Utf8Bytes),
+    Ended { consistent_at: Position, tables: Vec<TableSum>, overlap: Overlap },
+    Failed(Failure),
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// For now: a database is out of reach, or a transaction is not visible yet.
+    ForNow { code: Code, message: String },
+    /// A subscription names a table that is not captured.
+    NotCaptured { subscription: String, table: String },
+}
+
+/// Reads a snapshot and hands it over step by step; the receiver's pace is its own. Ends early when nobody listens.
+pub(crate) async fn run(order: Order, inner: &Inner, steps: mpsc::Sender<Step>) {
+    let failure = match read(&order, inner, &steps).await {
+        Ok(()) => return,
+        Err(Stopped::NobodyListens) => return,
+        Err(Stopped::NotCaptured { subscription, table }) => Failure::NotCaptured { subscription, table },
+        Err(Stopped::Error(error)) => {
+            let code = error.code();
+            tracing::warn!(code = code.as_str(), error = &error as &dyn std::error::Error, "a snapshot failed");
+            Failure::ForNow { code, message: error.for_client() }
+        }
+    };
+    // Nobody listens: then nobody misses it.
+    let _ = steps.send(Step::Failed(failure)).await;
+}
+
+enum Stopped {
+    NobodyListens,
+    NotCaptured { subscription: String, table: String },
+    Error(Error),
+}
+
+impl From<waldelta_history::Error> for Stopped {
+    fn from(error: waldelta_history::Error) -> Self {
+        Stopped::Error(error.into())
+    }
+}
+
+impl From<waldelta_source::Error> for Stopped {
+    fn from(error: waldelta_source::Error) -> Self {
+        Stopped::Error(error.into())
+    }
+}
+
+impl From<NotText> for Stopped {
+    fn from(error: NotText) -> Self {
+        Stopped::Error(error.into())
+    }
+}
+
+async fn read(order: &Order, inner: &Inner, steps: &mpsc::Sender<Step>) -> Result<(), Stopped> {
+    let (history, source) = (&inner.history, &inner.source);
+    let _permit = inner.snapshots.acquire().await;
+    let cursor = history.feed().head().cursor().max(order.at_least);
+    let oldest = snapshot::oldest_running(source).await?;
+    let xids = history.xids_from(oldest, cursor).await?;
+    snapshot::wait_visible(source, &xids, inner.config.visibility_timeout).await?;
+    let snapshot = Snapshot::open(source).await?;
+    let mut published = snapshot.tables().await?;
+    find_missing(order, &published)?;
+    published.retain(|published| order.takes(&published.table.name));
+    let tables = numbered(published, &history.tables().await?);
+
+    let estimates = tables.iter().map(|(table, estimate)| (table.name.clone(), *estimate)).collect();
+    send(steps, Step::Begun { cursor, tables: estimates }).await?;
+    let mut sums = Vec::with_capacity(tables.len());
+    for (table, _) in tables {
+        send(steps, Step::Shape(table.clone())).await?;
+        sums.push(send_rows(&snapshot, table, steps).await?);
+    }
+    let consistent_at = Position::before(cursor.epoch, EndLsn(snapshot.fence())).max(cursor);
+    let shown = snapshot.visibility().clone();
+    let overlap = Overlap {
+        selection: order.selection.clone(),
+        except: order.except.clone(),
+        from: cursor,
+        until: consistent_at,
+        shows: Arc::new(move |xid| shown.visible(xid)),
+    };
+    send(steps, Step::Ended { consistent_at, tables: sums, overlap }).await?;
+    inner.metrics.snapshots.increment(1);
+    Ok(())
+}
+
+async fn send_rows(snapshot: &Snapshot, table: Arc<Table>, steps: &mpsc::Sender<Step>) -> Result<TableSum, Stopped> {
+    let mut sum = TableSum { table: table.name.clone(), rows: 0, checksum: 0 };
+    let mut batches = snapshot.rows(table, BATCH_BYTES).await?;
+    while let Some(batch) = batches.next().await {
+        let rows: Vec<_> = batch?.iter().map(|row| oversize::bounded(&row.data)).collect();
+        for row in &rows {
+            sum.rows += 1;
+            sum.checksum = sum.checksum.wrapping_add(server::checksum(row));
+        }
+        if !rows.is_empty() {
+            let frame = server::rows(&sum.table, &rows)?;
+            send(steps, Step::Rows(frame)).await?;
+        }
+    }
+    Ok(sum)
+}
+
+async fn send(steps: &mpsc::Sender<Step>, step: Step) -> Result<(), Stopped> {
+    steps.send(step).await.map_err(|_| Stopped::NobodyListens)
+}
+
+impl Order {
+    fn takes(&self, table: &TableName) -> bool {
+        self.selection.matches(table) && !self.except.as_ref().is_some_and(|except| except.matches(table))
+    }
+}
+
+/// A subscription to a table by its name must find it: a client would wait for ever for a table that is misspelt.
+fn find_missing(order: &Order, published: &[PublishedTable]) -> Result<(), Stopped> {
+    for subscription in order.selection.subscriptions() {
+        if let Pattern::Table(table) = &subscription.table
+            && !published.iter().any(|published| published.table.name == *table)
+        {
+            let table = table.to_string();
+            return Err(Stopped::NotCaptured { subscription: subscription.id.clone(), table });
+        }
+    }
+    Ok(())
+}
+
+/// Gives each table the version that history knows its shape by; 0 where history has not seen this shape yet.
+fn numbered(published: Vec<PublishedTable>, known: &[Arc<Table>]) -> Vec<(Arc<Table>, i64)> {
+    let known: HashMap<u32, &Arc<Table>> = known.iter().map(|table| (table.oid, table)).collect();
+    let number = |mut table: Table| {
+        if let Some(same) = known.get(&table.oid) {
+            table.version = same.version;
+            if table == ***same {
+                return (*same).clone();
+            }
+        }
+        table.version = 0;
+        Arc::new(table)
+    };
+    published.into_iter().map(|published| (number(published.table), published.rows_estimate)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{position, subscription, table};
+
+    fn published(table: Table) -> PublishedTable {
+        PublishedTable { table: Table { version: 0, ..table }, primary_key: Some(vec!["id".into()]), rows_estimate: 7 }
+    }
+
+    #[test]
+    fn a_shape_has_the_number_that_history_gave_it() {
+        let known = [Arc::new(Table { version: 3, ..table("t") }), Arc::new(Table { version: 2, ..table("u") })];
+        let mut altered = table("u");
+        altered.columns.pop();
+        let numbered = numbered(vec![published(table("t")), published(altered), published(table("new"))], &known);
+        let versions: Vec<_> = numbered.iter().map(|(table, estimate)| (table.version, *estimate)).collect();
+        assert_eq!(versions, [(3, 7), (0, 7), (0, 7)]);
+    }
+
+    #[test]
+    fn a_table_asked_for_by_name_must_be_there() {
+        let order = |tables: &[&str]| Order {
+            selection: Selection::new(tables.iter().map(|table| subscription(table, table)).collect()),
+            except: None,
+            at_least: position(0),
+        };
+        assert!(find_missing(&order(&["t", "other.*", "*"]), &[published(table("t"))]).is_ok());
+        let missing = find_missing(&order(&["t", "u"]), &[published(table("t"))]);
+        assert!(matches!(missing, Err(Stopped::NotCaptured { subscription, .. }) if subscription == "u"));
+    }
+}

@@ -1,0 +1,473 @@
+//! What a session does: a state machine without sockets, clocks or databases. Events go in, actions come out.
+//!
+//! ```text
+//! hello ─► Hydrating (snapshot) ─► CatchingUp (feed, history) ⇄ Live (tail of the scope) ─► Closing
+//! ```
+//!
+//! The cursor only grows, and what lies between two cursors has been handed over whole: that is all that resuming needs.
+
+mod hello;
+mod reading;
+mod subscribing;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::Utf8Bytes;
+pub(crate) use hello::session_name;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use waldelta_wal::{Code, EndLsn, Position};
+
+use super::delivery::Delivery;
+use super::hydrate::{Failure, Order, Step};
+use super::private::PrivateRead;
+use crate::closing::{self, Closing};
+use crate::registry::Client;
+use crate::scope::{Behind, Item};
+use crate::start::{Extent, Reset};
+use crate::subscription::{Selection, Subscription};
+use crate::wire::client::{After, ClientFrame, Refusal};
+use crate::wire::server;
+
+/// Frames that a client may send in [`FRAMES_WINDOW`].
+const FRAMES_MAX: u32 = 1_000;
+const FRAMES_WINDOW: Duration = Duration::from_secs(10);
+/// A client that gives no sign of life for this many heartbeat intervals is gone.
+const SILENT_INTERVALS: u32 = 3;
+
+/// The bounds and times that a session keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub hello_timeout: Duration,
+    pub heartbeat_interval: Duration,
+    pub frontier_timeout: Duration,
+    pub subscriptions_max: usize,
+}
+
+/// The time at which something happens: for waiting, and for people.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub instant: Instant,
+    /// Microseconds since 1970.
+    pub unix_us: i64,
+}
+
+/// What happens to a session.
+pub(crate) enum Event {
+    /// A frame from the client, or why it is none.
+    Frame(Result<ClientFrame, Refusal>),
+    /// A sign of life: a pong.
+    Heard,
+    /// The client has gone.
+    Gone,
+    /// The time of [`Session::deadline`] has come.
+    Tick,
+    /// The scope was entered; what lies at or below this position may have been routed without the session.
+    Attached(Position),
+    /// What history has, and the cursor asked for; see [`Extent::start`].
+    Resolved(Result<(Extent, Option<Option<Position>>), Code>),
+    /// The client's frontier is known now.
+    FrontierKnown,
+    /// A snapshot goes on.
+    Hydration(Step),
+    /// The tail of the scope was read, and the router's position before that.
+    Tail { items: Result<Vec<Arc<Item>>, Behind>, routed: Position },
+    /// Feed or history was read.
+    Private(Result<PrivateRead, Code>),
+    /// There may be something new.
+    Woken,
+    /// The acknowledged cursor was recorded.
+    Recorded(Result<Position, Code>),
+    /// The service stops.
+    Stop,
+    /// A newer session of the same client has come.
+    Replaced,
+    /// The socket took no bytes for too long.
+    WriteTimedOut,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Send(Utf8Bytes),
+    Ping,
+    /// Enter the scope of this selection and leave the one before.
+    Attach(Selection),
+    /// Find out where the session begins.
+    Resolve(Option<After>),
+    /// Ask the source for the client's frontier.
+    AskFrontier,
+    /// Read a snapshot; one that runs is given up.
+    Hydrate(Order),
+    /// Record the acknowledged cursor.
+    Record(Position),
+    /// Say why and end.
+    Close(Closing),
+}
+
+/// What the session wants to read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    Nothing,
+    /// The tail of its scope, after this position.
+    Tail(Position),
+    /// Feed or history, after this position.
+    Private(Position),
+}
+
+/// What a session waits for when it has read everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listens {
+    ToNothing,
+    ToScope,
+    ToHead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    AwaitingHello,
+    Resolving,
+    /// `late` when the snapshot is of tables added while connected.
+    Hydrating { late: bool },
+    CatchingUp,
+    Live,
+    Closing,
+}
+
+/// What a session is before its client is known.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    /// Its number; a higher one is newer.
+    pub number: u64,
+    pub wake: Arc<Notify>,
+    pub replaced: CancellationToken,
+}
+
+/// One session.
+pub(crate) struct Session {
+    rules: Rules,
+    seat: Seat,
+    phase: Phase,
+    client: Option<Client>,
+    snapshot_welcome: bool,
+    selection: Selection,
+    delivery: Delivery,
+    /// Everything up to here was handed over; always the end of a transaction.
+    cursor: Position,
+    /// Reading goes on after here; inside a transaction while its parts are sent.
+    at: Position,
+    /// The last cursor that the client was told.
+    told: Position,
+    /// From here on the scope's tail knows this session.
+    joined_at: Position,
+    been_live: bool,
+    frontier_known: bool,
+    frontier_by: Instant,
+    /// Everything there was has been read.
+    idle: bool,
+    reading: bool,
+    changes: VecDeque<SubscriptionChange>,
+    acks: Acks,
+    hello_by: Instant,
+    heard_at: Instant,
+    beat_at: Instant,
+    beat_due: bool,
+    /// Nothing was sent since the last beat.
+    quiet: bool,
+    frames: (Instant, u32),
+}
+
+/// A change of subscriptions that waits for the end of a snapshot or of a transaction.
+enum SubscriptionChange {
+    Add(Vec<Subscription>),
+    Remove(Vec<String>),
+}
+
+/// One recording at a time; of the acknowledgements that come meanwhile the newest counts.
+#[derive(Default)]
+struct Acks {
+    recording: bool,
+    next: Option<Position>,
+    recorded: Option<Position>,
+}
+
+impl Session {
+    pub(crate) fn new(rules: Rules, seat: Seat, now: Now) -> Self {
+        let instant = now.instant;
+        Session {
+            hello_by: instant + rules.hello_timeout,
+            beat_at: instant + rules.heartbeat_interval,
+            rules,
+            seat,
+            phase: Phase::AwaitingHello,
+            client: None,
+            snapshot_welcome: true,
+            selection: Selection::default(),
+            delivery: Delivery::default(),
+            cursor: Position::default(),
+            at: Position::default(),
+            told: Position::default(),
+            joined_at: Position::default(),
+            been_live: false,
+            frontier_known: false,
+            frontier_by: instant,
+            idle: false,
+            reading: false,
+            changes: VecDeque::new(),
+            acks: Acks::default(),
+            heard_at: instant,
+            beat_due: false,
+            quiet: true,
+            frames: (instant, 0),
+        }
+    }
+
+    /// Takes an event in and adds what is to be done to `out`.
+    pub(crate) fn apply(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
+        let sent_before = out.len();
+        match event {
+            _ if self.phase == Phase::Closing => {}
+            Event::Gone => self.end(Closing::Gone, out),
+            Event::Stop => self.stop(out),
+            Event::Replaced => self.fail(Code::ClientReplaced, Closing::Replaced, out),
+            Event::WriteTimedOut => self.end(Closing::TooSlow, out),
+            Event::Heard => self.heard_at = now.instant,
+            Event::Frame(frame) => self.frame(frame, now, out),
+            Event::Tick => self.tick(now, out),
+            Event::Attached(joined_at) => self.joined_at = joined_at,
+            Event::Resolved(Ok((extent, after))) => self.begin(extent, after, out),
+            Event::Resolved(Err(code)) => self.fail(code, Closing::TryLater(code), out),
+            Event::FrontierKnown => {
+                self.frontier_known = true;
+                self.idle = false;
+            }
+            Event::Hydration(step) => self.hydrated(step, out),
+            Event::Tail { items, routed } => self.take_tail(items, routed, now, out),
+            Event::Private(read) => self.take_private(read, now, out),
+            Event::Woken => self.idle = false,
+            Event::Recorded(recorded) => self.recorded(recorded, out),
+        }
+        if out[sent_before..].iter().any(|action| matches!(action, Action::Send(_))) {
+            self.quiet = false;
+        }
+    }
+
+    /// What to read next. The caller says with [`Session::reading`] that it has begun.
+    pub(crate) fn want(&self) -> Want {
+        let reads = matches!(self.phase, Phase::CatchingUp | Phase::Live) && !self.idle && !self.reading;
+        match (reads, self.shares()) {
+            (false, _) => Want::Nothing,
+            (true, true) => Want::Tail(self.at),
+            (true, false) => Want::Private(self.at),
+        }
+    }
+
+    /// A private read has begun.
+    pub(crate) fn reading(&mut self) {
+        self.reading = true;
+    }
+
+    /// What to wait for beside the client, timers and operations that run.
+    pub(crate) fn listens(&self) -> Listens {
+        match self.phase {
+            Phase::CatchingUp | Phase::Live if self.shares() => Listens::ToScope,
+            Phase::CatchingUp | Phase::Live if !self.reading => Listens::ToHead,
+            _ => Listens::ToNothing,
+        }
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::AwaitingHello => self.hello_by,
+            Phase::CatchingUp if self.idle && !self.frontier_known => self.beat_at.min(self.frontier_by),
+            _ => self.beat_at,
+        }
+    }
+
+    /// The state's name for operators.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::AwaitingHello | Phase::Resolving => "connecting",
+            Phase::Hydrating { .. } => "hydrating",
+            Phase::CatchingUp => "catching_up",
+            Phase::Live => "live",
+            Phase::Closing => "closing",
+        }
+    }
+
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    pub(crate) fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    pub(crate) fn acked(&self) -> Option<Position> {
+        self.acks.recorded
+    }
+
+    /// Whether the shared tail is what it reads: live, nothing to be left out, and known to the tail.
+    fn shares(&self) -> bool {
+        self.phase == Phase::Live
+            && self.delivery.overlaps.is_empty()
+            && self.at.is_whole()
+            && self.at >= self.joined_at
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.phase == Phase::AwaitingHello {
+            if now.instant >= self.hello_by {
+                self.fail(Code::HelloMissing, Closing::HelloMissing, out);
+            }
+            return;
+        }
+        if now.instant >= self.frontier_by && !self.frontier_known {
+            self.idle = false;
+        }
+        if now.instant < self.beat_at {
+            return;
+        }
+        if now.instant > self.heard_at + self.rules.heartbeat_interval * SILENT_INTERVALS {
+            self.end(Closing::TooSlow, out);
+            return;
+        }
+        self.beat_at = now.instant + self.rules.heartbeat_interval;
+        out.push(Action::Ping);
+        // The cursor to tell is found by reading once more.
+        self.beat_due = self.quiet;
+        self.quiet = true;
+        self.idle &= !self.beat_due;
+    }
+
+    /// Tells the cursor when nothing else has told it for a while.
+    fn beat(&mut self, now: Now, out: &mut Vec<Action>) {
+        let between = self.at.is_whole() && !self.delivery.is_inside();
+        if self.beat_due && between && matches!(self.phase, Phase::CatchingUp | Phase::Live) {
+            self.beat_due = false;
+            self.tell_cursor(now, out);
+        }
+    }
+
+    fn tell_cursor(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.told = self.cursor;
+        out.push(Action::Send(server::heartbeat(self.cursor, now.unix_us)));
+    }
+
+    fn stop(&mut self, out: &mut Vec<Action>) {
+        out.push(Action::Send(server::goaway(closing::retry_ms(self.seat.number))));
+        self.end(Closing::Stopping, out);
+    }
+
+    /// Ends with an `error` frame that says why.
+    fn fail(&mut self, code: Code, closing: Closing, out: &mut Vec<Action>) {
+        self.fail_with(code, code.explanation().title, None, closing, out);
+    }
+
+    fn fail_with(
+        &mut self,
+        code: Code,
+        message: &str,
+        subscription: Option<&str>,
+        closing: Closing,
+        out: &mut Vec<Action>,
+    ) {
+        out.push(Action::Send(server::error(code, message, subscription, true)));
+        self.end(closing, out);
+    }
+
+    fn end(&mut self, closing: Closing, out: &mut Vec<Action>) {
+        self.phase = Phase::Closing;
+        out.push(Action::Close(closing));
+    }
+
+    /// The client's state can no longer be continued: it begins anew, or is let go if it wants no snapshot.
+    fn reset(&mut self, reason: Reset, out: &mut Vec<Action>) {
+        if !self.snapshot_welcome {
+            self.fail(Code::CursorNotResumable, Closing::NotResumable, out);
+            return;
+        }
+        out.push(Action::Send(server::reset(reason)));
+        self.delivery = Delivery::default();
+        self.been_live = false;
+        self.hydrate(None, Position::default(), out);
+    }
+
+    fn hydrate(&mut self, except: Option<Selection>, at_least: Position, out: &mut Vec<Action>) {
+        self.phase = Phase::Hydrating { late: except.is_some() };
+        out.push(Action::Hydrate(Order { selection: self.selection.clone(), except, at_least }));
+    }
+
+    fn hydrated(&mut self, step: Step, out: &mut Vec<Action>) {
+        let Phase::Hydrating { late } = self.phase else { return };
+        match step {
+            Step::Begun { cursor, tables } => {
+                out.push(Action::Send(server::snapshot_begin(cursor, &tables)));
+            }
+            Step::Shape(table) => {
+                self.delivery.shape_told(&table);
+                out.push(Action::Send(server::schema(&table)));
+            }
+            Step::Rows(frame) => out.push(Action::Send(frame)),
+            Step::Ended { consistent_at, tables, overlap } => {
+                let cursor = overlap.from;
+                out.push(Action::Send(server::snapshot_end(cursor, consistent_at, &tables)));
+                self.delivery.overlaps.push(overlap);
+                if !late {
+                    (self.cursor, self.at, self.told) = (cursor, cursor, cursor);
+                }
+                self.phase = Phase::CatchingUp;
+                self.idle = false;
+                self.change_subscriptions(out);
+            }
+            Step::Failed(Failure::ForNow { code, message }) => {
+                self.fail_with(code, &message, None, Closing::TryLater(code), out);
+            }
+            Step::Failed(Failure::NotCaptured { subscription, table }) => {
+                let code = Code::TableNotCaptured;
+                let message = format!("{table} is not captured");
+                self.fail_with(code, &message, Some(&subscription), Closing::NotAllowed(code), out);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, after: After, out: &mut Vec<Action>) {
+        let cursor = match after {
+            After::Cursor(cursor) => cursor,
+            After::Lsn(lsn) => Position::before(self.cursor.epoch, EndLsn(lsn)),
+        };
+        let was_sent = cursor.is_whole() && cursor.epoch == self.cursor.epoch && cursor <= self.cursor;
+        if !was_sent {
+            let message = "the acknowledged cursor was never sent as one to store";
+            out.push(Action::Send(server::error(Code::CursorInvalid, message, None, false)));
+        } else if self.acks.recording {
+            self.acks.next = Some(cursor);
+        } else {
+            self.acks.recording = true;
+            out.push(Action::Record(cursor));
+        }
+    }
+
+    fn recorded(&mut self, recorded: Result<Position, Code>, out: &mut Vec<Action>) {
+        match recorded {
+            Ok(cursor) => {
+                self.acks.recorded = Some(cursor);
+                out.push(Action::Send(server::acked(cursor)));
+            }
+            Err(code) => {
+                let message = "the acknowledgement could not be recorded; send it again later";
+                out.push(Action::Send(server::error(code, message, None, false)));
+            }
+        }
+        match self.acks.next.take() {
+            Some(next) => out.push(Action::Record(next)),
+            None => self.acks.recording = false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Frames from the client, and the beginning of a session.
+
+use std::sync::atomic::AtomicU64;
+
+use super::*;
+use crate::start::Start;
+use crate::wire::client::Hello;
+use crate::wire::server::Welcome;
+
+impl Session {
+    pub(super) fn frame(&mut self, frame: Result<ClientFrame, Refusal>, now: Now, out: &mut Vec<Action>) {
+        self.heard_at = now.instant;
+        if self.too_many_frames(now) {
+            self.fail(Code::TooManyFrames, Closing::TooMany(Code::TooManyFrames), out);
+            return;
+        }
+        let awaiting = self.phase == Phase::AwaitingHello;
+        match frame {
+            Ok(ClientFrame::Unknown) => {}
+            Ok(ClientFrame::Hello(hello)) if awaiting => self.hello(hello, now, out),
+            Ok(ClientFrame::Hello(_)) => self.misplaced("hello may come only once", out),
+            Ok(_) if awaiting => self.misplaced("hello must come first", out),
+            Ok(ClientFrame::Ping(n)) => out.push(Action::Send(server::pong(n))),
+            Ok(ClientFrame::Ack(after)) => self.acknowledge(after, out),
+            Ok(ClientFrame::Subscribe(more)) => self.queue(SubscriptionChange::Add(more), out),
+            Ok(ClientFrame::Unsubscribe(ids)) => self.queue(SubscriptionChange::Remove(ids), out),
+            Err(refusal) => self.refuse(&refusal, awaiting, out),
+        }
+    }
+
+    /// A frame that is not understood ends the session; a subscription or cursor that is not accepted only before hello.
+    fn refuse(&mut self, refusal: &Refusal, awaiting: bool, out: &mut Vec<Action>) {
+        let closing = match refusal.code {
+            Code::FrameTooLarge => Closing::FrameTooLarge,
+            Code::FrameInvalid => Closing::Refused(Code::FrameInvalid),
+            code if awaiting => Closing::Refused(code),
+            code => {
+                let subscription = refusal.subscription.as_deref();
+                out.push(Action::Send(server::error(code, &refusal.message, subscription, false)));
+                return;
+            }
+        };
+        self.fail_with(refusal.code, &refusal.message, refusal.subscription.as_deref(), closing, out);
+    }
+
+    fn misplaced(&mut self, message: &str, out: &mut Vec<Action>) {
+        self.fail_with(Code::FrameInvalid, message, None, Closing::Refused(Code::FrameInvalid), out);
+    }
+
+    fn too_many_frames(&mut self, now: Now) -> bool {
+        if now.instant > self.frames.0 + FRAMES_WINDOW {
+            self.frames = (now.instant, 0);
+        }
+        self.frames.1 += 1;
+        self.frames.1 > FRAMES_MAX
+    }
+
+    fn hello(&mut self, hello: Hello, now: Now, out: &mut Vec<Action>) {
+        self.client = Some(Client {
+            id: hello.client_id.into(),
+            session: self.seat.number,
+            include_own: hello.include_own,
+            frontier: Arc::new(AtomicU64::new(u64::MAX)),
+            wake: self.seat.wake.clone(),
+            replaced: self.seat.replaced.clone(),
+        });
+        self.snapshot_welcome = hello.snapshot;
+        self.selection = Selection::new(hello.subscriptions);
+        self.frontier_by = now.instant + self.rules.frontier_timeout;
+        self.phase = Phase::Resolving;
+        // The scope is entered before the head is read: nothing can fall between.
+        out.push(Action::Attach(self.selection.clone()));
+        out.push(Action::AskFrontier);
+        out.push(Action::Resolve(hello.after));
+    }
+
+    pub(super) fn begin(&mut self, extent: Extent, after: Option<Option<Position>>, out: &mut Vec<Action>) {
+        if self.phase != Phase::Resolving {
+            return;
+        }
+        let start = extent.start(after, self.snapshot_welcome);
+        if let Start::Refuse(reason) = start {
+            let message = format!("the cursor cannot be resumed ({}) and a snapshot is not wanted", reason.as_str());
+            self.fail_with(Code::CursorNotResumable, &message, None, Closing::NotResumable, out);
+            return;
+        }
+        out.push(Action::Send(server::welcome(&Welcome {
+            session: &session_name(self.seat.number),
+            head: extent.head,
+            floor: extent.floor,
+            snapshot: matches!(start, Start::Snapshot(_)),
+            heartbeat: self.rules.heartbeat_interval,
+        })));
+        match start {
+            Start::Resume(from) => {
+                (self.cursor, self.at, self.told) = (from, from, from);
+                self.phase = Phase::CatchingUp;
+                self.change_subscriptions(out);
+            }
+            Start::Snapshot(Some(reason)) => self.reset(reason, out),
+            Start::Snapshot(None) => self.hydrate(None, extent.head, out),
+            Start::Refuse(_) => {}
+        }
+    }
+}
+
+/// A session's name for people.
+pub(crate) fn session_name(number: u64) -> String {
+    format!("s{number}")
+}

@@ -1,0 +1,137 @@
+//! What a session makes of what was read for it.
+
+use super::*;
+use crate::scope::Content;
+use crate::session::delivery::Recipient;
+use crate::session::private::Slice;
+
+impl Session {
+    /// Feed or history was read: frames are made for this session alone.
+    pub(super) fn take_private(&mut self, read: Result<PrivateRead, Code>, now: Now, out: &mut Vec<Action>) {
+        self.reading = false;
+        let read = match read {
+            Ok(read) => read,
+            Err(code) => return self.fail(code, Closing::TryLater(code), out),
+        };
+        let current = matches!(self.phase, Phase::CatchingUp | Phase::Live) && read.after == self.at;
+        if !current {
+            // A snapshot began anew meanwhile.
+            return;
+        }
+        for slice in &read.slices {
+            if slice.head.epoch != self.cursor.epoch {
+                return self.reset(Reset::EpochChanged, out);
+            }
+            if !self.tell(slice, out) {
+                return self.fail(Code::Internal, Closing::Internal, out);
+            }
+        }
+        if read.through.epoch != self.cursor.epoch {
+            return self.reset(Reset::EpochChanged, out);
+        }
+        self.move_to(read.through);
+        self.idle = read.exhausted;
+        if read.exhausted {
+            self.caught_up(now, out);
+        }
+        self.beat(now, out);
+        self.change_subscriptions(out);
+    }
+
+    /// False when no frame can be made of it.
+    fn tell(&mut self, slice: &Slice, out: &mut Vec<Action>) -> bool {
+        let Some(client) = &self.client else { return true };
+        let to = Recipient {
+            client_id: &client.id,
+            gets_own: !self.been_live || client.gets_own(slice.head.xid),
+            selection: &self.selection,
+            prev: self.told,
+        };
+        let Ok(frames) = self.delivery.frames(to, &slice.head, &slice.changes, slice.last) else { return false };
+        if slice.last {
+            self.move_to(slice.head.position());
+            if !frames.is_empty() {
+                self.told = self.cursor;
+            }
+        }
+        out.extend(frames.into_iter().map(Action::Send));
+        true
+    }
+
+    fn caught_up(&mut self, now: Now, out: &mut Vec<Action>) {
+        let may_say_so = self.frontier_known || now.instant >= self.frontier_by;
+        if self.phase == Phase::CatchingUp && may_say_so {
+            self.phase = Phase::Live;
+            self.been_live = true;
+            self.told = self.cursor;
+            self.beat_due = false;
+            // From now on there may be a shared tail to read.
+            self.idle = !self.shares();
+            out.push(Action::Send(server::live(self.cursor)));
+        }
+    }
+
+    /// The tail of the scope was read: frames are ready.
+    pub(super) fn take_tail(
+        &mut self,
+        items: Result<Vec<Arc<Item>>, Behind>,
+        routed: Position,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.shares() {
+            return;
+        }
+        let Ok(items) = items else { return self.fall_back() };
+        for item in &items {
+            if item.position.epoch != self.cursor.epoch {
+                return self.reset(Reset::EpochChanged, out);
+            }
+            if item.content == Content::Large {
+                return self.fall_back();
+            }
+            self.tell_item(item, now, out);
+            self.move_to(item.position);
+        }
+        if items.is_empty() {
+            if routed.epoch > self.cursor.epoch {
+                return self.reset(Reset::EpochChanged, out);
+            }
+            self.move_to(routed.max(self.cursor));
+            self.idle = true;
+        }
+        self.beat(now, out);
+        self.change_subscriptions(out);
+    }
+
+    fn tell_item(&mut self, item: &Item, now: Now, out: &mut Vec<Action>) {
+        let own = self.client.as_ref().and_then(|client| item.own.iter().find(|(id, _)| *id == client.id));
+        let frame = match (own, &item.content) {
+            (Some((_, frame)), _) | (None, Content::Frame(frame)) => frame,
+            (None, Content::AuthorsOnly | Content::Large) => return,
+        };
+        if item.prev > self.told {
+            // What lies between did not concern this client, or was told before the scope began: else the frame would
+            // look like a gap.
+            self.tell_cursor(now, out);
+        }
+        out.extend(self.delivery.untold(&item.schemas).cloned().map(Action::Send));
+        out.push(Action::Send(frame.clone()));
+        self.told = item.position;
+    }
+
+    /// Reads feed or history until it has caught up again.
+    fn fall_back(&mut self) {
+        self.phase = Phase::CatchingUp;
+        self.idle = false;
+    }
+
+    fn move_to(&mut self, position: Position) {
+        debug_assert!(position >= self.at, "a position never goes back");
+        self.at = position;
+        if position.is_whole() {
+            self.cursor = position;
+            self.delivery.settle(position);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Subscriptions that change while connected. New tables come with a snapshot of their own, on the same cursor.
+
+use super::*;
+
+/// Changes that wait at most.
+const WAITING_MAX: usize = 16;
+
+impl Session {
+    pub(super) fn queue(&mut self, change: SubscriptionChange, out: &mut Vec<Action>) {
+        if self.changes.len() >= WAITING_MAX {
+            self.fail(Code::TooManyFrames, Closing::TooMany(Code::TooManyFrames), out);
+            return;
+        }
+        self.changes.push_back(change);
+        self.change_subscriptions(out);
+    }
+
+    /// Makes the changes that wait, between transactions and while no snapshot runs.
+    pub(super) fn change_subscriptions(&mut self, out: &mut Vec<Action>) {
+        while matches!(self.phase, Phase::CatchingUp | Phase::Live)
+            && self.at.is_whole()
+            && !self.delivery.is_inside()
+            && let Some(change) = self.changes.pop_front()
+        {
+            match change {
+                SubscriptionChange::Add(more) => self.add(&more, out),
+                SubscriptionChange::Remove(ids) => self.select(self.selection.without(&ids), out),
+            }
+        }
+    }
+
+    fn add(&mut self, more: &[Subscription], out: &mut Vec<Action>) {
+        if let Some(taken) = more.iter().find(|subscription| self.selection.has(&subscription.id)) {
+            let message = "a subscription of this id is there already";
+            out.push(Action::Send(server::error(Code::SubscriptionInvalid, message, Some(&taken.id), false)));
+            return;
+        }
+        if self.selection.subscriptions().len() + more.len() > self.rules.subscriptions_max {
+            let message = format!("more than {} subscriptions", self.rules.subscriptions_max);
+            out.push(Action::Send(server::error(Code::SubscriptionInvalid, &message, None, false)));
+            return;
+        }
+        let before = self.selection.clone();
+        self.select(before.with(more), out);
+        // Of a position at or after the cursor: what lies between is left out for the new tables.
+        self.hydrate(Some(before), self.cursor, out);
+    }
+
+    fn select(&mut self, selection: Selection, out: &mut Vec<Action>) {
+        self.selection = selection;
+        self.delivery.selection_changed();
+        out.push(Action::Attach(self.selection.clone()));
+        // The new scope may not know what the old one had: its beginning is read privately.
+        self.phase = Phase::CatchingUp;
+        self.idle = false;
+    }
+}

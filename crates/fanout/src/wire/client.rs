@@ -1,0 +1,309 @@
+//! Frames from clients: read strictly where they are known, skipped where they are not.
+//!
+//! What the protocol describes and this version does not do is refused by name, never ignored: a client that asked for a
+//! row filter must not get all rows.
+
+use serde::Deserialize;
+use waldelta_wal::{Code, Lsn, Position};
+
+use crate::subscription::{Pattern, Subscription};
+
+/// Characters of a client id at most.
+const CLIENT_ID_CHARS_MAX: usize = 128;
+/// Bytes of a subscription id at most.
+const SUBSCRIPTION_ID_BYTES_MAX: usize = 64;
+
+/// A frame from a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ClientFrame {
+    Hello(Hello),
+    Subscribe(Vec<Subscription>),
+    Unsubscribe(Vec<String>),
+    Ack(After),
+    Ping(Option<u64>),
+    /// Of a type that this version does not know: skipped.
+    Unknown,
+}
+
+/// The first frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub client_id: String,
+    pub after: Option<After>,
+    pub subscriptions: Vec<Subscription>,
+    /// Whether own changes are delivered always.
+    pub include_own: bool,
+    /// Whether a snapshot is welcome; without, the stream begins at the head.
+    pub snapshot: bool,
+}
+
+/// A place that a client names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// A cursor as it was sent.
+    Cursor(Position),
+    /// A bare LSN: everything committed strictly before it.
+    Lsn(Lsn),
+}
+
+impl std::str::FromStr for After {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        if let Ok(position) = text.parse() {
+            return Ok(After::Cursor(position));
+        }
+        text.parse().map(After::Lsn).map_err(|_| {
+            Refusal::new(Code::CursorInvalid, "neither a cursor nor an LSN such as \"0/16B3748\"".to_owned())
+        })
+    }
+}
+
+/// Why a frame, or a subscription in it, is not accepted. It repeats nothing that the client sent but ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub code: Code,
+    pub message: String,
+    pub subscription: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, message: String) -> Self {
+        Refusal { code, message, subscription: None }
+    }
+}
+
+/// Reads a frame. `subscriptions_max` bounds the subscriptions of one frame.
+pub(crate) fn parse(text: &str, subscriptions_max: usize) -> Result<ClientFrame, Refusal> {
+    let Type { kind } = read(text)?;
+    Ok(match kind.as_ref() {
+        "hello" => ClientFrame::Hello(hello(read(text)?, subscriptions_max)?),
+        "subscribe" => {
+            let RawSubscribe { subscriptions: raw } = read(text)?;
+            ClientFrame::Subscribe(subscriptions(raw, subscriptions_max)?)
+        }
+        "unsubscribe" => {
+            let RawUnsubscribe { ids } = read(text)?;
+            ClientFrame::Unsubscribe(ids)
+        }
+        "ack" => {
+            let RawAck { cursor } = read(text)?;
+            ClientFrame::Ack(cursor.parse()?)
+        }
+        "ping" => {
+            let RawPing { n } = read(text)?;
+            ClientFrame::Ping(n)
+        }
+        "auth" => return Err(unsupported("tokens", "no authentication is configured: send no `auth`")),
+        _ => ClientFrame::Unknown,
+    })
+}
+
+/// Reads what is no JSON object of this form as a refusal. serde's message names fields and places, never values of
+/// strings beyond the expected type.
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+    serde_json::from_str(text).map_err(|error| {
+        Refusal::new(Code::FrameInvalid, format!("the frame cannot be read at column {}: {error}", error.column()))
+    })
+}
+
+fn hello(raw: RawHello, subscriptions_max: usize) -> Result<Hello, Refusal> {
+    if raw.token.is_some() {
+        return Err(unsupported("tokens", "no authentication is configured: leave `token` out"));
+    }
+    if raw.client_id.is_empty() || raw.client_id.chars().count() > CLIENT_ID_CHARS_MAX {
+        let message = format!("client_id must have 1 to {CLIENT_ID_CHARS_MAX} characters");
+        return Err(Refusal::new(Code::FrameInvalid, message));
+    }
+    Ok(Hello {
+        client_id: raw.client_id,
+        after: raw.after.map(|text| text.parse()).transpose()?,
+        subscriptions: subscriptions(raw.subscriptions, subscriptions_max)?,
+        include_own: matches!(raw.own_changes, OwnChanges::Include),
+        snapshot: raw.snapshot.unwrap_or(true),
+    })
+}
+
+fn subscriptions(raw: Vec<RawSubscription>, max: usize) -> Result<Vec<Subscription>, Refusal> {
+    if raw.len() > max {
+        let message = format!("{} subscriptions, and {max} are allowed", raw.len());
+        return Err(Refusal::new(Code::SubscriptionInvalid, message));
+    }
+    let mut accepted: Vec<Subscription> = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let subscription = subscription(raw)?;
+        if accepted.iter().any(|other| other.id == subscription.id) {
+            return Err(invalid(&subscription.id, "its id is used twice"));
+        }
+        accepted.push(subscription);
+    }
+    Ok(accepted)
+}
+
+fn subscription(raw: RawSubscription) -> Result<Subscription, Refusal> {
+    if raw.id.is_empty() || raw.id.len() > SUBSCRIPTION_ID_BYTES_MAX {
+        let message = format!("a subscription's id must have 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes");
+        return Err(Refusal::new(Code::SubscriptionInvalid, message));
+    }
+    let refused = [
+        (raw.filter.is_some(), "where"),
+        (raw.columns.is_some(), "columns"),
+        (matches!(raw.big_numbers, Some(BigNumbers::String)), "big_numbers"),
+    ];
+    if let Some((_, option)) = refused.iter().find(|(asked, _)| *asked) {
+        let mut refusal = unsupported(option, "leave it out");
+        refusal.subscription = Some(raw.id);
+        return Err(refusal);
+    }
+    match raw.table.parse::<Pattern>() {
+        Ok(table) => Ok(Subscription { id: raw.id, table, old: raw.old.unwrap_or(false) }),
+        Err(error) => Err(invalid(&raw.id, &format!("{error}, schema.* or *"))),
+    }
+}
+
+fn invalid(id: &str, why: &str) -> Refusal {
+    Refusal {
+        code: Code::SubscriptionInvalid,
+        message: format!("the subscription cannot be accepted: {why}"),
+        subscription: Some(id.to_owned()),
+    }
+}
+
+fn unsupported(what: &str, advice: &str) -> Refusal {
+    Refusal::new(Code::NotSupportedYet, format!("`{what}` is not supported by this version; {advice}"))
+}
+
+#[derive(Deserialize)]
+struct Type<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct RawHello {
+    client_id: String,
+    token: Option<serde::de::IgnoredAny>,
+    after: Option<String>,
+    subscriptions: Vec<RawSubscription>,
+    #[serde(default)]
+    own_changes: OwnChanges,
+    snapshot: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OwnChanges {
+    #[default]
+    Skip,
+    Include,
+}
+
+#[derive(Deserialize)]
+struct RawSubscription {
+    id: String,
+    table: String,
+    old: Option<bool>,
+    #[serde(rename = "where")]
+    filter: Option<serde::de::IgnoredAny>,
+    columns: Option<serde::de::IgnoredAny>,
+    big_numbers: Option<BigNumbers>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BigNumbers {
+    Number,
+    String,
+}
+
+#[derive(Deserialize)]
+struct RawSubscribe {
+    subscriptions: Vec<RawSubscription>,
+}
+
+#[derive(Deserialize)]
+struct RawUnsubscribe {
+    ids: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct RawAck {
+    cursor: String,
+}
+
+#[derive(Deserialize)]
+struct RawPing {
+    n: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::subscription;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_every_frame() {
+        let hello = parse(
+            r#"{"type":"hello","client_id":"web-7","after":null,"future":[1],"snapshot":false,"own_changes":"include",
+                "subscriptions":[{"id":"s1","table":"public.*","big_numbers":"number","old":false}]}"#,
+            10,
+        );
+        let expected = Hello {
+            client_id: "web-7".into(),
+            after: None,
+            subscriptions: vec![subscription("s1", "public.*")],
+            include_own: true,
+            snapshot: false,
+        };
+        assert_eq!(hello, Ok(ClientFrame::Hello(expected)));
+        assert_eq!(
+            parse(r#"{"type":"subscribe","subscriptions":[{"id":"s2","table":"t"}]}"#, 10),
+            Ok(ClientFrame::Subscribe(vec![subscription("s2", "t")]))
+        );
+        assert_eq!(
+            parse(r#"{"type":"unsubscribe","ids":["s2"]}"#, 10),
+            Ok(ClientFrame::Unsubscribe(vec!["s2".into()]))
+        );
+        assert_eq!(
+            parse(r#"{"cursor":"0/16B3748","type":"ack"}"#, 10),
+            Ok(ClientFrame::Ack(After::Lsn("0/16B3748".parse().unwrap())))
+        );
+        assert_eq!(parse(r#"{"type":"ping","n":7}"#, 10), Ok(ClientFrame::Ping(Some(7))));
+        assert_eq!(parse(r#"{"type":"of tomorrow","deep":{"a":[]}}"#, 10), Ok(ClientFrame::Unknown));
+    }
+
+    #[test]
+    fn refuses_by_name() {
+        let subscription = |options: &str| {
+            format!(r#"{{"type":"hello","client_id":"c","subscriptions":[{{"id":"s1","table":"t"{options}}}]}}"#)
+        };
+        for (text, code, subscription) in [
+            ("".to_owned(), Code::FrameInvalid, None),
+            ("[]".to_owned(), Code::FrameInvalid, None),
+            (r#"{"kind":"hello"}"#.to_owned(), Code::FrameInvalid, None),
+            (r#"{"type":"hello","subscriptions":[]}"#.to_owned(), Code::FrameInvalid, None),
+            (r#"{"type":"hello","client_id":"","subscriptions":[]}"#.to_owned(), Code::FrameInvalid, None),
+            (r#"{"type":"hello","client_id":"c","token":"x","subscriptions":[]}"#.to_owned(), Code::NotSupportedYet, None),
+            (r#"{"type":"hello","client_id":"c","after":"x","subscriptions":[]}"#.to_owned(), Code::CursorInvalid, None),
+            (r#"{"type":"auth","token":"x"}"#.to_owned(), Code::NotSupportedYet, None),
+            (r#"{"type":"ack","cursor":""}"#.to_owned(), Code::CursorInvalid, None),
+            (subscription(r#","where":"a = 1""#), Code::NotSupportedYet, Some("s1")),
+            (subscription(r#","columns":["a"]"#), Code::NotSupportedYet, Some("s1")),
+            (subscription(r#","big_numbers":"string""#), Code::NotSupportedYet, Some("s1")),
+            (subscription(r#"},{"id":"s1","table":"u""#), Code::SubscriptionInvalid, Some("s1")),
+            (subscription(r#"},{"id":"s2","table":"a b""#), Code::SubscriptionInvalid, Some("s2")),
+            (subscription(r#"},{"id":"s2","table":"u"},{"id":"s3","table":"u""#), Code::SubscriptionInvalid, None),
+        ] {
+            let refusal = parse(&text, 2).unwrap_err();
+            assert_eq!((refusal.code, refusal.subscription.as_deref()), (code, subscription), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            let _ = parse(&text, 10);
+        }
+    }
+}

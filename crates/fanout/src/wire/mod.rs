@@ -1,0 +1,11 @@
+//! The wire protocol, version 1 (docs/protocol.md): bytes from and for clients. No sockets here.
+
+pub(crate) mod client;
+pub(crate) mod json;
+pub(crate) mod oversize;
+pub(crate) mod server;
+pub(crate) mod timestamp;
+pub(crate) mod transaction;
+
+/// The WebSocket subprotocol.
+pub(crate) const SUBPROTOCOL: &str = "waldelta.v1.json";

@@ -1,0 +1,236 @@
+//! Frames to clients, all but `tx`: each a function from values to bytes.
+
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use waldelta_wal::{Code, Position, Table, TableName};
+
+use super::json::{write_string, write_text};
+use super::timestamp::Timestamp;
+use crate::start::Reset;
+
+/// Turns a finished buffer into a frame. Images are JSON text from the database, so it is UTF-8; should it not be, the
+/// session ends rather than send what no client can read.
+pub(crate) fn finish(buffer: Vec<u8>) -> Result<Utf8Bytes, NotText> {
+    Utf8Bytes::try_from(buffer).map_err(|_| NotText)
+}
+
+/// The bytes of a frame are not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an image is not UTF-8")]
+pub(crate) struct NotText;
+
+/// Builds an object member by member; `type` first.
+struct Frame(Vec<u8>);
+
+impl Frame {
+    fn new(kind: &str) -> Self {
+        Frame(format!("{{\"type\":\"{kind}\"").into_bytes())
+    }
+
+    fn raw(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        write_text(&mut self.0, format_args!(",\"{name}\":{value}"));
+        self
+    }
+
+    fn text(mut self, name: &str, value: &str) -> Self {
+        write_text(&mut self.0, format_args!(",\"{name}\":"));
+        write_string(&mut self.0, value);
+        self
+    }
+
+    fn cursor(self, name: &str, position: Position) -> Self {
+        self.raw(name, format_args!("\"{position}\""))
+    }
+
+    fn list<T>(mut self, name: &str, values: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) -> Self {
+        write_text(&mut self.0, format_args!(",\"{name}\":["));
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                self.0.push(b',');
+            }
+            write(&mut self.0, value);
+        }
+        self.0.push(b']');
+        self
+    }
+
+    fn end(mut self) -> Utf8Bytes {
+        self.0.push(b'}');
+        // Every member was written from text.
+        Utf8Bytes::from(String::from_utf8_lossy(&self.0).into_owned())
+    }
+}
+
+/// What `welcome` tells.
+pub(crate) struct Welcome<'a> {
+    pub session: &'a str,
+    pub head: Position,
+    pub floor: Position,
+    pub snapshot: bool,
+    pub heartbeat: Duration,
+}
+
+pub(crate) fn welcome(welcome: &Welcome<'_>) -> Utf8Bytes {
+    Frame::new("welcome")
+        .text("session", welcome.session)
+        .text("protocol", super::SUBPROTOCOL)
+        .raw("epoch", welcome.head.epoch.0)
+        .cursor("head", welcome.head)
+        .cursor("floor", welcome.floor)
+        .text("mode", if welcome.snapshot { "snapshot" } else { "resume" })
+        .raw("heartbeat_ms", welcome.heartbeat.as_millis())
+        .end()
+}
+
+pub(crate) fn schema(table: &Table) -> Utf8Bytes {
+    let columns: Vec<_> = table.columns.iter().enumerate().collect();
+    Frame::new("schema")
+        .text("table", &table.name.to_string())
+        .raw("version", table.version)
+        .list("columns", &columns, |out, (index, column)| {
+            out.extend_from_slice(b"{\"name\":");
+            write_string(out, &column.name);
+            out.extend_from_slice(b",\"type\":");
+            write_string(out, &column.type_name);
+            let key = u16::try_from(*index).is_ok_and(|index| table.key.contains(&index));
+            write_text(out, format_args!(",\"nullable\":{},\"key\":{key}}}", column.nullable));
+        })
+        .end()
+}
+
+pub(crate) fn snapshot_begin(cursor: Position, tables: &[(TableName, i64)]) -> Utf8Bytes {
+    Frame::new("snapshot_begin")
+        .cursor("cursor", cursor)
+        .list("tables", tables, |out, (table, estimate)| {
+            out.extend_from_slice(b"{\"table\":");
+            write_string(out, &table.to_string());
+            write_text(out, format_args!(",\"rows_estimate\":{estimate}}}"));
+        })
+        .end()
+}
+
+/// Rows of a snapshot; each is a JSON object already.
+pub(crate) fn rows(table: &TableName, rows: &[Bytes]) -> Result<Utf8Bytes, NotText> {
+    let mut out = Vec::with_capacity(64 + rows.iter().map(|row| row.len() + 1).sum::<usize>());
+    out.extend_from_slice(b"{\"type\":\"rows\",\"table\":");
+    write_string(&mut out, &table.to_string());
+    out.extend_from_slice(b",\"rows\":[");
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(row);
+    }
+    out.extend_from_slice(b"]}");
+    finish(out)
+}
+
+/// What was sent of a table in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableSum {
+    pub table: TableName,
+    pub rows: u64,
+    pub checksum: u64,
+}
+
+pub(crate) fn snapshot_end(cursor: Position, consistent_at: Position, tables: &[TableSum]) -> Utf8Bytes {
+    Frame::new("snapshot_end")
+        .cursor("cursor", cursor)
+        .cursor("consistent_at", consistent_at)
+        .list("tables", tables, |out, sum| {
+            out.extend_from_slice(b"{\"table\":");
+            write_string(out, &sum.table.to_string());
+            write_text(out, format_args!(",\"rows\":{},\"checksum\":\"{:016x}\"}}", sum.rows, sum.checksum));
+        })
+        .end()
+}
+
+pub(crate) fn live(cursor: Position) -> Utf8Bytes {
+    Frame::new("live").cursor("cursor", cursor).end()
+}
+
+/// `now_us` is the service's clock, in microseconds since 1970: for people.
+pub(crate) fn heartbeat(cursor: Position, now_us: i64) -> Utf8Bytes {
+    Frame::new("heartbeat").cursor("cursor", cursor).raw("ts", format_args!("\"{}\"", Timestamp(now_us))).end()
+}
+
+pub(crate) fn reset(reason: Reset) -> Utf8Bytes {
+    Frame::new("reset").text("reason", reason.as_str()).end()
+}
+
+pub(crate) fn goaway(retry_ms: u64) -> Utf8Bytes {
+    Frame::new("goaway").raw("retry_ms", retry_ms).end()
+}
+
+pub(crate) fn acked(cursor: Position) -> Utf8Bytes {
+    Frame::new("acked").cursor("cursor", cursor).end()
+}
+
+pub(crate) fn pong(n: Option<u64>) -> Utf8Bytes {
+    match n {
+        Some(n) => Frame::new("pong").raw("n", n).end(),
+        None => Frame::new("pong").end(),
+    }
+}
+
+pub(crate) fn error(code: Code, message: &str, subscription: Option<&str>, fatal: bool) -> Utf8Bytes {
+    let frame = Frame::new("error")
+        .text("code", code.as_str())
+        .text("message", message)
+        .text("fix", code.explanation().fix);
+    let frame = match subscription {
+        Some(id) => frame.text("subscription", id),
+        None => frame,
+    };
+    frame.raw("fatal", fatal).end()
+}
+
+/// The sum that `snapshot_end` carries: FNV-1a (64 bits) of each row's text as sent, added up, so that the order of rows
+/// and how they were cut into frames do not matter.
+pub(crate) fn checksum(row: &[u8]) -> u64 {
+    row.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{position, table};
+
+    #[test]
+    fn frames_have_the_documented_form() {
+        assert_eq!(
+            live(position(0x16b_3748)).as_str(),
+            r#"{"type":"live","cursor":"00000001-00000000016b3748-ffffffff"}"#
+        );
+        assert_eq!(
+            schema(&table("t")).as_str(),
+            r#"{"type":"schema","table":"public.t","version":1,"columns":[{"name":"id","type":"integer","nullable":false,"key":true},{"name":"v","type":"text","nullable":true,"key":false}]}"#
+        );
+        assert_eq!(
+            rows(&table("t").name, &[Bytes::from_static(b"{\"id\":1}"), Bytes::from_static(b"{\"id\":2}")]).unwrap().as_str(),
+            r#"{"type":"rows","table":"public.t","rows":[{"id":1},{"id":2}]}"#
+        );
+        assert_eq!(pong(None).as_str(), r#"{"type":"pong"}"#);
+        let text = error(Code::CursorInvalid, "say \"hi\"", Some("s1"), true);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["message"], "say \"hi\"");
+        assert_eq!(value["fatal"], true);
+    }
+
+    #[test]
+    fn the_checksum_is_fnv_1a() {
+        // Published test vectors of FNV-1a, 64 bits.
+        assert_eq!(checksum(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(checksum(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(checksum(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn an_image_that_is_no_text_is_refused() {
+        assert_eq!(rows(&table("t").name, &[Bytes::from_static(b"\xff")]), Err(NotText));
+    }
+}

@@ -1,0 +1,253 @@
+//! The `tx` frame: written straight into one buffer around images that are JSON text already.
+//!
+//! Which changes go into it (scope, own changes, snapshots) is decided by whoever calls.
+
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use waldelta_wal::{Author, Change, Operation, Position, Table, TransactionHead};
+
+use super::json::{self, write_string, write_text};
+use super::oversize;
+use super::server::{NotText, finish};
+use super::timestamp::Timestamp;
+use crate::subscription::Route;
+
+/// A frame's fields but its changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Envelope<'a> {
+    pub head: &'a TransactionHead,
+    /// Everything up to here is given with this frame.
+    pub cursor: Position,
+    /// Nothing for this client lies between here and this frame.
+    pub prev: Position,
+    /// Whether the client that gets it is an author.
+    pub own: bool,
+    pub author: TxAuthor<'a>,
+    /// Counted from 0 where the transaction is cut into several frames.
+    pub part: Option<u32>,
+    pub last: bool,
+}
+
+/// Who made a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TxAuthor<'a> {
+    Nobody,
+    /// One author, although some changes may have none.
+    One(&'a Author),
+    /// Several: then each change names its own.
+    Several,
+}
+
+impl<'a> TxAuthor<'a> {
+    /// The author or authors of changes.
+    pub(crate) fn of(changes: &'a [Change]) -> Self {
+        changes.iter().filter_map(|change| change.author.as_deref()).fold(TxAuthor::Nobody, |known, author| match known {
+            TxAuthor::Nobody => TxAuthor::One(author),
+            TxAuthor::One(other) if other == author => known,
+            TxAuthor::One(_) | TxAuthor::Several => TxAuthor::Several,
+        })
+    }
+}
+
+/// Writes a frame. `changes` are the ones to tell, each with its table and how that table looks to the client.
+pub(crate) fn encode<'a>(
+    envelope: &Envelope<'_>,
+    changes: impl Iterator<Item = (&'a Change, &'a Table, &'a Route)>,
+) -> Result<Utf8Bytes, NotText> {
+    let mut out = Vec::with_capacity(512);
+    let head = envelope.head;
+    write_text(
+        &mut out,
+        format_args!(
+            "{{\"type\":\"tx\",\"cursor\":\"{}\",\"prev\":\"{}\",\"lsn\":\"{}\",\"xid\":{},\"ts\":\"{}\"",
+            envelope.cursor,
+            envelope.prev,
+            head.commit_lsn,
+            head.xid,
+            Timestamp(head.committed_at_us)
+        ),
+    );
+    if let TxAuthor::One(author) = envelope.author {
+        write_author(&mut out, author);
+    }
+    write_text(&mut out, format_args!(",\"own\":{}", envelope.own));
+    if let Some(part) = envelope.part {
+        write_text(&mut out, format_args!(",\"part\":{part}"));
+    }
+    write_text(&mut out, format_args!(",\"last\":{},\"changes\":[", envelope.last));
+    let mut names = Names::default();
+    for (index, (change, table, route)) in changes.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let author = if envelope.author == TxAuthor::Several { change.author.as_deref() } else { None };
+        write_change(&mut out, change, table, route, author, &mut names);
+    }
+    out.extend_from_slice(b"]}");
+    finish(out)
+}
+
+/// The text of a table's name and of its key's names, kept while the table stays the same.
+#[derive(Default)]
+struct Names {
+    table: Option<*const Table>,
+    name: Vec<u8>,
+    key: Vec<Vec<u8>>,
+}
+
+impl Names {
+    fn of(&mut self, table: &Table) -> &Self {
+        if self.table != Some(std::ptr::from_ref(table)) {
+            self.table = Some(std::ptr::from_ref(table));
+            self.name = json_text(&table.name.to_string());
+            let columns = table.key.iter().filter_map(|index| table.columns.get(usize::from(*index)));
+            self.key = columns.map(|column| json_text(&column.name)).collect();
+        }
+        self
+    }
+}
+
+fn json_text(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    write_string(&mut out, text);
+    out
+}
+
+fn write_change(
+    out: &mut Vec<u8>,
+    change: &Change,
+    table: &Table,
+    route: &Route,
+    author: Option<&Author>,
+    names: &mut Names,
+) {
+    let names = names.of(table);
+    let mut fields = Fields { change, names, route, author, old: change.old_data.as_ref().filter(|_| route.old) };
+    let key: Option<Vec<&[u8]>> = change.row_key.as_ref().map(|key| json::elements(key).collect());
+    match (change.operation, &key) {
+        (Operation::Update, Some(new_key)) => {
+            let old_key = change.old_data.as_deref().and_then(|old| key_of(old, &names.key));
+            match old_key.filter(|old_key| !same_key(old_key, new_key)) {
+                None => fields.write(out, "update", key.as_deref(), change.data.as_ref(), None),
+                Some(old_key) => {
+                    fields.write(out, "delete", Some(&old_key), None, None);
+                    out.push(b',');
+                    fields.old = None;
+                    fields.write(out, "insert", Some(new_key), change.data.as_ref(), Some(&old_key));
+                }
+            }
+        }
+        (Operation::Update, None) => fields.write(out, "update", None, change.data.as_ref(), None),
+        (Operation::Delete, _) => fields.write(out, "delete", key.as_deref(), None, None),
+        (Operation::Truncate, _) => fields.write(out, "truncate", None, None, None),
+        (Operation::Message, _) => fields.write(out, "message", None, change.data.as_ref(), None),
+        // To a client, a row from before history is a row that it did not have.
+        (Operation::Insert | Operation::Baseline, _) => {
+            fields.write(out, "insert", key.as_deref(), change.data.as_ref(), None);
+        }
+    }
+}
+
+/// What is written of a change beside its operation and key.
+struct Fields<'a> {
+    change: &'a Change,
+    names: &'a Names,
+    route: &'a Route,
+    author: Option<&'a Author>,
+    old: Option<&'a Bytes>,
+}
+
+impl Fields<'_> {
+    fn write(
+        &self,
+        out: &mut Vec<u8>,
+        op: &str,
+        key: Option<&[&[u8]]>,
+        data: Option<&Bytes>,
+        moved_from: Option<&[&[u8]]>,
+    ) {
+        write_text(out, format_args!("{{\"seq\":{},\"op\":\"{op}\",\"table\":", self.change.seq));
+        out.extend_from_slice(&self.names.name);
+        out.extend_from_slice(b",\"key\":");
+        self.write_key(out, key);
+        if let Some(data) = data {
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(&oversize::bounded(data));
+        }
+        if let Some(old) = self.old {
+            out.extend_from_slice(b",\"old\":");
+            out.extend_from_slice(&oversize::bounded(old));
+        }
+        if let Some(moved_from) = moved_from {
+            out.extend_from_slice(b",\"moved_from\":");
+            self.write_key(out, Some(moved_from));
+        }
+        if data.is_some() && !self.change.unchanged.is_empty() {
+            out.extend_from_slice(b",\"unchanged\":[");
+            for (index, column) in self.change.unchanged.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_string(out, column);
+            }
+            out.push(b']');
+        }
+        if let Some(author) = self.author {
+            write_author(out, author);
+        }
+        out.extend_from_slice(b",\"sub\":");
+        out.extend_from_slice(&self.route.sub);
+        out.push(b'}');
+    }
+
+    fn write_key(&self, out: &mut Vec<u8>, key: Option<&[&[u8]]>) {
+        let Some(values) = key.filter(|_| !self.names.key.is_empty()) else {
+            out.extend_from_slice(b"null");
+            return;
+        };
+        out.push(b'{');
+        for (index, (name, value)) in self.names.key.iter().zip(values).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(name);
+            out.push(b':');
+            out.extend_from_slice(value);
+        }
+        out.push(b'}');
+    }
+}
+
+fn write_author(out: &mut Vec<u8>, author: &Author) {
+    out.extend_from_slice(b",\"client_id\":");
+    write_string(out, &author.client_id);
+    // Anybody who may write a logical message writes this text: it goes in only if it is JSON.
+    let metadata = author.metadata.as_deref().filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
+    if let Some(metadata) = metadata {
+        out.extend_from_slice(b",\"metadata\":");
+        out.extend_from_slice(metadata.as_bytes());
+    }
+}
+
+/// The key's values in an old image, if it has all of them.
+fn key_of<'a>(old: &'a [u8], names: &[Vec<u8>]) -> Option<Vec<&'a [u8]>> {
+    let mut found: Vec<Option<&[u8]>> = vec![None; names.len()];
+    for (name, value) in json::members(old) {
+        if let Some(index) = names.iter().position(|key| key == name) {
+            found[index] = Some(value);
+        }
+    }
+    found.into_iter().collect::<Option<Vec<_>>>().filter(|key| !key.is_empty())
+}
+
+/// Whether two keys are equal. Text decides; strings that may be escaped in different ways are compared unescaped.
+fn same_key(a: &[&[u8]], b: &[&[u8]]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| {
+            let unescaped = |text: &[u8]| serde_json::from_slice::<String>(text).ok();
+            a == b || (a.contains(&b'\\') || b.contains(&b'\\')) && unescaped(a).is_some_and(|a| Some(a) == unescaped(b))
+        })
+}
+
+#[cfg(test)]
+mod tests;

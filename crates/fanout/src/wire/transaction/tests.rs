@@ -1,0 +1,116 @@
+//! Frames of transactions, by example.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{change, head, route, table};
+
+fn frame(changes: &[Change], old: bool) -> Value {
+    let head = head(0x100, 7);
+    let envelope = Envelope {
+        head: &head,
+        cursor: head.position(),
+        prev: Position::default(),
+        own: false,
+        author: TxAuthor::of(changes),
+        part: None,
+        last: true,
+    };
+    let route = route("s1", old);
+    let text = encode(&envelope, changes.iter().map(|c| (c, c.table.as_deref().unwrap(), &route))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn update(key: &'static str, data: &'static str, old: Option<&'static str>) -> Change {
+    Change {
+        row_key: Some(Bytes::from_static(key.as_bytes())),
+        data: Some(Bytes::from_static(data.as_bytes())),
+        old_data: old.map(|old| Bytes::from_static(old.as_bytes())),
+        ..change(0, Operation::Update, &Arc::new(table("t")), 1)
+    }
+}
+
+fn author(id: &str, metadata: Option<&str>) -> Option<Arc<Author>> {
+    Some(Arc::new(Author { client_id: id.into(), metadata: metadata.map(str::to_owned) }))
+}
+
+#[test]
+fn a_frame_has_the_documented_fields() {
+    let table = Arc::new(table("t"));
+    assert_eq!(
+        frame(&[change(0, Operation::Insert, &table, 1), change(1, Operation::Delete, &table, 2)], false),
+        json!({
+            "type": "tx",
+            "cursor": "00000001-0000000000000100-ffffffff",
+            "prev": "00000000-0000000000000000-00000000",
+            "lsn": "0/100",
+            "xid": 7,
+            "ts": "1970-01-01T00:00:01.000000Z",
+            "own": false,
+            "last": true,
+            "changes": [
+                {"seq": 0, "op": "insert", "table": "public.t", "key": {"id": 1}, "data": {"id": 1, "v": "x"}, "sub": ["s1"]},
+                {"seq": 1, "op": "delete", "table": "public.t", "key": {"id": 2}, "sub": ["s1"]},
+            ],
+        })
+    );
+}
+
+#[test]
+fn an_update_that_keeps_the_key_stays_an_update() {
+    for old in [None, Some(r#"{"id": 1, "v": "y"}"#), Some(r#"{"v":"y"}"#)] {
+        let value = frame(&[update("[1]", r#"{"id":1,"v":"x"}"#, old)], false);
+        assert_eq!(value["changes"][0]["op"], "update");
+        assert_eq!(value["changes"].as_array().unwrap().len(), 1);
+        assert_eq!(value["changes"][0]["old"], Value::Null, "the old image was not asked for");
+    }
+    let value = frame(&[update("[1]", r#"{"id":1,"v":"x"}"#, Some(r#"{"id": 1, "v": "y"}"#))], true);
+    assert_eq!(value["changes"][0]["old"], json!({"id": 1, "v": "y"}));
+}
+
+#[test]
+fn a_key_change_is_a_delete_and_an_insert() {
+    let mut change = update("[2]", r#"{"id":2}"#, Some(r#"{"id": 1}"#));
+    change.unchanged = vec!["v".into()];
+    assert_eq!(
+        frame(&[change], true)["changes"],
+        json!([
+            {"seq": 0, "op": "delete", "table": "public.t", "key": {"id": 1}, "old": {"id": 1}, "sub": ["s1"]},
+            {"seq": 0, "op": "insert", "table": "public.t", "key": {"id": 2}, "data": {"id": 2}, "moved_from": {"id": 1},
+             "unchanged": ["v"], "sub": ["s1"]},
+        ])
+    );
+}
+
+#[test]
+fn keys_that_are_only_escaped_in_another_way_are_equal() {
+    assert!(same_key(&[br#""a\u000ab""#], &[br#""a\nb""#]));
+    assert!(!same_key(&[br#""a\nb""#], &[br#""anb""#]));
+    assert!(!same_key(&[b"1"], &[b"\"1\""]));
+}
+
+#[test]
+fn one_author_stands_at_the_transaction_and_several_at_their_changes() {
+    let table = Arc::new(table("t"));
+    let mut changes = [change(0, Operation::Insert, &table, 1), change(1, Operation::Insert, &table, 2)];
+    changes[1].author = author("web-7", Some(r#"{"user": "42"}"#));
+    let value = frame(&changes, false);
+    assert_eq!((&value["client_id"], &value["metadata"]), (&json!("web-7"), &json!({"user": "42"})));
+    changes[0].author = author("web-8", Some("not json"));
+    let value = frame(&changes, false);
+    assert_eq!(value["client_id"], Value::Null);
+    assert_eq!(value["changes"][0]["client_id"], "web-8");
+    assert_eq!(value["changes"][0]["metadata"], Value::Null, "what is no JSON would break the frame");
+    assert_eq!(value["changes"][1]["client_id"], "web-7");
+}
+
+#[test]
+fn a_table_without_key_has_a_null_key() {
+    let mut keyless = table("log");
+    keyless.key.clear();
+    let mut change = change(0, Operation::Insert, &Arc::new(keyless), 1);
+    change.row_key = None;
+    assert_eq!(frame(&[change], false)["changes"][0]["key"], Value::Null);
+}

@@ -1,0 +1,242 @@
+//! Changes as rows of a binary COPY into `change_history`, written straight into one buffer.
+//!
+//! The format is that of "COPY, Binary Format" in the PostgreSQL documentation; jsonb is the version byte 1 and its text.
+//! Values are not checked here: the database does, and its refusal is traced back to the change.
+
+use bytes::{BufMut, BytesMut};
+use uuid::Uuid;
+use waldelta_wal::{Change, Epoch, Lsn, TransactionHead};
+
+/// The columns, in the order in which they are written.
+pub(crate) const COLUMNS: &str = "lsn, transaction_id, \"timestamp\", epoch, seq, table_oid, schema_version, id, \
+     operation, table_name, row_key, data, old_data, metadata, client_id";
+const FIELDS: i16 = 15;
+
+/// Signature, flags and an empty extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const TRAILER: i16 = -1;
+const NULL: i32 = -1;
+const JSONB_VERSION: u8 = 1;
+
+/// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's timestamps begin.
+pub(crate) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// Namespace of the sources' namespaces, in which the ids of changes are named. Never changes.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_55a8_90c7_4f0e_8d0a_5d4f_2a61_7c93);
+
+/// The value is larger than the format can say (2 GiB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+/// Writes rows; keeps what would otherwise be made anew for each.
+pub(crate) struct RowEncoder {
+    source: Uuid,
+    /// The name of the table of the row before, as text: most rows have the same.
+    name: String,
+    name_of: Option<(u32, u32)>,
+}
+
+impl RowEncoder {
+    /// For the changes of one source: a database of a cluster.
+    pub(crate) fn new(system_id: &str, database_oid: u32) -> Self {
+        let source = Uuid::new_v5(&NAMESPACE, format!("{system_id}/{database_oid}").as_bytes());
+        RowEncoder { source, name: String::new(), name_of: None }
+    }
+
+    /// What a COPY begins with.
+    pub(crate) fn begin(&self, out: &mut BytesMut) {
+        out.put_slice(HEADER);
+    }
+
+    /// What a COPY ends with.
+    pub(crate) fn end(&self, out: &mut BytesMut) {
+        out.put_i16(TRAILER);
+    }
+
+    /// One change. `xid` is null for rows that existed before.
+    pub(crate) fn row(
+        &mut self,
+        out: &mut BytesMut,
+        head: &TransactionHead,
+        xid: Option<u64>,
+        change: &Change,
+    ) -> Result<(), TooLarge> {
+        out.put_i16(FIELDS);
+        put_u64(out, Some(head.commit_lsn.0));
+        put_u64(out, xid);
+        out.put_i32(8);
+        out.put_i64(head.committed_at_us.saturating_sub(POSTGRES_EPOCH_US));
+        put_u32(out, Some(head.epoch.0));
+        put_u32(out, Some(change.seq));
+        put_u32(out, change.table.as_ref().map(|table| table.oid));
+        put_u32(out, change.table.as_ref().map(|table| table.version));
+        out.put_i32(16);
+        out.put_slice(self.id(head.epoch, head.commit_lsn, change.seq).as_bytes());
+        put_bytes(out, Some(change.operation.as_str().as_bytes()))?;
+        match &change.table {
+            Some(table) => {
+                if self.name_of != Some((table.oid, table.version)) {
+                    self.name = table.name.to_string();
+                    self.name_of = Some((table.oid, table.version));
+                }
+                put_bytes(out, Some(self.name.as_bytes()))?;
+            }
+            None => out.put_i32(NULL),
+        }
+        put_bytes(out, change.row_key.as_deref())?;
+        put_jsonb(out, change.data.as_deref())?;
+        put_jsonb(out, change.old_data.as_deref())?;
+        put_metadata(out, change)?;
+        put_bytes(out, change.author.as_ref().map(|author| author.client_id.as_bytes()))
+    }
+
+    /// The same for the same change after any replay.
+    fn id(&self, epoch: Epoch, commit_lsn: Lsn, seq: u32) -> Uuid {
+        let mut name = [0; 16];
+        name[..4].copy_from_slice(&epoch.0.to_be_bytes());
+        name[4..12].copy_from_slice(&commit_lsn.0.to_be_bytes());
+        name[12..].copy_from_slice(&seq.to_be_bytes());
+        Uuid::new_v5(&self.source, &name)
+    }
+}
+
+fn put_u64(out: &mut BytesMut, value: Option<u64>) {
+    match value {
+        Some(value) => {
+            out.put_i32(8);
+            out.put_u64(value);
+        }
+        None => out.put_i32(NULL),
+    }
+}
+
+fn put_u32(out: &mut BytesMut, value: Option<u32>) {
+    match value {
+        Some(value) => {
+            out.put_i32(4);
+            out.put_u32(value);
+        }
+        None => out.put_i32(NULL),
+    }
+}
+
+fn put_bytes(out: &mut BytesMut, value: Option<&[u8]>) -> Result<(), TooLarge> {
+    match value {
+        Some(value) => {
+            out.put_i32(i32::try_from(value.len()).map_err(|_| TooLarge)?);
+            out.put_slice(value);
+        }
+        None => out.put_i32(NULL),
+    }
+    Ok(())
+}
+
+fn put_jsonb(out: &mut BytesMut, text: Option<&[u8]>) -> Result<(), TooLarge> {
+    match text {
+        Some(text) => {
+            out.put_i32(i32::try_from(text.len() + 1).map_err(|_| TooLarge)?);
+            out.put_u8(JSONB_VERSION);
+            out.put_slice(text);
+        }
+        None => out.put_i32(NULL),
+    }
+    Ok(())
+}
+
+/// `{"author":…,"unchanged":[…],"flagged":[…]}`, without what is empty; null when all is.
+fn put_metadata(out: &mut BytesMut, change: &Change) -> Result<(), TooLarge> {
+    let author = change.author.as_ref().and_then(|author| author.metadata.as_deref());
+    let lists = [("unchanged", &change.unchanged), ("flagged", &change.kept_as_text)];
+    if author.is_none() && lists.iter().all(|(_, names)| names.is_empty()) {
+        out.put_i32(NULL);
+        return Ok(());
+    }
+    let length_at = out.len();
+    out.put_i32(0);
+    out.put_u8(JSONB_VERSION);
+    let mut separator = b'{';
+    let mut put_key = |out: &mut BytesMut, key: &str| {
+        out.put_u8(separator);
+        separator = b',';
+        out.put_u8(b'"');
+        out.put_slice(key.as_bytes());
+        out.put_slice(b"\":");
+    };
+    if let Some(author) = author {
+        put_key(out, "author");
+        out.put_slice(author.as_bytes());
+    }
+    for (key, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
+        put_key(out, key);
+        serde_json::to_writer(out.writer(), names).map_err(|_| TooLarge)?;
+    }
+    out.put_u8(b'}');
+    let length = i32::try_from(out.len() - length_at - 4).map_err(|_| TooLarge)?;
+    out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use waldelta_wal::{Author, Operation};
+
+    use super::*;
+
+    fn change(author: Option<&str>, unchanged: &[&str]) -> Change {
+        Change {
+            seq: 1,
+            operation: Operation::Update,
+            table: None,
+            row_key: None,
+            data: None,
+            old_data: None,
+            unchanged: unchanged.iter().map(|name| (*name).to_owned()).collect(),
+            kept_as_text: Vec::new(),
+            author: author.map(|metadata| {
+                Arc::new(Author { client_id: "web".into(), metadata: Some(metadata.to_owned()) })
+            }),
+        }
+    }
+
+    fn metadata(change: &Change) -> Option<String> {
+        let mut out = BytesMut::from(&b"before"[..]);
+        put_metadata(&mut out, change).unwrap();
+        let field = &out[6..];
+        let length = i32::from_be_bytes(field[..4].try_into().unwrap());
+        if length == NULL {
+            assert_eq!(field.len(), 4);
+            return None;
+        }
+        assert_eq!(field.len(), 4 + usize::try_from(length).unwrap());
+        assert_eq!(field[4], JSONB_VERSION);
+        Some(String::from_utf8(field[5..].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn metadata_holds_only_what_there_is() {
+        assert_eq!(metadata(&change(None, &[])), None);
+        assert_eq!(metadata(&change(Some("{\"user\":1}"), &[])).unwrap(), r#"{"author":{"user":1}}"#);
+        assert_eq!(metadata(&change(None, &["a", "\"b\""])).unwrap(), r#"{"unchanged":["a","\"b\""]}"#);
+        let flagged = Change { kept_as_text: vec!["j".into()], ..change(Some("7"), &["a"]) };
+        assert_eq!(metadata(&flagged).unwrap(), r#"{"author":7,"unchanged":["a"],"flagged":["j"]}"#);
+    }
+
+    #[test]
+    fn ids_depend_on_source_epoch_lsn_and_seq_alone() {
+        let here = RowEncoder::new("7000", 5);
+        let id = |encoder: &RowEncoder, epoch, lsn, seq| encoder.id(Epoch(epoch), Lsn(lsn), seq);
+        // Written down, so that a change that would rename every stored row is noticed.
+        assert_eq!(id(&here, 1, 2, 3), id(&RowEncoder::new("7000", 5), 1, 2, 3));
+        for other in [
+            id(&here, 2, 2, 3),
+            id(&here, 1, 3, 3),
+            id(&here, 1, 2, 4),
+            id(&RowEncoder::new("7000", 6), 1, 2, 3),
+        ] {
+            assert_ne!(id(&here, 1, 2, 3), other);
+        }
+        assert_eq!(id(&here, 1, 2, 3).get_version_num(), 5);
+    }
+}

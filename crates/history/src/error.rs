@@ -1,0 +1,271 @@
+//! What can fail in history.
+
+use waldelta_wal::{Code, EndLsn, Position};
+
+/// An operation on history that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection.
+    #[error("connect to the history database")]
+    Connect(#[source] waldelta_pgconn::Error),
+    /// The pool for reading could not be opened.
+    #[error("open the history database for reading")]
+    Open(#[source] sqlx::Error),
+    /// The server is older than 14.
+    #[error("history needs PostgreSQL 14 or newer, the server is version {version}")]
+    ServerTooOld {
+        /// `server_version` as the server says it.
+        version: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("bring the schema waldelta up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A newer program has changed the schema.
+    #[error(
+        "the schema waldelta has migration {version} ({name}), which this version of Waldelta does not know"
+    )]
+    SchemaNewer {
+        /// Number of the first migration that is not known here.
+        version: i64,
+        /// Its description.
+        name: String,
+    },
+    /// Capture is set up already.
+    #[error("history already captures a source")]
+    AlreadyBegun,
+    /// Capture was never set up.
+    #[error("history captures no source yet")]
+    NotBegun,
+    /// Capture could not be set up.
+    #[error("set up capture in history")]
+    Begin(#[source] sqlx::Error),
+    /// A setting or argument that history cannot work with.
+    #[error("history cannot work with {what}")]
+    Unusable {
+        /// What, and why.
+        what: &'static str,
+    },
+    /// Another writer is alive.
+    #[error("history is being written by {holder:?} (backend {backend_pid} of the history database)")]
+    LeaseHeld {
+        /// What the other writer calls itself.
+        holder: String,
+        /// Its backend's process id.
+        backend_pid: i32,
+    },
+    /// The lease could not be taken.
+    #[error("take the writer's lease on history")]
+    TakeLease(#[source] tokio_postgres::Error),
+    /// The lease could not be given back; it ends with the connection anyway.
+    #[error("release the writer's lease on history")]
+    ReleaseLease(#[source] tokio_postgres::Error),
+    /// The progress row was not where this writer left it: another writer has taken over.
+    #[error("history has another writer now (expected the durable end {expected})")]
+    Fenced {
+        /// The durable end that this writer had stored last.
+        expected: EndLsn,
+    },
+    /// A partition could not be made.
+    #[error("create the partition {name} of change_history")]
+    CreatePartition {
+        /// Its name.
+        name: String,
+        /// What the database said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The shape of a table could not be stored.
+    #[error("store the shape of {table}")]
+    StoreTable {
+        /// Its name.
+        table: String,
+        /// What the database said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// Changes could not be stored; nothing of this SQL transaction is.
+    #[error("append to history")]
+    Append(#[source] tokio_postgres::Error),
+    /// The connection was lost while COMMIT was on its way. The stored durable end decides: take the writer again.
+    #[error("learn whether the append up to {attempted} was committed (durable before: {expected})")]
+    CommitUnknown {
+        /// The durable end before the append.
+        expected: EndLsn,
+        /// The durable end if it was committed.
+        attempted: EndLsn,
+        /// What the database or the connection said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The database refuses a value, now and at every further try.
+    #[error("history cannot hold a value of the change at {position} of {}: {reason} (SQLSTATE {sqlstate})",
+        table.as_deref().unwrap_or("a table"))]
+    Poison {
+        /// The change.
+        position: Position,
+        /// Its table, where known.
+        table: Option<String>,
+        /// Its key, where known. Not part of the message: it is data.
+        row_key: Option<String>,
+        /// The database's code.
+        sqlstate: String,
+        /// The database's message, without details, which could hold data.
+        reason: String,
+    },
+    /// A piece does not follow what was appended before.
+    #[error("the transaction at {position} does not follow the durable end {durable_end}: {why}")]
+    OutOfOrder {
+        /// The transaction.
+        position: Position,
+        /// End of what was appended before.
+        durable_end: EndLsn,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Something else was asked of the writer in the middle of a large transaction.
+    #[error("a large transaction is being appended")]
+    TransactionOpen,
+    /// The writer has failed before, or an append was cancelled; take a new one.
+    #[error("this writer of history is no longer usable")]
+    WriterClosed,
+    /// The rows that existed before are stored already.
+    #[error("history already has the rows of {table} that existed before")]
+    BaselineExists {
+        /// The table.
+        table: String,
+    },
+    /// A read failed.
+    #[error("read history ({what})")]
+    Read {
+        /// What was read.
+        what: &'static str,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// What is stored cannot be understood.
+    #[error("understand what history holds: {what}")]
+    Corrupt {
+        /// What is wrong.
+        what: String,
+    },
+    /// A client's cursor could not be stored.
+    #[error("record what a client has acknowledged")]
+    RecordAck(#[source] sqlx::Error),
+    /// History could not be dropped.
+    #[error("drop history")]
+    Drop(#[source] tokio_postgres::Error),
+}
+
+impl Error {
+    /// The stable code that it shows as.
+    pub fn code(&self) -> Code {
+        match self {
+            Error::Connect(source) => source.code(),
+            Error::Open(_) => Code::HistoryUnreachable,
+            Error::ServerTooOld { .. } => Code::HistoryServerTooOld,
+            Error::Migrate(_) => Code::HistoryMigrationFailed,
+            Error::SchemaNewer { .. } => Code::HistorySchemaNewer,
+            Error::AlreadyBegun => Code::HistoryAlreadyBegun,
+            Error::NotBegun => Code::HistoryNotBegun,
+            Error::LeaseHeld { .. } => Code::HistoryLeaseHeld,
+            Error::Fenced { .. } => Code::HistoryFenced,
+            Error::Poison { .. } => Code::PoisonRow,
+            Error::BaselineExists { .. } => Code::BaselineExists,
+            Error::Corrupt { .. } => Code::HistoryCorrupt,
+            Error::Unusable { .. } => Code::ConfigInvalid,
+            Error::CommitUnknown { .. } => Code::HistoryUnreachable,
+            Error::OutOfOrder { .. } | Error::TransactionOpen | Error::WriterClosed => {
+                Code::HistoryOutOfOrder
+            }
+            Error::Begin(source) | Error::RecordAck(source) => {
+                unreachable_or(source_is_link(source), Code::HistoryWriteFailed)
+            }
+            Error::Read { source, .. } => unreachable_or(source_is_link(source), Code::HistoryReadFailed),
+            Error::TakeLease(source)
+            | Error::ReleaseLease(source)
+            | Error::CreatePartition { source, .. }
+            | Error::StoreTable { source, .. }
+            | Error::Append(source)
+            | Error::Drop(source) => unreachable_or(source.as_db_error().is_none(), Code::HistoryWriteFailed),
+        }
+    }
+
+    /// Whether trying again, with a new writer where a writer failed, can help without anyone mending anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Connect(source) => source.is_retryable(),
+            Error::Open(source) | Error::Begin(source) | Error::RecordAck(source) => pool_can_recover(source),
+            Error::Read { source, .. } => pool_can_recover(source),
+            Error::Migrate(source) => match source {
+                sqlx::migrate::MigrateError::Execute(source) => pool_can_recover(source),
+                _ => false,
+            },
+            Error::TakeLease(source)
+            | Error::ReleaseLease(source)
+            | Error::CreatePartition { source, .. }
+            | Error::StoreTable { source, .. }
+            | Error::Append(source)
+            | Error::Drop(source) => driver_can_recover(source),
+            Error::CommitUnknown { .. } | Error::LeaseHeld { .. } | Error::WriterClosed => true,
+            Error::ServerTooOld { .. }
+            | Error::SchemaNewer { .. }
+            | Error::AlreadyBegun
+            | Error::NotBegun
+            | Error::Unusable { .. }
+            | Error::Fenced { .. }
+            | Error::Poison { .. }
+            | Error::OutOfOrder { .. }
+            | Error::TransactionOpen
+            | Error::BaselineExists { .. }
+            | Error::Corrupt { .. } => false,
+        }
+    }
+}
+
+fn unreachable_or(link_is_broken: bool, otherwise: Code) -> Code {
+    if link_is_broken { Code::HistoryUnreachable } else { otherwise }
+}
+
+fn source_is_link(source: &sqlx::Error) -> bool {
+    matches!(source, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_))
+}
+
+fn pool_can_recover(source: &sqlx::Error) -> bool {
+    match source {
+        sqlx::Error::Database(source) => source.code().is_some_and(|code| sqlstate_can_recover(&code)),
+        other => source_is_link(other),
+    }
+}
+
+fn driver_can_recover(source: &tokio_postgres::Error) -> bool {
+    // Without an answer of the server's it is the connection that failed.
+    source.code().is_none_or(|code| sqlstate_can_recover(code.code()))
+}
+
+/// Whether the condition can pass by itself: connection, resources, operator intervention, serialization and locks, IO.
+/// PostgreSQL documentation, appendix A.
+fn sqlstate_can_recover(code: &str) -> bool {
+    matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || code == "55P03" || code == "25006"
+}
+
+/// Whether the server refuses the data itself, so that sending it again fails again: class 22 (data exception), and
+/// jsonb's limits on sizes (54000).
+pub(crate) fn sqlstate_is_poison(code: &str) -> bool {
+    code.starts_with("22") || code == "54000"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_passes_and_a_refused_value_does_not() {
+        assert!(sqlstate_can_recover("53100"));
+        assert!(sqlstate_can_recover("57P01"));
+        assert!(!sqlstate_can_recover("22P05"));
+        assert!(!sqlstate_can_recover("42501"));
+        assert!(sqlstate_is_poison("22P05"));
+        assert!(!sqlstate_is_poison("23505"));
+    }
+}

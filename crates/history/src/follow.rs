@@ -1,0 +1,155 @@
+//! Following a history that another process writes: the same feed, filled by reading the table.
+//!
+//! A notification only says "look now"; looking happens every second anyway, so that one lost, doubled or late costs
+//! latency and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+use waldelta_wal::TransactionHead;
+
+use crate::pool::connect_options;
+use crate::reader::{Part, ReadLimit};
+use crate::{Entry, Error, HEAD_CHANNEL, Head, History, Transaction};
+
+/// Looked at least this often.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Bounds of one page of the tail.
+const PAGE: ReadLimit = ReadLimit { changes_max: 10_000, bytes_max: 8 << 20 };
+
+impl History {
+    /// Follows a history that another process writes: keeps the feed filled by LISTEN and poll until cancelled.
+    ///
+    /// While the database cannot be reached it keeps trying; only an error that does not pass ends it early.
+    pub async fn follow(&self, stop: CancellationToken) -> Result<(), Error> {
+        match stop.run_until_cancelled(self.follow_forever()).await {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn follow_forever(&self) -> Error {
+        let mut listener = None;
+        loop {
+            // Listening begins before looking, so that nothing falls between the two.
+            if listener.is_none() {
+                listener = self.listen().await;
+            }
+            match self.catch_up().await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the tail of history could not be read; trying again"
+                    );
+                    tokio::time::sleep(POLL_EVERY).await;
+                }
+                Err(error) => return error,
+            }
+            match &mut listener {
+                Some(listening) => {
+                    // Whatever comes, an error too, it is time to look.
+                    if let Ok(Err(_)) = tokio::time::timeout(POLL_EVERY, listening.recv()).await {
+                        listener = None;
+                    }
+                }
+                None => tokio::time::sleep(POLL_EVERY).await,
+            }
+        }
+    }
+
+    /// A connection that listens, apart from the readers' so that it takes none of theirs. Without it there is the poll.
+    async fn listen(&self) -> Option<PgListener> {
+        let options = connect_options(&self.config().target, "waldelta-history-listen");
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(POLL_EVERY)
+            .connect_lazy_with(options);
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(HEAD_CHANNEL).await?;
+            Ok::<_, sqlx::Error>(listener)
+        };
+        match listening.await {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot listen for new heads; polling"
+                );
+                None
+            }
+        }
+    }
+
+    /// Puts into the feed what became durable since its head.
+    async fn catch_up(&self) -> Result<(), Error> {
+        let known = self.feed().head();
+        let Some((_, head)) = self.captured().await? else { return Ok(()) };
+        if head < known {
+            // Restored from a backup, or dropped and begun anew: what the feed holds may never have been.
+            self.feed().restart_at(head);
+        }
+        if head > known {
+            match self.tail(known, head).await? {
+                Some(entries) => self.feed().publish(entries, head),
+                None => self.feed().restart_at(head),
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies between two heads; `None` when that is more than the feed would keep.
+    async fn tail(&self, known: Head, head: Head) -> Result<Option<Vec<Entry>>, Error> {
+        if known.epoch != head.epoch {
+            return Ok(None);
+        }
+        let mut after = known.cursor();
+        let mut assembler = EntryAssembler::default();
+        loop {
+            let page = self.read_after(after, head.cursor(), PAGE).await?;
+            for part in page.parts {
+                if let Some(change) = part.changes.last() {
+                    after = part.head.position();
+                    if !part.last {
+                        after.index = change.seq;
+                    }
+                }
+                assembler.add(part);
+            }
+            if assembler.bytes > self.config().feed_bytes_max {
+                return Ok(None);
+            }
+            if !page.has_more {
+                return Ok(Some(assembler.entries));
+            }
+        }
+    }
+}
+
+/// Makes entries of the parts of consecutive pages: a transaction that a page cut in two becomes a reference.
+#[derive(Default)]
+struct EntryAssembler {
+    entries: Vec<Entry>,
+    bytes: usize,
+    /// The transaction that has begun and not ended.
+    open: Option<TransactionHead>,
+}
+
+impl EntryAssembler {
+    fn add(&mut self, part: Part) {
+        let head = part.head;
+        let whole = self.open.is_none() && part.last;
+        self.open = (!part.last).then_some(head);
+        if whole {
+            self.bytes += part.changes.iter().map(crate::feed::change_bytes).sum::<usize>();
+            self.entries.push(Entry::Whole(Arc::new(Transaction { head, changes: part.changes })));
+        } else if part.last {
+            self.entries.push(Entry::Large(head));
+        }
+    }
+}

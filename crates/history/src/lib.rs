@@ -1,0 +1,192 @@
+//! The durable ordered log: append, read after, follow.
+//!
+//! It owns the schema `waldelta` of the history database. There is no other log: the feed is a cache of this one's
+//! tail. It speaks no replication protocol and knows no clients' sockets.
+
+mod error;
+mod feed;
+mod reader;
+mod writer;
+
+mod baseline;
+mod captures;
+mod encode;
+mod follow;
+mod lease;
+mod link;
+mod metrics;
+mod partition;
+mod poison;
+mod pool;
+mod schema;
+mod sequence;
+mod shapes;
+mod sql_row;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+pub use baseline::{Baseline, BaselineRow};
+pub use error::Error;
+pub use feed::{Behind, Entry, Feed, Transaction};
+pub use lease::LeaseKeeper;
+pub use metrics::describe as describe_metrics;
+#[doc(hidden)]
+pub use reader::READ_AFTER_SQL;
+pub use reader::{Page, Part, ReadLimit};
+use sqlx::PgPool;
+use waldelta_pgconn::Target;
+use waldelta_wal::{EndLsn, Epoch, Position, Table};
+pub use writer::Writer;
+
+use crate::link::Link;
+
+/// The one row of `captures`.
+const CAPTURE_ID: i32 = 1;
+/// Channel on which writers tell that the head has moved. The payload, the head as a cursor, is for people.
+const HEAD_CHANNEL: &str = "waldelta_head";
+
+/// Where history is kept, and its bounds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The history database.
+    pub target: Target,
+    /// Bytes of change images that the in-memory feed holds at most.
+    pub feed_bytes_max: usize,
+    /// Connections for reading at most.
+    pub connections_max: u32,
+    /// WAL bytes that one partition of `change_history` spans, fixed when an epoch starts.
+    pub partition_bytes: u64,
+}
+
+/// What is durable: everything that committed strictly below `durable_end` in this epoch and all before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Head {
+    /// Current epoch.
+    pub epoch: Epoch,
+    /// D: the durable end.
+    pub durable_end: EndLsn,
+}
+
+impl Head {
+    /// The head as a cursor: the last position before the durable end.
+    pub fn cursor(self) -> Position {
+        Position::before(self.epoch, self.durable_end)
+    }
+}
+
+/// The source as history knows it: compared with what the source says before every start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// `system_identifier` of the source's cluster.
+    pub system_id: u64,
+    /// Timeline.
+    pub timeline: u32,
+    /// Object id of the source's database.
+    pub database_oid: u32,
+    /// Slot that feeds this history.
+    pub slot: String,
+    /// Publication that feeds this history.
+    pub publication: String,
+}
+
+/// A history database, open for reading; cheap to clone.
+#[derive(Clone)]
+pub struct History {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    pool: PgPool,
+    feed: Arc<Feed>,
+    /// Shapes met so far, by table and version: as many as there are versions in `table_schemas` at most.
+    tables: Mutex<HashMap<(u32, u32), Arc<Table>>>,
+    /// The writer that was made here last: whether it lives, and its backend.
+    writer: Mutex<Option<(Weak<()>, i32)>>,
+}
+
+impl History {
+    /// Connects and brings the schema up to date.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        if config.partition_bytes == 0 {
+            return Err(Error::Unusable { what: "partitions of 0 bytes" });
+        }
+        pool::check(&config.target)?;
+        schema::migrate(config).await?;
+        let inner = Inner {
+            pool: pool::open(config),
+            feed: Arc::new(Feed::new(Head::default(), config.feed_bytes_max)),
+            tables: Mutex::default(),
+            writer: Mutex::default(),
+            config: config.clone(),
+        };
+        let history = History { inner: Arc::new(inner) };
+        if let Some((_, head)) = history.captured().await? {
+            history.feed().restart_at(head);
+        }
+        Ok(history)
+    }
+
+    /// The in-process cache of the tail.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.inner.feed
+    }
+
+    /// Becomes the one writer: takes the lease with a new fencing token. Refused while another writer lives.
+    pub async fn writer(&self, holder: &str) -> Result<Writer, Error> {
+        let link = Link::connect(&self.inner.config.target).await?;
+        // A writer of this process that was dropped may still have a backend that does not know it yet.
+        let leftover = match &*lock(&self.inner.writer) {
+            Some((alive, backend_pid)) if alive.strong_count() == 0 => Some(*backend_pid),
+            _ => None,
+        };
+        lease::lock(&link.client, leftover).await?;
+        self.writer_with_lock(link, holder).await
+    }
+
+    /// Becomes the one writer in place of another that does not answer. What the other has not committed by then is
+    /// rolled back, and nothing that it does later can be committed. When to do so is the caller's decision.
+    pub async fn take_over(&self, holder: &str) -> Result<Writer, Error> {
+        let link = Link::connect(&self.inner.config.target).await?;
+        lease::take_over_lock(&link.client).await?;
+        self.writer_with_lock(link, holder).await
+    }
+
+    async fn writer_with_lock(&self, link: Link, holder: &str) -> Result<Writer, Error> {
+        let taken = lease::take(&link.client, holder).await?;
+        let tables = self.tables().await?;
+        let alive = Arc::new(());
+        *lock(&self.inner.writer) = Some((Arc::downgrade(&alive), taken.backend_pid));
+        Ok(Writer::new(self.clone(), link, taken, tables, alive))
+    }
+
+    /// Drops history's own objects, and the schema if nothing else is in it. Refused while a writer lives.
+    pub async fn drop_everything(&self) -> Result<(), Error> {
+        schema::drop_everything(&self.inner.config).await
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn known_table(&self, oid: u32, version: u32) -> Option<Arc<Table>> {
+        lock(&self.inner.tables).get(&(oid, version)).cloned()
+    }
+
+    pub(crate) fn remember(&self, tables: Vec<Arc<Table>>) {
+        if !tables.is_empty() {
+            lock(&self.inner.tables)
+                .extend(tables.into_iter().map(|table| ((table.oid, table.version), table)));
+        }
+    }
+}
+
+/// No holder of these locks panics or leaves them half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

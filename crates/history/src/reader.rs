@@ -1,0 +1,352 @@
+//! Reading history back, in order, in pages.
+//!
+//! A page is cut by rows and by bytes, both in the database, so that neither a transaction of a million rows nor a row of
+//! a hundred megabytes makes a page unbounded. Images come back as jsonb prints them: the same values as in the feed,
+//! with other spaces and another order of keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use sqlx::postgres::types::Oid;
+use waldelta_wal::{Author, Change, Epoch, Lsn, Operation, Position, Table, TransactionHead};
+
+use crate::shapes::StoredTable;
+use crate::sql_row::{
+    SqlLsn, bytes_at, lsn_at, optional_lsn_at, optional_oid_at, text_at, time_us_at, u32_at, u64_at,
+};
+use crate::{Error, History, metrics};
+
+const READ_AFTER: &str = include_str!("../../../sql/queries/read_after.sql");
+const XIDS_FROM: &str = include_str!("../../../sql/queries/xids_from.sql");
+const LATEST_TABLES: &str = include_str!("../../../sql/queries/latest_tables.sql");
+const TABLE_VERSION: &str = include_str!("../../../sql/queries/table_version.sql");
+const EPOCHS_BETWEEN: &str = "SELECT epoch FROM waldelta.epochs WHERE epoch BETWEEN $1 AND $2 ORDER BY epoch";
+
+/// Transactions that [`History::xids_from`] gives at most: 8 MB of ids.
+const XIDS_MAX: usize = 1_000_000;
+
+/// Bounds of one page; at least one change is read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Changes at most.
+    pub changes_max: u32,
+    /// Bytes of images at most, about: as the database stores them, compressed.
+    pub bytes_max: usize,
+}
+
+/// Changes of one transaction within a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// The transaction.
+    pub head: TransactionHead,
+    /// Changes in order; the first page of a transaction begins with `seq` 0.
+    pub changes: Vec<Change>,
+    /// Whether the transaction ends here.
+    pub last: bool,
+}
+
+/// What a read gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// Parts of transactions in commit order.
+    pub parts: Vec<Part>,
+    /// Whether there may be more before the position that bounded the read.
+    pub has_more: bool,
+}
+
+impl History {
+    /// Changes after `after` and at or before `upto`, in order. A page may end inside a transaction: then the last
+    /// change's position is where to go on. A transaction that `upto` lies inside of is not read.
+    pub async fn read_after(&self, after: Position, upto: Position, limit: ReadLimit) -> Result<Page, Error> {
+        let mut builder = PageBuilder::default();
+        for epoch in self.epochs_between(after.epoch, upto.epoch).await? {
+            if builder.has_more || builder.is_full(limit) {
+                builder.has_more = true;
+                break;
+            }
+            if let Some(range) = Range::within(epoch, after, upto) {
+                self.read_epoch(epoch, range, limit, &mut builder).await?;
+            }
+        }
+        metrics::page_read(builder.rows);
+        Ok(Page { parts: builder.parts, has_more: builder.has_more })
+    }
+
+    /// Almost always one: only a read across a new incarnation of the source asks.
+    async fn epochs_between(&self, first: Epoch, last: Epoch) -> Result<Vec<Epoch>, Error> {
+        if first >= last {
+            return Ok(if first == last { vec![first] } else { Vec::new() });
+        }
+        // Epochs are stored in a signed column; a cursor can carry any number.
+        let bound = |epoch: Epoch| i32::try_from(epoch.0).unwrap_or(i32::MAX);
+        let epochs: Vec<i32> = sqlx::query_scalar(EPOCHS_BETWEEN)
+            .bind(bound(first))
+            .bind(bound(last))
+            .fetch_all(self.pool())
+            .await
+            .map_err(|source| Error::Read { what: "epochs", source })?;
+        Ok(epochs.into_iter().map(|epoch| Epoch(epoch.cast_unsigned())).collect())
+    }
+
+    async fn read_epoch(
+        &self,
+        epoch: Epoch,
+        range: Range,
+        limit: ReadLimit,
+        builder: &mut PageBuilder,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Read { what: "changes", source };
+        let changes_max = u64::from(limit.changes_max.max(1)) - builder.rows as u64;
+        let mut rows = sqlx::query(READ_AFTER)
+            .bind(epoch.0.cast_signed())
+            .bind(SqlLsn(range.from_lsn))
+            .bind(range.from_seq)
+            .bind(SqlLsn(range.to_lsn))
+            .bind(changes_max.cast_signed())
+            .bind(i64::try_from(limit.bytes_max.max(1)).unwrap_or(i64::MAX))
+            .fetch(self.pool());
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            let shape = match optional_oid_at(&row, 4).map_err(failed)? {
+                Some(oid) => Some((oid, u32_at(&row, 5).map_err(failed)?)),
+                None => None,
+            };
+            let table = match shape {
+                Some(shape)
+                    if builder.table.as_ref().is_some_and(|known| (known.oid, known.version) == shape) =>
+                {
+                    builder.table.clone()
+                }
+                Some((oid, version)) => {
+                    builder.table = Some(self.table(oid, version).await?);
+                    builder.table.clone()
+                }
+                None => None,
+            };
+            builder.add(epoch, &row, table)?;
+        }
+        Ok(())
+    }
+
+    /// Ids at or above `xid_min` of the transactions that history holds at or below `upto`, of its epoch.
+    pub async fn xids_from(&self, xid_min: u64, upto: Position) -> Result<Vec<u64>, Error> {
+        let failed = |source| Error::Read { what: "transaction ids", source };
+        let Some(to_lsn) = last_whole_lsn(upto) else { return Ok(Vec::new()) };
+        let rows = sqlx::query(XIDS_FROM)
+            .bind(i64::try_from(xid_min).unwrap_or(i64::MAX))
+            .bind(i32::try_from(upto.epoch.0).unwrap_or(i32::MAX))
+            .bind(SqlLsn(to_lsn))
+            .bind(XIDS_MAX as i64 + 1)
+            .fetch_all(self.pool())
+            .await
+            .map_err(failed)?;
+        if rows.len() > XIDS_MAX {
+            return Err(Error::Unusable { what: "a snapshot that a million transactions are newer than" });
+        }
+        rows.iter().filter_map(|row| u64_at(row, 0).transpose()).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    /// The latest version of each captured table's shape.
+    pub async fn tables(&self) -> Result<Vec<Arc<Table>>, Error> {
+        let rows = sqlx::query(LATEST_TABLES)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|source| Error::Read { what: "tables", source })?;
+        let tables = rows.iter().map(|row| stored_table(row)?.into_table().map(Arc::new));
+        let tables = tables.collect::<Result<Vec<_>, _>>()?;
+        self.remember(tables.clone());
+        Ok(tables)
+    }
+
+    /// One version of a table's shape: each is read from the database once.
+    pub async fn table(&self, oid: u32, version: u32) -> Result<Arc<Table>, Error> {
+        if let Some(table) = self.known_table(oid, version) {
+            return Ok(table);
+        }
+        let row = sqlx::query(TABLE_VERSION)
+            .bind(Oid(oid))
+            .bind(version.cast_signed())
+            .fetch_optional(self.pool())
+            .await
+            .map_err(|source| Error::Read { what: "a table's shape", source })?;
+        let missing =
+            || Error::Corrupt { what: format!("version {version} of table {oid} is not in table_schemas") };
+        let table = Arc::new(stored_table(&row.ok_or_else(missing)?)?.into_table()?);
+        self.remember(vec![Arc::clone(&table)]);
+        Ok(table)
+    }
+}
+
+fn stored_table(row: &PgRow) -> Result<StoredTable, Error> {
+    let stored = || {
+        Ok(StoredTable {
+            oid: row.try_get::<Oid, _>(0)?.0,
+            version: row.try_get(1)?,
+            schema: row.try_get(2)?,
+            name: row.try_get(3)?,
+            columns: row.try_get(4)?,
+            key: row.try_get(5)?,
+            identity: row.try_get(6)?,
+        })
+    };
+    stored().map_err(|source| Error::Read { what: "a table's shape", source })
+}
+
+/// The rows of one epoch that a read is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    /// Rows of this commit LSN have a `seq` above `from_seq`.
+    from_lsn: Lsn,
+    from_seq: i32,
+    /// The last commit LSN.
+    to_lsn: Lsn,
+}
+
+impl Range {
+    /// `None` when there is nothing of this epoch between the two.
+    fn within(epoch: Epoch, after: Position, upto: Position) -> Option<Self> {
+        let (from_lsn, from_seq) = match (after.epoch == epoch, i32::try_from(after.index)) {
+            (false, _) => (Lsn(0), -1),
+            (true, Ok(seq)) => (after.commit_lsn, seq),
+            // The whole transaction: going on at the next LSN spares the scan its rows.
+            (true, Err(_)) => (Lsn(after.commit_lsn.0.checked_add(1)?), -1),
+        };
+        let to_lsn = if upto.epoch == epoch { last_whole_lsn(upto)? } else { Lsn(u64::MAX) };
+        (from_lsn <= to_lsn).then_some(Range { from_lsn, from_seq, to_lsn })
+    }
+}
+
+/// Commit LSN of the last transaction that can lie wholly at or below `upto`.
+fn last_whole_lsn(upto: Position) -> Option<Lsn> {
+    if upto.is_whole() { Some(upto.commit_lsn) } else { upto.commit_lsn.0.checked_sub(1).map(Lsn) }
+}
+
+#[derive(Default)]
+struct PageBuilder {
+    parts: Vec<Part>,
+    rows: usize,
+    has_more: bool,
+    bytes: usize,
+    /// Shape of the change before.
+    table: Option<Arc<Table>>,
+    /// Authors met in this page: all changes of a transaction have the same few.
+    authors: HashMap<(String, Option<String>), Arc<Author>>,
+}
+
+/// `change_history.metadata`.
+#[derive(Default, Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    author: Option<&'a RawValue>,
+    #[serde(default)]
+    unchanged: Vec<String>,
+    #[serde(default)]
+    flagged: Vec<String>,
+}
+
+impl PageBuilder {
+    fn is_full(&self, limit: ReadLimit) -> bool {
+        self.rows as u64 >= u64::from(limit.changes_max.max(1)) || self.bytes >= limit.bytes_max.max(1)
+    }
+
+    fn add(&mut self, epoch: Epoch, row: &PgRow, table: Option<Arc<Table>>) -> Result<(), Error> {
+        let failed = |source| Error::Read { what: "changes", source };
+        let commit_lsn = lsn_at(row, 0).map_err(failed)?;
+        let change = self.change(row, table)?;
+        let next_lsn = optional_lsn_at(row, 12).map_err(failed)?;
+        let last = next_lsn != Some(commit_lsn);
+        self.rows += 1;
+        self.bytes += crate::feed::change_bytes(&change);
+        self.has_more = next_lsn.is_some();
+        match self.parts.last_mut() {
+            Some(part) if part.head.commit_lsn == commit_lsn && part.head.epoch == epoch => {
+                part.changes.push(change);
+                part.last = last;
+            }
+            _ => {
+                let head = TransactionHead {
+                    epoch,
+                    commit_lsn,
+                    xid: u64_at(row, 2).map_err(failed)?.unwrap_or(0),
+                    committed_at_us: time_us_at(row, 3).map_err(failed)?,
+                };
+                self.parts.push(Part { head, changes: vec![change], last });
+            }
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, row: &PgRow, table: Option<Arc<Table>>) -> Result<Change, Error> {
+        let failed = |source| Error::Read { what: "changes", source };
+        let operation = text_at(row, 6).map_err(failed)?.unwrap_or_default();
+        let operation = Operation::from_name(operation)
+            .ok_or_else(|| Error::Corrupt { what: format!("unknown operation {operation:?}") })?;
+        let metadata = match text_at(row, 10).map_err(failed)? {
+            Some(text) => serde_json::from_str(text).map_err(|_| Error::Corrupt {
+                what: "metadata of a change has an unknown form".to_owned(),
+            })?,
+            None => Metadata::default(),
+        };
+        let author = text_at(row, 11)
+            .map_err(failed)?
+            .map(|client_id| self.author(client_id, metadata.author.map(RawValue::get)));
+        Ok(Change {
+            seq: u32_at(row, 1).map_err(failed)?,
+            operation,
+            table,
+            row_key: bytes_at(row, 7).map_err(failed)?,
+            data: bytes_at(row, 8).map_err(failed)?,
+            old_data: bytes_at(row, 9).map_err(failed)?,
+            unchanged: metadata.unchanged,
+            kept_as_text: metadata.flagged,
+            author,
+        })
+    }
+
+    fn author(&mut self, client_id: &str, metadata: Option<&str>) -> Arc<Author> {
+        let key = (client_id.to_owned(), metadata.map(str::to_owned));
+        let author = self.authors.entry(key).or_insert_with_key(|(client_id, metadata)| {
+            Arc::new(Author { client_id: client_id.clone(), metadata: metadata.clone() })
+        });
+        Arc::clone(author)
+    }
+}
+
+/// The statement of [`History::read_after`], for tests that look at its plan.
+#[doc(hidden)]
+pub const READ_AFTER_SQL: &str = READ_AFTER;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: u32, lsn: u64, index: u32) -> Position {
+        Position { epoch: Epoch(epoch), commit_lsn: Lsn(lsn), index }
+    }
+
+    #[test]
+    fn a_range_is_after_one_position_and_holds_whole_transactions_up_to_the_other() {
+        let whole = Position::WHOLE;
+        let range = |from_lsn, from_seq, to_lsn| {
+            Some(Range { from_lsn: Lsn(from_lsn), from_seq, to_lsn: Lsn(to_lsn) })
+        };
+        for (epoch, after, upto, expected) in [
+            (1, at(1, 10, whole), at(1, 20, whole), range(11, -1, 20)),
+            (1, at(1, 10, 5), at(1, 20, whole), range(10, 5, 20)),
+            (1, at(1, 10, 5), at(1, 20, 3), range(10, 5, 19)),
+            (1, at(1, 10, whole), at(1, 10, whole), None),
+            (1, at(1, 10, 5), at(1, 10, 7), None),
+            (1, at(1, u64::MAX, whole), at(1, u64::MAX, whole), None),
+            (1, at(1, 10, whole), at(3, 20, whole), range(11, -1, u64::MAX)),
+            (2, at(1, 10, whole), at(3, 20, whole), range(0, -1, u64::MAX)),
+            (3, at(1, 10, whole), at(3, 20, whole), range(0, -1, 20)),
+            (3, at(1, 10, whole), at(3, 0, 0), None),
+        ] {
+            assert_eq!(Range::within(Epoch(epoch), after, upto), expected, "{epoch} {after} {upto}");
+        }
+    }
+}

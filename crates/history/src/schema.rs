@@ -1,0 +1,110 @@
+//! Bringing the schema `waldelta` up to date, and dropping history's part of it.
+//!
+//! The source's side may keep objects in the same schema of the same database; they are not touched.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqlSafeStr};
+use tokio_postgres::error::SqlState;
+
+use crate::lease;
+use crate::link;
+use crate::pool::{SCHEMA, connect_options};
+use crate::{Config, Error};
+
+/// Migrations in order. A released one never changes: its checksum is stored.
+const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1, "history", include_str!("../../../sql/migrations/0001_history.sql"))];
+const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
+const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");
+
+/// Key of the advisory lock under which the schema changes: "WALDELTM".
+const LOCK_KEY: i64 = 0x5741_4C44_454C_544D;
+/// The oldest version that has what is used here.
+const SERVER_VERSION_MIN: i32 = 14_00_00;
+
+/// Checks the server and applies what is missing. Safe when several processes do it at once.
+pub(crate) async fn migrate(config: &Config) -> Result<(), Error> {
+    let options = connect_options(&config.target, "waldelta-history-migrate");
+    let mut connection = options.connect().await.map_err(Error::Open)?;
+    check_server(&mut connection).await?;
+    // The lock ends with the connection, also after an error.
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LOCK_KEY)
+        .execute(&mut connection)
+        .await
+        .map_err(Error::Open)?;
+    create_schema(&mut connection).await?;
+    let migrator = migrator();
+    match migrator.run_direct(None, &mut connection, false).await {
+        Ok(()) => {}
+        Err(MigrateError::VersionMissing(version)) => {
+            return Err(Error::SchemaNewer { version, name: description(&mut connection, version).await? });
+        }
+        Err(error) => return Err(Error::Migrate(error)),
+    }
+    connection.close().await.map_err(Error::Open)
+}
+
+fn migrator() -> Migrator {
+    let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(MIGRATIONS.into_iter().map(migration).collect());
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    migrator.set_locking(false);
+    migrator
+}
+
+async fn check_server(connection: &mut PgConnection) -> Result<(), Error> {
+    let (number, version): (i32, String) = sqlx::query_as(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(Error::Open)?;
+    if number < SERVER_VERSION_MIN { Err(Error::ServerTooOld { version }) } else { Ok(()) }
+}
+
+/// Not `IF NOT EXISTS` alone: that asks for the right to create schemas even where the schema is there.
+async fn create_schema(connection: &mut PgConnection) -> Result<(), Error> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+        .bind(SCHEMA)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(Error::Open)?;
+    if exists {
+        return Ok(());
+    }
+    let created = sqlx::query("CREATE SCHEMA IF NOT EXISTS waldelta").execute(connection).await;
+    match created {
+        Ok(_) => Ok(()),
+        // Somebody who sets up the source's side made it in the same moment.
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("23505" | "42P06")) => {
+            Ok(())
+        }
+        Err(error) => Err(Error::Migrate(MigrateError::Execute(error))),
+    }
+}
+
+async fn description(connection: &mut PgConnection, version: i64) -> Result<String, Error> {
+    sqlx::query_scalar("SELECT description FROM waldelta._sqlx_migrations WHERE version = $1")
+        .bind(version)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::Open)
+}
+
+/// Drops history's tables, and the schema if nothing else is in it. Refused while a writer lives.
+pub(crate) async fn drop_everything(config: &Config) -> Result<(), Error> {
+    let client = link::connect(&config.target).await?;
+    lease::lock(&client, None).await?;
+    client.batch_execute(DROP).await.map_err(Error::Drop)?;
+    match client.batch_execute("DROP SCHEMA IF EXISTS waldelta RESTRICT").await {
+        Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => Ok(()),
+        // The schema was there before, made by somebody else.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+        result => result.map_err(Error::Drop),
+    }
+}

@@ -1,0 +1,28 @@
+//! Reaching a PostgreSQL: connection strings, passwords, TLS.
+//!
+//! The source, the history database and the replication connection are reached the same way, so the way stands here
+//! once. This crate knows nothing of what is said over a connection.
+
+mod words;
+
+mod passfile;
+mod target;
+
+mod tls;
+
+mod connect;
+mod error;
+
+pub use connect::ConnectionGuard;
+pub use error::Error;
+pub use target::{Address, Environment, SslMode, Target};
+
+/// Settings that fix the text form of values, whatever the database or role says: for every connection that reads rows.
+pub const PINNED_SETTINGS: &[(&str, &str)] = &[
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("client_encoding", "UTF8"),
+];

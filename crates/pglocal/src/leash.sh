@@ -1,0 +1,14 @@
+# Stops PostgreSQL when the process that started it is gone, however it ended. That process holds the other end of our
+# standard input and writes the server's process id to it (0: none); the end of input means that it is gone.
+# $1: data folder; $2: folder to remove then, or empty; $3: folder of the socket, if it is one of its own, or empty.
+trap '' HUP INT QUIT TERM
+pid=0
+while read -r line; do pid=$line; done
+if [ "$pid" -gt 0 ] && { [ ! -d /proc/self ] || [ "$(readlink "/proc/$pid/cwd")" = "$1" ]; }; then
+  kill -INT "$pid"
+  tenths=0
+  while [ -e "$1/postmaster.pid" ] && [ "$tenths" -lt 300 ]; do sleep 0.1; tenths=$((tenths + 1)); done
+  if [ -e "$1/postmaster.pid" ]; then kill -QUIT "$pid"; fi
+fi
+if [ -n "$3" ]; then rm -rf -- "$3"; fi
+if [ -n "$2" ]; then rm -rf -- "$2"; fi

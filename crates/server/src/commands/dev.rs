@@ -1,0 +1,121 @@
+//! `waldelta dev`: everything at once, with nothing to configure: a private PostgreSQL, a demo table, capture, fan-out.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use waldelta_pglocal::{Cluster, Environment, Options, Storage, Wanted, cluster_major};
+use waldelta_source::setup::{self, Wish};
+
+use super::answer;
+use crate::cli::DevOptions;
+use crate::config::Config;
+use crate::environment;
+use crate::failure::EXIT_CAPTURE_STOPPED;
+use crate::listener;
+use crate::service::{Outcome, Service, StopSignals, open_history};
+
+/// Name of the database that is captured.
+const DATABASE: &str = "dev";
+/// The demo table with a few rows; made once, kept as its user leaves it.
+const DEMO_SQL: &str = include_str!("../../../../sql/source/demo.sql");
+
+/// Runs until a signal comes, then stops everything.
+pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
+    let mut signals = StopSignals::listen()?;
+    let listener = listener::bind(options.listen).await?;
+    let page = format!("http://{}/", listener.local_addr()?);
+    let cluster =
+        tokio::task::spawn_blocking(move || start_cluster(&options)).await.context("start PostgreSQL")??;
+    for notice in cluster.notices() {
+        tracing::info!(notice, "PostgreSQL");
+    }
+    tracing::info!(
+        version = %cluster.binaries().version,
+        port = cluster.port(),
+        data = %cluster.data_dir().display(),
+        "a private PostgreSQL is running"
+    );
+    let url = cluster.url(DATABASE);
+    let outcome = serve(&cluster, url, page, listener, &mut signals).await;
+    tokio::task::spawn_blocking(move || cluster.stop()).await.context("stop PostgreSQL")??;
+    tracing::info!("PostgreSQL has stopped");
+    Ok(match outcome? {
+        Outcome::Stopped => ExitCode::SUCCESS,
+        Outcome::CaptureStopped => ExitCode::from(EXIT_CAPTURE_STOPPED),
+    })
+}
+
+fn start_cluster(options: &DevOptions) -> anyhow::Result<Cluster> {
+    let environment = Environment { path: environment::path(), home: environment::home() };
+    let wanted = Wanted { bindir: options.pg_bindir.clone(), major: cluster_major(&options.data) };
+    let folder = options.data.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| std::path::Path::new("."));
+    let binaries = match waldelta_pglocal::find(&wanted, &environment) {
+        Ok(binaries) => binaries,
+        Err(waldelta_pglocal::Error::NotFound { .. }) if !options.offline => {
+            tracing::info!("no PostgreSQL is installed; fetching one");
+            waldelta_pglocal::fetch(&folder.join("postgresql")).context("fetch PostgreSQL")?
+        }
+        Err(error) => return Err(anyhow::Error::new(error).context("find PostgreSQL")),
+    };
+    let storage = match options.ephemeral {
+        true => Storage::Ephemeral(std::env::temp_dir()),
+        false => Storage::Kept(options.data.clone()),
+    };
+    let mut cluster = Options::new(binaries, storage);
+    cluster.port = options.port;
+    Cluster::start(cluster).context("start PostgreSQL")
+}
+
+/// Prepares the database and serves it.
+async fn serve(
+    cluster: &Cluster,
+    url: String,
+    page: String,
+    listener: tokio::net::TcpListener,
+    signals: &mut StopSignals,
+) -> anyhow::Result<Outcome> {
+    create_database(cluster).await.context("create the database")?;
+    let mut config = Config::default();
+    config.source.url.clone_from(&url);
+    config.server.listen = listener.local_addr()?;
+    let source = config.source()?;
+    let client = source.connect().await.context("connect to PostgreSQL")?;
+    client.batch_execute(DEMO_SQL).await.context("create the demo table")?;
+    let plan = setup::plan(&client, &source, &Wish::default()).await.context("plan the set-up")?;
+    for remark in &plan.remarks {
+        tracing::info!("{remark}");
+    }
+    setup::apply(&client, &source, &plan.without_slot()).await.context("set capture up")?;
+    let stop = CancellationToken::new();
+    let history = open_history(&config.history()?, &stop).await?;
+    if history.captured().await?.is_none() {
+        waldelta_capture::setup::begin(&source, &history, true).await.context("begin history")?;
+    }
+    let mut service = Service::start(config, source, history, listener, stop)?;
+    service.when_capturing(move || {
+        answer(format_args!("\nReady. Change a row, and see it arrive:\n"))?;
+        answer(format_args!("  psql '{url}' -c 'UPDATE demo_todos SET done = NOT done WHERE id = 1'"))?;
+        answer(format_args!("  {} tail --url {}", program(), page.trim_end_matches('/')))?;
+        answer(format_args!("  {page}\n"))
+    });
+    service.wait(signals).await
+}
+
+/// How the user called this program, so that the line to copy works where they are.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "waldelta".to_owned())
+}
+
+async fn create_database(cluster: &Cluster) -> anyhow::Result<()> {
+    let target =
+        waldelta_pgconn::Target::parse(&cluster.url("postgres"), &waldelta_pgconn::Environment::default())?;
+    let client = target.connect("waldelta", &[]).await?;
+    let exists =
+        client.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&DATABASE]).await?.is_some();
+    if !exists {
+        client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    }
+    Ok(())
+}

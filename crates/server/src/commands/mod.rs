@@ -1,0 +1,35 @@
+//! The commands, a file each.
+
+mod dev;
+mod doctor;
+mod init;
+mod remove;
+mod run;
+mod status;
+mod tail;
+
+use std::process::ExitCode;
+
+use crate::cli::Command;
+
+/// Runs a command to its end.
+pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(options) => dev::run(options).await,
+        Command::Run(options) => run::run(&options).await,
+        Command::Init(options) => init::run(&options).await,
+        Command::Doctor(options) => doctor::run(&options).await,
+        Command::Tail(options) => tail::run(&options).await,
+        Command::Status(options) => status::run(&options).await,
+        Command::Remove(options) => remove::run(&options).await,
+    }
+}
+
+/// Prints what a command answers: on standard output, and without a panic when the reader has gone (`| head`).
+fn answer(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
+    }
+}

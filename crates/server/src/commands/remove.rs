@@ -1,0 +1,40 @@
+//! `waldelta remove`: take everything away again that Waldelta has put into the database.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use waldelta_history::History;
+use waldelta_source::setup;
+
+use super::answer;
+use crate::cli::RemoveOptions;
+use crate::config::Config;
+
+/// Shows what would be dropped; with `--yes` drops it. History only goes with `--history`.
+pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&options.options)?;
+    let source = config.source()?;
+    let client = source.connect().await.context("connect to the source")?;
+    // History first: the plan for the source says whether the schema that both may share is empty then.
+    if options.history && options.yes {
+        let history = History::open(&config.history()?).await.context("open history")?;
+        history.drop_everything().await.context("drop history")?;
+        answer("-- history is dropped")?;
+    }
+    let plan = setup::removal(&client, &source).await.context("plan the removal")?;
+    answer(plan.to_sql())?;
+    if !options.yes {
+        if options.history {
+            answer("-- history, with every recorded change, is dropped too")?;
+        }
+        answer("-- nothing was done; repeat with --yes to do it")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    setup::apply(&client, &source, &plan).await.context("carry the removal out")?;
+    answer(if options.history {
+        "removed, history too"
+    } else {
+        "removed; history is kept (--history drops it)"
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,123 @@
+//! `waldelta status`: where a running service is.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use waldelta_wal::Code;
+
+use super::answer;
+use crate::cli::StatusOptions;
+use crate::failure::{EXIT_FAILED, Failure};
+use crate::status::Status;
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A status with ten thousand sessions has about 2 MB.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Asks the service and shows its answer; exit code 1 when it is not ready.
+pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<ExitCode> {
+    let body = tokio::time::timeout(ANSWER_TIMEOUT, ask(&options.url, "/v1/status"))
+        .await
+        .map_err(|_| unreachable(&options.url, "no answer in time"))?
+        .map_err(|error| unreachable(&options.url, &format!("{error:#}")))?;
+    let status: Status =
+        serde_json::from_str(&body).map_err(|error| unreachable(&options.url, &error.to_string()))?;
+    if options.json {
+        answer(serde_json::to_string_pretty(&status)?)?;
+    } else {
+        show(&status)?;
+    }
+    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+fn unreachable(url: &str, why: &str) -> anyhow::Error {
+    Failure::new(Code::ServiceUnreachable, format!("ask {url}: {why}"))
+}
+
+/// One GET over plain HTTP/1.0, which ends with the connection: all that asking a loopback service takes.
+async fn ask(url: &str, path: &str) -> anyhow::Result<String> {
+    let authority = authority(url)?;
+    let mut socket = tokio::net::TcpStream::connect(authority).await?;
+    socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let status = head.split(' ').nth(1).context("the answer is not HTTP")?;
+    anyhow::ensure!(status == "200", "HTTP {status}");
+    Ok(body.to_owned())
+}
+
+/// Host and port of an `http://` URL.
+pub(crate) fn authority(url: &str) -> anyhow::Result<&str> {
+    let rest = url.strip_prefix("http://").context("the URL must begin with http://")?;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    anyhow::ensure!(authority.contains(':'), "the URL must name a port, such as http://127.0.0.1:7654");
+    Ok(authority)
+}
+
+fn show(status: &Status) -> anyhow::Result<()> {
+    let capture = &status.capture;
+    answer(format_args!(
+        "waldelta {}: {}",
+        status.version,
+        if status.ready { "ready" } else { "NOT READY" }
+    ))?;
+    answer(format_args!("capture   {}", capture.state))?;
+    if let (Some(code), Some(message)) = (&capture.code, &capture.message) {
+        answer(format_args!("          {code}: {message}"))?;
+    }
+    if let Some(fix) = &capture.fix {
+        answer(format_args!("          fix: {fix}"))?;
+    }
+    answer(format_args!("lag       {} bytes, {:.3} s", capture.lag_bytes, capture.lag_seconds))?;
+    answer(format_args!(
+        "lsn       source {}, received {}, durable {}, reported {}",
+        capture.source_lsn, capture.received_lsn, capture.durable_lsn, capture.reported_lsn
+    ))?;
+    answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
+    match &status.slot {
+        None => answer("slot      unknown: the source did not tell")?,
+        Some(slot) => answer(format_args!(
+            "slot      {} ({}), retains {} bytes, {}",
+            slot.name,
+            if slot.active { "active" } else { "inactive" },
+            slot.retained_bytes,
+            slot.safe_wal_bytes.map_or_else(
+                || "no limit on what it may retain".to_owned(),
+                |bytes| format!("lost after {bytes} more bytes of WAL")
+            )
+        ))?,
+    }
+    answer(format_args!(
+        "stored    {} transactions, {} changes since the start",
+        capture.transactions, capture.changes
+    ))?;
+    answer(format_args!("sessions  {}", status.sessions.len()))?;
+    for session in &status.sessions {
+        answer(format_args!(
+            "  {}  {}  {}  at {}  acked {}  {} bytes",
+            session.session,
+            session.client_id,
+            session.state,
+            session.cursor,
+            session.acked.as_deref().unwrap_or("never"),
+            session.sent_bytes
+        ))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_of_a_url() {
+        assert_eq!(authority("http://127.0.0.1:7654").unwrap(), "127.0.0.1:7654");
+        assert_eq!(authority("http://[::1]:1/x").unwrap(), "[::1]:1");
+        assert!(authority("https://localhost:1").is_err());
+        assert!(authority("http://localhost").is_err());
+    }
+}

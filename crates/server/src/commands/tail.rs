@@ -1,0 +1,178 @@
+//! `waldelta tail`: changes as they commit, for people and for pipes.
+//!
+//! It is an ordinary client: it resumes by cursor after a lost connection and so shows nothing twice and misses nothing.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use waldelta_wal::Code;
+
+use super::answer;
+use super::status::authority;
+use crate::cli::TailOptions;
+use crate::failure::Failure;
+
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// Three heartbeats and a little: a connection that is silent for longer is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Follows until interrupted, until `--limit` is reached, or until the service says that it must not come back.
+pub(crate) async fn run(options: &TailOptions) -> anyhow::Result<ExitCode> {
+    let mut follower = Follower {
+        options,
+        client_id: format!("tail-{}", std::process::id()),
+        cursor: options.after.clone(),
+        transactions_left: options.limit.unwrap_or(u64::MAX),
+    };
+    let mut reached_once = false;
+    loop {
+        match follower.connection(&mut reached_once).await {
+            Ok(Next::Done) => return Ok(ExitCode::SUCCESS),
+            Ok(Next::Reconnect) => {}
+            Err(error) if !reached_once => return Err(error),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "connection lost; resuming"),
+        }
+        tokio::time::sleep(RECONNECT_DELAY).await;
+    }
+}
+
+struct Follower<'a> {
+    options: &'a TailOptions,
+    client_id: String,
+    cursor: Option<String>,
+    transactions_left: u64,
+}
+
+enum Next {
+    Done,
+    Reconnect,
+}
+
+impl Follower<'_> {
+    /// One connection from hello to its end.
+    async fn connection(&mut self, reached: &mut bool) -> anyhow::Result<Next> {
+        let url = format!("ws://{}/v1/stream", authority(&self.options.url)?);
+        let mut request = url.into_client_request().context("make the request")?;
+        request.headers_mut().insert("sec-websocket-protocol", "waldelta.v1.json".parse()?);
+        let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|error| {
+            Failure::new(Code::ServiceUnreachable, format!("connect to {}: {error}", self.options.url))
+        })?;
+        *reached = true;
+        socket.send(Message::text(self.hello().to_string())).await.context("say hello")?;
+        loop {
+            let message =
+                tokio::time::timeout(SILENCE_MAX, socket.next()).await.context("the service is silent")?;
+            match message {
+                None => return Ok(Next::Reconnect),
+                Some(Err(error)) => return Err(error).context("read"),
+                Some(Ok(Message::Text(text))) => {
+                    self.frame(text.as_str())?;
+                    if self.transactions_left == 0 {
+                        // The answer to a close does not matter any more.
+                        socket.close(None).await.ok();
+                        return Ok(Next::Done);
+                    }
+                }
+                Some(Ok(Message::Close(close))) => {
+                    let (code, reason) = close
+                        .map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
+                    return match code {
+                        1000 => Ok(Next::Done),
+                        4400..=4406 | 4409 | 4410 | 4413 => {
+                            anyhow::bail!("the service ended it: {code} {reason}")
+                        }
+                        _ => Ok(Next::Reconnect),
+                    };
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn hello(&self) -> Value {
+        let subscriptions: Vec<Value> = self
+            .options
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| json!({"id": format!("s{}", index + 1), "table": table, "old": self.options.old}))
+            .collect();
+        json!({
+            "type": "hello",
+            "client_id": self.client_id,
+            "after": self.cursor,
+            "snapshot": self.options.snapshot && self.cursor.is_none(),
+            "own_changes": "include",
+            "subscriptions": subscriptions,
+        })
+    }
+
+    fn frame(&mut self, text: &str) -> anyhow::Result<()> {
+        let frame: Value = serde_json::from_str(text).context("read a frame")?;
+        let kind = frame["type"].as_str().unwrap_or_default();
+        if self.options.json {
+            answer(text)?;
+        } else {
+            show(kind, &frame)?;
+        }
+        // Inside a snapshot there is nothing to resume from yet.
+        let ends_something = matches!(kind, "snapshot_end" | "live" | "heartbeat")
+            || (kind == "tx" && frame["last"].as_bool().unwrap_or(true));
+        if ends_something {
+            self.cursor = frame["cursor"].as_str().map(str::to_owned).or_else(|| self.cursor.take());
+        }
+        if kind == "reset" {
+            self.cursor = None;
+        }
+        if kind == "tx" && ends_something {
+            self.transactions_left -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// Prints a frame for people: what changed, and where the stream is.
+fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
+    let word = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
+    match kind {
+        "tx" => {
+            let author = frame["client_id"].as_str().map_or_else(String::new, |id| format!(" by {id}"));
+            answer(format_args!("{} {}{author}", word("lsn"), word("ts")))?;
+            for change in frame["changes"].as_array().into_iter().flatten() {
+                show_change(change)?;
+            }
+            Ok(())
+        }
+        "rows" => {
+            for row in frame["rows"].as_array().into_iter().flatten() {
+                answer(format_args!("  row {} {row}", word("table")))?;
+            }
+            Ok(())
+        }
+        "live" => answer(format_args!("-- live, at {}", word("cursor"))),
+        "reset" => answer(format_args!("-- reset: {}", word("reason"))),
+        "error" => answer(format_args!("-- {}: {} {}", word("code"), word("message"), word("fix"))),
+        "snapshot_begin" => answer("-- snapshot"),
+        "snapshot_end" => answer("-- end of snapshot"),
+        _ => Ok(()),
+    }
+}
+
+fn show_change(change: &Value) -> anyhow::Result<()> {
+    let field = |name: &str| match &change[name] {
+        Value::Null => String::new(),
+        value => format!(" {value}"),
+    };
+    let old = match field("old") {
+        old if old.is_empty() => old,
+        old => format!(" was{old}"),
+    };
+    let image = if change["data"].is_null() { field("key") } else { field("data") };
+    let word = |name: &str| change[name].as_str().unwrap_or_default();
+    answer(format_args!("  {} {}{image}{old}", word("op"), word("table")))
+}

@@ -1,0 +1,295 @@
+//! The configuration: a TOML file, over it the environment and the flags, under it the defaults.
+//!
+//! Unknown keys are refused, with the key that was probably meant: a misspelt bound must not silently be no bound.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use waldelta_pgconn::Target;
+use waldelta_source::Source;
+use waldelta_wal::Code;
+
+use crate::cli::Options;
+use crate::environment;
+use crate::failure::Failure;
+
+/// The whole configuration. Times are in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub source: SourceConfig,
+    pub history: HistoryConfig,
+    pub capture: CaptureConfig,
+    pub server: ServerConfig,
+}
+
+/// The captured database.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SourceConfig {
+    /// Connection string.
+    pub url: String,
+    /// Name of the publication.
+    pub publication: String,
+    /// Name of the replication slot.
+    pub slot: String,
+}
+
+/// Where history is kept.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HistoryConfig {
+    /// Connection string; empty: the captured database.
+    pub url: String,
+    /// Bytes of change images that the in-memory feed holds at most.
+    pub feed_bytes_max: usize,
+    /// Connections for reading at most.
+    pub connections_max: u32,
+    /// WAL bytes that one partition spans; takes effect with the next epoch.
+    pub partition_bytes: u64,
+}
+
+/// How capture behaves.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CaptureConfig {
+    /// The replication connection is closed when history accepts nothing for this long while data waits.
+    pub stall_timeout_ms: u64,
+    /// The slot is told the durable end at least this often.
+    pub feedback_interval_ms: u64,
+    /// How often the canary row is updated; 0: never.
+    pub canary_interval_ms: u64,
+    /// Rows of one append at most.
+    pub batch_rows_max: usize,
+    /// Bytes of images of one append at most.
+    pub batch_bytes_max: usize,
+}
+
+/// The listener and its bounds.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Origins of web pages that may connect, such as `https://app.example.com`; loopback pages always may.
+    pub allowed_origins: Vec<String>,
+    /// A quiet session gets a heartbeat this often.
+    pub heartbeat_ms: u64,
+    /// Sessions at most.
+    pub sessions_max: usize,
+    /// Snapshots that run at the same time at most.
+    pub snapshots_max: usize,
+    /// On stop, what is under way has this long to end.
+    pub stop_timeout_ms: u64,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        SourceConfig { url: String::new(), publication: "waldelta".into(), slot: "waldelta".into() }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        HistoryConfig {
+            url: String::new(),
+            feed_bytes_max: 64 << 20,
+            connections_max: 8,
+            partition_bytes: 16 << 30,
+        }
+    }
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        CaptureConfig {
+            stall_timeout_ms: 5_000,
+            feedback_interval_ms: 1_000,
+            canary_interval_ms: 10_000,
+            batch_rows_max: 10_000,
+            batch_bytes_max: 8 << 20,
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7654)),
+            allowed_origins: Vec::new(),
+            heartbeat_ms: 15_000,
+            sessions_max: 10_000,
+            snapshots_max: 4,
+            stop_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration file, if one is named, under the environment and the flags.
+    pub(crate) fn load(options: &Options) -> anyhow::Result<Self> {
+        let mut config = match &options.config {
+            None => Config::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| invalid(format!("read {}: {error}", path.display())))?;
+                parse(&text, path)?
+            }
+        };
+        let replace = |target: &mut String, value: &Option<String>| {
+            if let Some(value) = value {
+                target.clone_from(value);
+            }
+        };
+        replace(&mut config.source.url, &options.database_url);
+        replace(&mut config.history.url, &options.history_url);
+        replace(&mut config.source.publication, &options.publication);
+        replace(&mut config.source.slot, &options.slot);
+        config.server.listen = options.listen.unwrap_or(config.server.listen);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The captured database.
+    pub(crate) fn source(&self) -> anyhow::Result<Source> {
+        let environment = environment::postgres();
+        let named =
+            environment.variables.contains_key("PGHOST") || environment.variables.contains_key("PGDATABASE");
+        if self.source.url.is_empty() && !named {
+            return Err(invalid(
+                "no database is named: give --database-url, WALDELTA_DATABASE_URL or source.url",
+            ));
+        }
+        let target = Target::parse(&self.source.url, &environment).context("read the URL of the source")?;
+        let SourceConfig { publication, slot, .. } = self.source.clone();
+        Ok(Source { target, publication, slot })
+    }
+
+    /// The history database: the captured one unless another is named.
+    pub(crate) fn history(&self) -> anyhow::Result<waldelta_history::Config> {
+        let url = if self.history.url.is_empty() { &self.source.url } else { &self.history.url };
+        Ok(waldelta_history::Config {
+            target: Target::parse(url, &environment::postgres())
+                .context("read the URL of the history database")?,
+            feed_bytes_max: self.history.feed_bytes_max,
+            connections_max: self.history.connections_max,
+            partition_bytes: self.history.partition_bytes,
+        })
+    }
+
+    /// What capture needs.
+    pub(crate) fn capture(&self, source: Source) -> waldelta_capture::Config {
+        waldelta_capture::Config {
+            source,
+            holder: format!("waldelta {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
+            stall_timeout: Duration::from_millis(self.capture.stall_timeout_ms),
+            feedback_interval: Duration::from_millis(self.capture.feedback_interval_ms),
+            canary_interval: Duration::from_millis(self.capture.canary_interval_ms),
+            batch_rows_max: self.capture.batch_rows_max,
+            batch_bytes_max: self.capture.batch_bytes_max,
+        }
+    }
+
+    /// What the client side needs.
+    pub(crate) fn fanout(&self) -> waldelta_fanout::Config {
+        waldelta_fanout::Config {
+            heartbeat_interval: Duration::from_millis(self.server.heartbeat_ms),
+            sessions_max: self.server.sessions_max,
+            snapshots_max: self.server.snapshots_max,
+            allowed_origins: self.server.allowed_origins.clone(),
+            ..waldelta_fanout::Config::default()
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let at_least_one = [
+            ("history.feed_bytes_max", self.history.feed_bytes_max as u64),
+            ("history.connections_max", self.history.connections_max.into()),
+            ("history.partition_bytes", self.history.partition_bytes),
+            ("capture.stall_timeout_ms", self.capture.stall_timeout_ms),
+            ("capture.feedback_interval_ms", self.capture.feedback_interval_ms),
+            ("capture.batch_rows_max", self.capture.batch_rows_max as u64),
+            ("capture.batch_bytes_max", self.capture.batch_bytes_max as u64),
+            ("server.heartbeat_ms", self.server.heartbeat_ms),
+            ("server.sessions_max", self.server.sessions_max as u64),
+            ("server.snapshots_max", self.server.snapshots_max as u64),
+        ];
+        match at_least_one.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(invalid(format!("{name} must be at least 1"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn invalid(message: impl Into<String>) -> anyhow::Error {
+    Failure::new(Code::ConfigInvalid, message)
+}
+
+/// Reads a configuration file; an unknown key is refused with the one that was probably meant.
+fn parse(text: &str, path: &Path) -> anyhow::Result<Config> {
+    let table: toml::Table = text.parse().map_err(|error| invalid(format!("{}: {error}", path.display())))?;
+    let known = toml::Table::try_from(Config::default()).context("list the known settings")?;
+    if let Some((key, meant)) = unknown_key(&table, &known, "") {
+        let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+        return Err(invalid(format!("{}: unknown setting `{key}`{hint}", path.display())));
+    }
+    toml::from_str(text).map_err(|error| invalid(format!("{}: {error}", path.display())))
+}
+
+/// The first key of `table` that is not in `known`, with the closest known one.
+fn unknown_key(table: &toml::Table, known: &toml::Table, prefix: &str) -> Option<(String, Option<String>)> {
+    table.iter().find_map(|(key, value)| match (known.get(key), value) {
+        (None, _) => {
+            let closest = known
+                .keys()
+                .map(|name| (strsim::jaro_winkler(key, name), name))
+                .filter(|(likeness, _)| *likeness > 0.7)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            Some((format!("{prefix}{key}"), closest.map(|(_, name)| format!("{prefix}{name}"))))
+        }
+        (Some(toml::Value::Table(known)), toml::Value::Table(table)) => {
+            unknown_key(table, known, &format!("{prefix}{key}."))
+        }
+        (Some(_), _) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        format!("{:#}", parse(text, Path::new("waldelta.toml")).unwrap_err())
+    }
+
+    #[test]
+    fn reads_what_is_given_and_keeps_defaults() {
+        let config =
+            parse("[source]\nslot = 'mine'\n[server]\nlisten = '[::1]:9000'", Path::new("x")).unwrap();
+        assert_eq!(config.source.slot, "mine");
+        assert_eq!(config.source.publication, "waldelta");
+        assert_eq!(config.server.listen.port(), 9000);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+        assert!(refusal("[capture]\nbatch_row_max = 1").contains("did you mean `capture.batch_rows_max`"));
+        assert!(refusal("[sorce]\nurl = 'x'").contains("did you mean `source`"));
+        assert!(!refusal("[zzz]").contains("did you mean"));
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_with_its_line() {
+        assert!(refusal("[server]\nsessions_max = 'many'").contains("line 2"));
+    }
+
+    #[test]
+    fn a_bound_of_nothing_is_refused() {
+        let mut config = Config::default();
+        config.capture.batch_rows_max = 0;
+        assert!(format!("{:#}", config.check().unwrap_err()).contains("capture.batch_rows_max"));
+    }
+}

@@ -1,0 +1,166 @@
+// A small client of /v1/stream: it takes a snapshot, follows the changes, and resumes by cursor after a lost
+// connection. It shows; it keeps nothing.
+
+const CHANGES_SHOWN = 50;
+const ROWS_SHOWN = 50;
+const RECONNECT_MS = 1000;
+
+const byId = (id) => document.getElementById(id);
+const clientId = `page-${crypto.randomUUID()}`;
+
+/** Tables by name: `columns` in order, `rows` by the JSON text of their key (or of their place, without key). */
+const tables = new Map();
+let cursor = null;
+let pending = []; // parts of a transaction that has not ended
+let staged = null; // tables of a snapshot that has not ended
+let redraw = false;
+
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const socket = new WebSocket(`${scheme}://${location.host}/v1/stream`, "waldelta.v1.json");
+  socket.onopen = () => socket.send(JSON.stringify({
+    type: "hello", client_id: clientId, after: cursor, own_changes: "include",
+    subscriptions: [{ id: "all", table: "*" }],
+  }));
+  socket.onmessage = ({ data }) => receive(JSON.parse(data));
+  socket.onclose = ({ code, reason }) => {
+    pending = [];
+    staged = null;
+    if (code === 4409 || code === 4400 || code === 4406) return state(`closed: ${code} ${reason}`, "bad");
+    state("connection lost, resuming…", "");
+    setTimeout(connect, RECONNECT_MS);
+  };
+}
+
+function receive(frame) {
+  switch (frame.type) {
+    case "welcome": return state(frame.mode === "resume" ? "catching up…" : "reading a snapshot…", "");
+    case "schema": return (staged ?? tables).set(frame.table, tableOf(frame, staged ?? tables));
+    case "snapshot_begin": staged = new Map(); return;
+    case "rows": return frame.rows.forEach((row) => put(staged, frame.table, keyOf(staged, frame.table, row), row));
+    case "snapshot_end":
+      for (const [name, table] of staged) tables.set(name, table);
+      staged = null;
+      return moved(frame.cursor);
+    case "tx": {
+      pending.push(...frame.changes);
+      if (frame.last === false) return; // more of this transaction follows: apply it as one
+      pending.forEach(apply);
+      if (pending.length > 0) showTransaction(frame, pending);
+      pending = [];
+      return moved(frame.cursor);
+    }
+    case "live": state("live", "live"); return moved(frame.cursor);
+    case "heartbeat": return moved(frame.cursor);
+    case "reset":
+      for (const name of frame.tables ?? [...tables.keys()]) tables.delete(name);
+      cursor = null;
+      return draw();
+    case "error": return state(`${frame.code}: ${frame.message}`, "bad");
+  }
+}
+
+const tableOf = (schema, known) => ({
+  columns: schema.columns.map((column) => column.name),
+  key: schema.columns.filter((column) => column.key).map((column) => column.name),
+  rows: known.get(schema.table)?.rows ?? new Map(),
+});
+
+function keyOf(among, name, row) {
+  const table = among.get(name);
+  return table.key.length > 0 ? JSON.stringify(table.key.map((column) => row[column])) : `row ${table.rows.size}`;
+}
+
+function put(among, name, key, row) {
+  const table = among.get(name);
+  const before = table.rows.get(key);
+  table.rows.delete(key); // the newest last
+  table.rows.set(key, { ...before, ...row });
+}
+
+function apply(change) {
+  const table = tables.get(change.table);
+  if (!table) return;
+  if (change.op === "truncate") return table.rows.clear();
+  const key = change.key ? JSON.stringify(table.key.map((column) => change.key[column])) : `row ${table.rows.size}`;
+  if (change.op === "delete") table.rows.delete(key);
+  else if (change.data) put(tables, change.table, key, change.data);
+}
+
+function moved(to) {
+  cursor = to;
+  byId("cursor").textContent = `cursor ${to}`;
+  draw();
+}
+
+function state(text, kind) {
+  byId("state").textContent = text;
+  byId("state").className = `state ${kind}`;
+}
+
+function showTransaction(frame, changes) {
+  byId("hint").hidden = true;
+  const item = document.createElement("li");
+  const author = frame.client_id ? ` by ${frame.client_id}` : "";
+  item.append(element("p", `${frame.lsn}  ${new Date(frame.ts).toLocaleTimeString()}${author}`));
+  for (const change of changes.slice(0, 20)) {
+    const line = element("div", "");
+    const operation = element("span", change.op);
+    operation.className = `op ${change.op}`;
+    line.append(operation, ` ${change.table ?? ""} ${JSON.stringify(change.data ?? change.key ?? {})}`);
+    item.append(line);
+  }
+  if (changes.length > 20) item.append(element("div", `… and ${changes.length - 20} more`));
+  const list = byId("changes");
+  list.prepend(item);
+  while (list.children.length > CHANGES_SHOWN) list.lastChild.remove();
+}
+
+/** Draws once a frame however many changes arrive. */
+function draw() {
+  if (redraw) return;
+  redraw = true;
+  requestAnimationFrame(() => {
+    redraw = false;
+    byId("tables").replaceChildren(...[...tables].map(([name, table]) => drawTable(name, table)));
+  });
+}
+
+function drawTable(name, table) {
+  const rows = [...table.rows.values()];
+  const box = element("div", "");
+  box.className = "table";
+  const view = document.createElement("table");
+  const more = rows.length > ROWS_SHOWN ? `, the last ${ROWS_SHOWN} changed` : "";
+  view.append(element("caption", `${name} (${rows.length} rows${more})`));
+  const head = view.createTHead().insertRow();
+  for (const column of table.columns) head.append(element("th", column));
+  const body = view.createTBody();
+  for (const row of rows.slice(-ROWS_SHOWN).reverse()) {
+    const line = body.insertRow();
+    for (const column of table.columns) line.append(element("td", text(row[column])));
+  }
+  box.append(view);
+  return box;
+}
+
+const text = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
+
+function element(name, content) {
+  const made = document.createElement(name);
+  made.textContent = content;
+  return made;
+}
+
+async function showLag() {
+  try {
+    const { capture } = await (await fetch("/v1/status")).json();
+    byId("lag").textContent = `capture ${capture.state}, lag ${capture.lag_bytes} bytes, ${capture.lag_seconds.toFixed(2)} s`;
+  } catch {
+    byId("lag").textContent = "lag unknown";
+  }
+}
+
+connect();
+showLag();
+setInterval(showLag, 5000);

@@ -1,0 +1,231 @@
+//! The running service: capture, fan-out and listener under one supervisor, from start to a graceful stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use waldelta_capture::State;
+use waldelta_fanout::Fanout;
+use waldelta_history::History;
+use waldelta_source::Source;
+
+use crate::config::Config;
+use crate::failure;
+use crate::http::{self, Operations};
+use crate::status::Observer;
+use crate::supervise::{Ended, Supervisor};
+
+/// A part that failed for a passing reason is started again after this long.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// While history cannot be reached at the start, it is tried again after this long.
+const OPEN_RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// A service whose parts are all started.
+pub(crate) struct Service {
+    supervisor: Supervisor,
+    stop: CancellationToken,
+    stop_timeout: Duration,
+    observer: Arc<Observer>,
+}
+
+/// How often a state that is waited for once at the start is looked at.
+const ANNOUNCE_POLL: Duration = Duration::from_millis(20);
+
+/// How a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As asked.
+    Stopped,
+    /// As asked, but capture had stopped before in a state that needs a decision.
+    CaptureStopped,
+}
+
+/// Opens history, waiting for its database when it is only out of reach for now.
+pub(crate) async fn open_history(
+    config: &waldelta_history::Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<History> {
+    loop {
+        match History::open(config).await {
+            Ok(history) => return Ok(history),
+            Err(error) if error.is_retryable() && !stop.is_cancelled() => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(error = failure::chain_text(&error), "history is out of reach; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(OPEN_RETRY_DELAY) => {}
+                    () = stop.cancelled() => return Err(error.context("open history")),
+                }
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context("open history")),
+        }
+    }
+}
+
+impl Service {
+    /// Starts all parts on a bound listener.
+    pub(crate) fn start(
+        config: Config,
+        source: Source,
+        history: History,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let recorder = PrometheusBuilder::new().install_recorder().context("install the metrics recorder")?;
+        http::describe_metrics();
+        let fanout = Fanout::new(config.fanout(), history.clone(), source.clone());
+        let capture = Arc::new(waldelta_capture::Status::new());
+        let observer =
+            Arc::new(Observer::new(capture.clone(), history.clone(), fanout.clone(), source.clone()));
+        let operations =
+            Operations { observer: observer.clone(), metrics: recorder.clone(), stop: stop.clone() };
+        let app = http::router(operations).merge(fanout.router());
+
+        let mut supervisor = Supervisor::new(stop.clone());
+        supervisor.spawn("listener", serve(listener, app, stop.clone()));
+        supervisor.spawn("metrics", upkeep(recorder, stop.clone()));
+        supervisor.spawn("fanout", run_fanout(fanout, stop.clone()));
+        supervisor.spawn("capture", run_capture(config.capture(source), history, capture, stop.clone()));
+        let stop_timeout = Duration::from_millis(config.server.stop_timeout_ms);
+        Ok(Service { supervisor, stop, stop_timeout, observer })
+    }
+
+    /// Calls `announce` once, when capture is streaming for the first time.
+    pub(crate) fn when_capturing(&mut self, announce: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
+        let (status, stop) = (self.observer.capture.clone(), self.stop.clone());
+        self.supervisor.spawn("announcer", async move {
+            while status.read().state != State::Streaming {
+                if stop.run_until_cancelled(tokio::time::sleep(ANNOUNCE_POLL)).await.is_none() {
+                    return Ok(());
+                }
+            }
+            announce()
+        });
+    }
+
+    /// Waits until a signal or a failed part ends the service, then stops all parts.
+    pub(crate) async fn wait(mut self, signals: &mut StopSignals) -> anyhow::Result<Outcome> {
+        let failed = loop {
+            tokio::select! {
+                signal = signals.next() => {
+                    tracing::info!(signal, "stopping");
+                    break None;
+                }
+                () = self.stop.cancelled() => break None,
+                ended = self.supervisor.next() => match ended {
+                    // Capture that needs a decision leaves the clients served with what is durable.
+                    Some(Ended { name: "capture", result: Err(error) }) => log_capture_stopped(&error),
+                    Some(Ended { name: "announcer", result: Ok(()) }) => {}
+                    Some(Ended { name, result }) => break Some((name, result)),
+                    None => break None,
+                },
+            }
+        };
+        let capture_stopped = matches!(self.observer.capture.read().state, State::Stopped { .. });
+        tokio::select! {
+            () = self.supervisor.stop(self.stop_timeout) => {}
+            signal = signals.next() => tracing::warn!(signal, "asked again: stopping at once"),
+        }
+        match failed {
+            Some((name, Err(error))) => Err(error.context(format!("run the {name}"))),
+            _ if capture_stopped => Ok(Outcome::CaptureStopped),
+            _ => Ok(Outcome::Stopped),
+        }
+    }
+}
+
+fn log_capture_stopped(error: &anyhow::Error) {
+    let code = failure::code_of(error);
+    tracing::error!(
+        code = code.map(|code| code.as_str()),
+        error = failure::chain_text(error),
+        fix = code.map(|code| code.explanation().fix),
+        "capture has stopped and needs a decision; clients are served with what is durable"
+    );
+}
+
+async fn serve(listener: TcpListener, app: axum::Router, stop: CancellationToken) -> anyhow::Result<()> {
+    // A session's frames are small and wanted at once.
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
+    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve")
+}
+
+async fn upkeep(
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut timer = tokio::time::interval(Duration::from_secs(10));
+    while stop.run_until_cancelled(timer.tick()).await.is_some() {
+        recorder.run_upkeep();
+    }
+    Ok(())
+}
+
+/// Runs the fan-out; a failure (history out of reach) starts it again, since its truth is in history.
+async fn run_fanout(fanout: Fanout, stop: CancellationToken) -> anyhow::Result<()> {
+    while !stop.is_cancelled() {
+        if let Err(error) = fanout.run(stop.clone()).await {
+            let error = anyhow::Error::new(error);
+            tracing::warn!(error = failure::chain_text(&error), "fan-out failed; starting again");
+            stop.run_until_cancelled(tokio::time::sleep(RESTART_DELAY)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Sets capture up where that has not been done, then runs it.
+async fn run_capture(
+    config: waldelta_capture::Config,
+    history: History,
+    status: Arc<waldelta_capture::Status>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    while history.captured().await.context("read what is captured")?.is_none() {
+        match waldelta_capture::setup::begin(&config.source, &history, false).await {
+            Ok(head) => tracing::info!(from = %head.durable_end, slot = config.source.slot, "history begins"),
+            Err(error) if error.is_retryable() => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(error = failure::chain_text(&error), "cannot begin yet; trying again");
+                if stop.run_until_cancelled(tokio::time::sleep(OPEN_RETRY_DELAY)).await.is_none() {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                status.stopped(error.code(), error.to_string());
+                return Err(error.into());
+            }
+        }
+    }
+    waldelta_capture::run(config, history, status, stop).await.map_err(anyhow::Error::new)
+}
+
+/// Ctrl-C and SIGTERM, from the moment it is made on: none is missed in between.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// Begins to listen; from here on the signals no longer end the process by themselves.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(StopSignals {
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+        })
+    }
+
+    /// Waits for the next one and names it.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

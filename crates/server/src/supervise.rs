@@ -1,0 +1,111 @@
+//! Tasks with names: spawned here only, watched, and joined before the process ends.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How a named task ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its name.
+    pub name: &'static str,
+    /// Its result; a panic is an error too.
+    pub result: anyhow::Result<()>,
+}
+
+/// The tasks of a running service.
+pub(crate) struct Supervisor {
+    tasks: JoinSet<Ended>,
+    stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// No tasks yet; cancelling `stop` asks all of them to end.
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Supervisor { tasks: JoinSet::new(), stop }
+    }
+
+    /// Starts a task. A panic in it ends that task alone and is told by [`Supervisor::next`].
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let inner = JoinSet::new();
+        self.tasks.spawn(named(name, inner, task));
+    }
+
+    /// Waits for the next task that ends; `None` when there are none left.
+    pub(crate) async fn next(&mut self) -> Option<Ended> {
+        match self.tasks.join_next().await? {
+            Ok(ended) => Some(ended),
+            Err(error) => Some(Ended { name: "supervisor", result: Err(error.into()) }),
+        }
+    }
+
+    /// Asks every task to end and waits for them; those that have not ended at the deadline are cut off and named.
+    pub(crate) async fn stop(mut self, deadline: Duration) {
+        self.stop.cancel();
+        let drained = tokio::time::timeout(deadline, async {
+            while let Some(ended) = self.next().await {
+                match ended.result {
+                    Ok(()) => tracing::debug!(task = ended.name, "ended"),
+                    Err(error) => tracing::warn!(
+                        task = ended.name,
+                        error = format!("{error:#}"),
+                        "ended with a failure"
+                    ),
+                }
+            }
+        })
+        .await;
+        if drained.is_err() {
+            tracing::warn!(left = self.tasks.len(), "tasks had not ended at the deadline and were cut off");
+        }
+    }
+}
+
+/// Runs the task in a set of its own so that its panic becomes a result that has its name.
+async fn named(
+    name: &'static str,
+    mut inner: JoinSet<anyhow::Result<()>>,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> Ended {
+    inner.spawn(task);
+    let result = match inner.join_next().await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => Err(anyhow::Error::new(error)),
+        None => Ok(()),
+    };
+    Ended { name, result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_result_with_the_name_of_the_task() {
+        let mut supervisor = Supervisor::new(CancellationToken::new());
+        supervisor.spawn("falls", async { panic!("on purpose") });
+        let ended = supervisor.next().await.unwrap();
+        assert_eq!(ended.name, "falls");
+        assert!(format!("{:#}", ended.result.unwrap_err()).contains("on purpose"));
+    }
+
+    #[tokio::test]
+    async fn stop_asks_every_task_and_joins_it() {
+        let stop = CancellationToken::new();
+        let (sender, mut told) = tokio::sync::mpsc::channel(1);
+        let mut supervisor = Supervisor::new(stop.clone());
+        supervisor.spawn("waits", async move {
+            stop.cancelled().await;
+            sender.send(()).await?;
+            Ok(())
+        });
+        supervisor.stop(Duration::from_secs(5)).await;
+        assert!(told.try_recv().is_ok(), "the task had ended before stop returned");
+    }
+}

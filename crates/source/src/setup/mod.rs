@@ -1,0 +1,20 @@
+//! The statements that prepare a source and those that take the preparation away again.
+//!
+//! Their order is fixed: REPLICA IDENTITY before publication, publication before slot. No table of the application is
+//! ever altered: what would have to change about one is suggested.
+
+mod plan;
+
+pub(crate) mod survey;
+mod verdict;
+
+mod build;
+
+mod apply;
+mod removal;
+
+pub use apply::apply;
+pub(crate) use build::ours;
+pub use build::plan;
+pub use plan::{Plan, Step, StepKind, Wish};
+pub use removal::removal;

@@ -1,0 +1,133 @@
+//! A plan: statements with reasons, to be read before they are run.
+
+use std::fmt::Write;
+
+use waldelta_wal::TableName;
+
+/// What to capture.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Tables by name; empty: every ordinary table outside system schemas that can be captured.
+    pub tables: Vec<TableName>,
+    /// Also tables without primary key (insert-only).
+    pub allow_keyless: bool,
+}
+
+/// What a statement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// Schema, function and canary of our own.
+    Own,
+    /// The publication.
+    Publication,
+    /// The replication slot: what is committed before it is not captured.
+    Slot,
+}
+
+/// One statement with the reason for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it is about.
+    pub kind: StepKind,
+    /// Why, as a comment line without `--`.
+    pub why: String,
+    /// The statement; of a function or table several that take effect together. Without the last semicolon.
+    pub sql: String,
+}
+
+impl Step {
+    /// Whether it creates or drops the slot.
+    pub fn is_slot(&self) -> bool {
+        self.kind == StepKind::Slot
+    }
+}
+
+/// What setting up, or removing, would do.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Tables without key, left out or captured insert-only; tables with types not captured yet: with the reason.
+    pub remarks: Vec<String>,
+    /// Statements that Waldelta does not run, because they change what is not its own.
+    pub suggestions: Vec<Step>,
+    /// Statements in order; the slot's last.
+    pub steps: Vec<Step>,
+    /// The tables that are captured when it is carried out; of a removal none.
+    pub tables: Vec<TableName>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The plan for one who makes the slot in another way.
+    #[must_use]
+    pub fn without_slot(mut self) -> Self {
+        self.steps.retain(|step| !step.is_slot());
+        self
+    }
+
+    /// The plan as an SQL script to review and run, with the reasons as comments.
+    pub fn to_sql(&self) -> String {
+        let mut sql = String::new();
+        for remark in &self.remarks {
+            comment(&mut sql, &format!("NOTE: {remark}"));
+        }
+        for suggestion in &self.suggestions {
+            separate(&mut sql);
+            comment(&mut sql, &format!("Not done by Waldelta: {}", suggestion.why));
+            comment(&mut sql, &format!("{};", suggestion.sql));
+        }
+        for step in &self.steps {
+            separate(&mut sql);
+            comment(&mut sql, &step.why);
+            // Writing to a String cannot fail.
+            let _ = writeln!(sql, "{};", step.sql);
+        }
+        if self.steps.is_empty() {
+            separate(&mut sql);
+            comment(&mut sql, "Nothing to do.");
+        }
+        sql
+    }
+}
+
+/// A name in the text can hold line breaks, which would end the comment.
+fn comment(sql: &mut String, text: &str) {
+    for line in text.split(['\n', '\r']) {
+        let _ = writeln!(sql, "-- {line}");
+    }
+}
+
+fn separate(sql: &mut String) {
+    if !sql.is_empty() {
+        sql.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_a_script() {
+        let step = |kind, why: &str, sql: &str| Step { kind, why: why.into(), sql: sql.into() };
+        let plan = Plan {
+            remarks: vec!["public.\"a\nDROP TABLE b\" is left out".into()],
+            suggestions: vec![step(StepKind::Publication, "mend it", "ALTER TABLE a REPLICA IDENTITY FULL")],
+            steps: vec![
+                step(StepKind::Own, "a schema", "CREATE SCHEMA waldelta"),
+                step(StepKind::Slot, "the slot", "SELECT 1"),
+            ],
+            tables: Vec::new(),
+        };
+        let expected = "-- NOTE: public.\"a\n-- DROP TABLE b\" is left out\n\n\
+            -- Not done by Waldelta: mend it\n-- ALTER TABLE a REPLICA IDENTITY FULL;\n\n\
+            -- a schema\nCREATE SCHEMA waldelta;\n\n-- the slot\nSELECT 1;\n";
+        assert_eq!(plan.to_sql(), expected);
+        let plan = plan.without_slot();
+        assert!(!plan.is_empty() && !plan.steps.iter().any(Step::is_slot));
+        assert_eq!(Plan::default().to_sql(), "-- Nothing to do.\n");
+    }
+}

@@ -1,0 +1,138 @@
+//! A consistent snapshot of tables without a slot: read at one moment that is named by the transactions it shows.
+
+mod rows;
+mod visibility;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+pub use rows::SnapshotRow;
+use tokio_postgres::Client;
+pub use visibility::{oldest_running, wait_visible};
+use waldelta_pgconn::ConnectionGuard;
+use waldelta_wal::{FENCE_PREFIX, Lsn, PgSnapshot, Table};
+
+use crate::ask::{ask_one, literal};
+use crate::catalog::{PublishedTable, published_tables};
+use crate::{APPLICATION_NAME, Error, Source};
+
+/// A snapshot may be read for hours, and row-level security is to raise an error instead of hiding rows.
+const SNAPSHOT_BOUNDS: &[(&str, &str)] = &[
+    ("lock_timeout", "10s"),
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("row_security", "off"),
+];
+
+/// `transaction_timeout` came with PostgreSQL 17; a server that does not know a setting refuses the connection.
+const LIFT_TRANSACTION_TIMEOUT: &str =
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// The first question of the transaction: what it shows is fixed by it.
+const LOOK: &str = "SELECT pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS is_standby";
+
+/// A stream of batches of rows.
+pub type Rows<'a> = Pin<Box<dyn Stream<Item = Result<Vec<SnapshotRow>, Error>> + Send + 'a>>;
+
+/// An open snapshot: one REPEATABLE READ transaction on a connection of its own, ended when dropped, even in the middle
+/// of a table.
+#[derive(Debug)]
+pub struct Snapshot {
+    client: Client,
+    _guard: ConnectionGuard,
+    source: Source,
+    snapshot: PgSnapshot,
+    fence: Lsn,
+}
+
+impl Snapshot {
+    /// Opens the snapshot, then emits a fence after it.
+    ///
+    /// # Errors
+    /// [`Error::Standby`]: a standby's snapshot has no list of the transactions in progress. Or when it cannot be opened.
+    pub async fn open(source: &Source) -> Result<Self, Error> {
+        let (client, guard) = connect(source).await?;
+        let snapshot = begin(&client, BEGIN).await?;
+        let fence = emit_fence(source, &snapshot).await?;
+        Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence })
+    }
+
+    /// Opens a snapshot that another connection has exported, such as the one that created a slot; it has to keep it
+    /// exported until this returns. No fence is emitted: [`Self::fence`] is where the WAL ends now.
+    ///
+    /// # Errors
+    /// When there is no such exported snapshot any more, or as [`Self::open`].
+    pub async fn import(source: &Source, exported: &str) -> Result<Self, Error> {
+        let (client, guard) = connect(source).await?;
+        let snapshot =
+            begin(&client, &format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(exported))).await?;
+        let sql = "SELECT pg_current_wal_insert_lsn()::text AS lsn";
+        let fence = ask_one(&client, "read the WAL's end", sql, &[]).await?.parse("lsn")?;
+        Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence })
+    }
+
+    /// Whether this snapshot shows what the transaction did, if it committed.
+    pub fn shows(&self, xid: u64) -> bool {
+        self.snapshot.visible(xid)
+    }
+
+    /// The snapshot as PostgreSQL describes it.
+    pub fn visibility(&self) -> &PgSnapshot {
+        &self.snapshot
+    }
+
+    /// WAL position of the fence: everything the snapshot shows committed strictly below it. It is stored at once, so
+    /// that a quiet source keeps no snapshot waiting.
+    pub fn fence(&self) -> Lsn {
+        self.fence
+    }
+
+    /// The published tables as this snapshot has them.
+    ///
+    /// # Errors
+    /// When the question fails.
+    pub async fn tables(&self) -> Result<Vec<PublishedTable>, Error> {
+        published_tables(&self.client, &self.source).await
+    }
+
+    /// Reads a table's rows, each as the stream has it, in batches of at most about `batch_bytes`, and never less than a
+    /// row. One table at a time: a second call waits until the first stream is read to its end or dropped.
+    ///
+    /// # Errors
+    /// [`Error::TableChanged`] where the snapshot may lack rows because the table was truncated, rewritten, dropped or
+    /// repartitioned since; [`Error::UnsupportedType`]; [`Error::ReadTable`], with SQLSTATE 42501 where row-level security
+    /// would hide rows. The stream ends with its first error.
+    pub async fn rows(&self, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
+        rows::read(&self.client, table, batch_bytes).await
+    }
+}
+
+async fn connect(source: &Source) -> Result<(Client, ConnectionGuard), Error> {
+    source
+        .target
+        .connect_guarded(APPLICATION_NAME, &crate::settings(SNAPSHOT_BOUNDS))
+        .await
+        .map_err(Error::Connect)
+}
+
+/// Begins the transaction and fixes what it shows.
+async fn begin(client: &Client, sql: &str) -> Result<PgSnapshot, Error> {
+    const WHAT: &str = "open a snapshot";
+    for sql in [LIFT_TRANSACTION_TIMEOUT, sql] {
+        client.batch_execute(sql).await.map_err(|source| Error::Query { what: WHAT, source })?;
+    }
+    let answer = ask_one(client, WHAT, LOOK, &[]).await?;
+    if answer.read("is_standby")? {
+        return Err(Error::Standby);
+    }
+    answer.parse("snapshot")
+}
+
+/// Emits the fence on another connection, in a transaction of its own: the snapshot's is read-only and stays open.
+async fn emit_fence(source: &Source, snapshot: &PgSnapshot) -> Result<Lsn, Error> {
+    let client = source.connect().await?;
+    let sql = "SELECT pg_logical_emit_message(true, $1, $2)::text AS lsn";
+    ask_one(&client, "emit a fence", sql, &[&FENCE_PREFIX, &snapshot.to_string()]).await?.parse("lsn")
+}

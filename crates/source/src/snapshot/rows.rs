@@ -1,0 +1,127 @@
+//! The rows of one table, by COPY in text format: the same text that the stream has, through the same encoder.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::Fuse;
+use futures_util::{StreamExt, stream};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, CopyOutStream};
+use waldelta_wal::{CopyText, RowEncoder, Table, TableName, quote_ident};
+
+use super::Rows;
+use crate::Error;
+use crate::ask::ask;
+
+/// A row of a snapshot. The rows of a batch share their memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Compact JSON array of the key's values, as in a change; `None` where the table has no key.
+    pub key: Option<Bytes>,
+    /// The row as a JSON object.
+    pub data: Bytes,
+}
+
+pub(super) async fn read(client: &Client, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
+    let encoder = RowEncoder::new(&table).map_err(|unsupported| Error::UnsupportedType {
+        table: unsupported.table,
+        column: unsupported.column,
+        type_name: unsupported.type_name,
+    })?;
+    let from = locate(client, &table).await?;
+    let columns: Vec<_> = table.columns.iter().map(|column| quote_ident(&column.name)).collect();
+    let sql = format!("COPY (SELECT {} FROM {from}) TO STDOUT", columns.join(", "));
+    let copy = client.copy_out(&sql).await.map_err(|source| failed(&table.name, source))?;
+    let reading = Reading { // Asked again after its end it would take the statement's completion for a row.
+        copy: Box::pin(copy.fuse()), encoder, lines: CopyText::default(), table, batch_bytes };
+    Ok(Box::pin(stream::try_unfold(reading, |mut reading| async move {
+        Ok(reading.batch().await?.map(|batch| (batch, reading)))
+    })))
+}
+
+/// Holds the table still and makes sure that it is the one that the snapshot knows. Returns what to read from.
+///
+/// TRUNCATE and rewriting ALTERs take effect for open snapshots too: to them the table is empty. The lock is the one that
+/// reading takes anyway.
+async fn locate(client: &Client, table: &Table) -> Result<String, Error> {
+    const WHAT: &str = "look whether a table is unchanged";
+    let sql = include_str!("../../../../sql/source/snapshot_table.sql");
+    let changed = || Error::TableChanged { table: table.name.clone() };
+    let name = match ask(client, WHAT, sql, &[&table.oid]).await?.first() {
+        Some(row) => {
+            let name = TableName { schema: row.read("schema")?, name: row.read("name")? };
+            let only = if row.read("is_partitioned")? { "" } else { "ONLY " };
+            format!("{only}{name}")
+        }
+        None => return Err(changed()),
+    };
+    let lock = format!("LOCK TABLE {name} IN ACCESS SHARE MODE");
+    client.batch_execute(&lock).await.map_err(|source| failed(&table.name, source))?;
+    match ask(client, WHAT, sql, &[&table.oid]).await?.first() {
+        Some(row) if row.read("is_unchanged")? => Ok(name),
+        _ => Err(changed()),
+    }
+}
+
+/// What went wrong with reading a table: that it is not what it was, or something else.
+fn failed(table: &TableName, source: tokio_postgres::Error) -> Error {
+    let gone = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME];
+    match source.code() {
+        Some(state) if gone.contains(state) => Error::TableChanged { table: table.clone() },
+        _ => Error::ReadTable { table: table.clone(), source },
+    }
+}
+
+struct Reading {
+    copy: Pin<Box<Fuse<CopyOutStream>>>,
+    encoder: RowEncoder,
+    lines: CopyText,
+    table: Arc<Table>,
+    batch_bytes: usize,
+}
+
+impl Reading {
+    /// The next rows; `None` after the last.
+    async fn batch(&mut self) -> Result<Option<Vec<SnapshotRow>>, Error> {
+        let mut buffer = Vec::new();
+        let mut rows: Vec<(Option<Range<usize>>, Range<usize>)> = Vec::new();
+        while let Some(line) = self.copy.next().await {
+            let line = line.map_err(|source| failed(&self.table.name, source))?;
+            rows.push(self.row(&line, &mut buffer)?);
+            if buffer.len() >= self.batch_bytes {
+                break;
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let buffer = Bytes::from(buffer);
+        let slice = |range: Range<usize>| buffer.slice(range);
+        Ok(Some(
+            rows.into_iter()
+                .map(|(key, data)| SnapshotRow { key: key.map(slice), data: slice(data) })
+                .collect(),
+        ))
+    }
+
+    /// Appends key and row to the buffer. Each CopyData of the server is one line.
+    fn row(
+        &mut self,
+        line: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Result<(Option<Range<usize>>, Range<usize>), Error> {
+        let name = &self.table.name;
+        let broken = |source| Error::Row { table: name.clone(), source };
+        let values = self
+            .lines
+            .split(line, self.table.columns.len())
+            .map_err(|source| Error::Line { table: name.clone(), source })?;
+        let start = buffer.len();
+        let has_key = self.encoder.encode_key(values.clone(), buffer).map_err(broken)?;
+        let middle = buffer.len();
+        self.encoder.encode_object(values, buffer).map_err(broken)?;
+        Ok((has_key.then_some(start..middle), middle..buffer.len()))
+    }
+}

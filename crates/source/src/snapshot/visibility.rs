@@ -1,0 +1,54 @@
+//! Which transactions a snapshot taken now would show.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use waldelta_wal::PgSnapshot;
+
+use crate::ask::ask_one;
+use crate::{Error, Source};
+
+/// Mostly a transaction becomes visible within microseconds of its commit record.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Waits until every one of `xids` (transactions that history already has) is visible to new snapshots.
+///
+/// A transaction can be in the WAL and in history while no snapshot shows it yet, longest with synchronous standbys.
+///
+/// # Errors
+/// [`Error::NotVisibleYet`] names the first that is not visible when the time is up; or when a question fails.
+pub async fn wait_visible(source: &Source, xids: &[u64], timeout: Duration) -> Result<(), Error> {
+    if xids.is_empty() {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let client = source.connect().await?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let snapshot = current(&client).await?;
+        let Some(&xid) = xids.iter().find(|xid| !snapshot.visible(**xid)) else { return Ok(()) };
+        let waited = began.elapsed();
+        if waited >= timeout {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            return Err(Error::NotVisibleYet { xid, waited_ms });
+        }
+        tokio::time::sleep(pause.min(timeout - waited)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The lowest transaction id that may still be invisible to a snapshot taken now (`pg_snapshot_xmin`).
+///
+/// # Errors
+/// When the question fails.
+pub async fn oldest_running(source: &Source) -> Result<u64, Error> {
+    let client = source.connect().await?;
+    Ok(current(&client).await?.xmin())
+}
+
+async fn current(client: &Client) -> Result<PgSnapshot, Error> {
+    let sql = "SELECT pg_current_snapshot()::text AS snapshot";
+    ask_one(client, "look at the transactions in progress", sql, &[]).await?.parse("snapshot")
+}

@@ -1,0 +1,202 @@
+//! What the doctor finds.
+
+use waldelta_pgconn::{Environment, Target};
+use waldelta_source::Source;
+use waldelta_source::checks::{self, Check, State};
+use waldelta_testkit::{TestCluster, TestDatabase, wait_until};
+use waldelta_wal::Code;
+
+use crate::{PATIENCE, set_up, source, source_as};
+
+async fn run(source: &Source) -> Vec<Check> {
+    checks::run(source).await
+}
+
+fn find<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+    checks.iter().find(|check| check.name == name).unwrap()
+}
+
+/// Those that are not well, as `name state code`.
+fn faults(checks: &[Check]) -> Vec<String> {
+    checks
+        .iter()
+        .filter(|check| check.state != State::Ok)
+        .map(|check| format!("{} {:?} {}", check.name, check.state, check.code.map_or("-", Code::as_str)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_source_that_was_set_up_is_well() {
+    let database = TestDatabase::create("well").await;
+    let source = source(&database);
+    database.exec("CREATE TABLE t (id int PRIMARY KEY)").await;
+    set_up(&source).await;
+    let checks = run(&source).await;
+    assert_eq!(faults(&checks), [] as [&str; 0], "{checks:?}");
+    let names: Vec<_> = checks.iter().map(|check| check.name).collect();
+    assert_eq!(names[0], "reachable");
+    assert!(names.len() >= 14, "{names:?}");
+    assert!(find(&checks, "publication").found.contains("1 tables"));
+}
+
+#[tokio::test]
+async fn a_source_that_was_not_set_up_says_what_to_do() {
+    let database = TestDatabase::create("bare").await;
+    let checks = run(&source(&database)).await;
+    let faults = faults(&checks);
+    for fault in [
+        "publication Failed WD-PUBLICATION-MISSING",
+        "canary Warning WD-CANARY-UNUSABLE",
+        "slot Failed WD-SLOT-MISSING",
+        "retained_wal Unknown -",
+    ] {
+        assert!(faults.iter().any(|found| found == fault), "{fault} not in {faults:?}");
+    }
+    assert!(checks.iter().all(|check| check.state != State::Failed || check.fix.is_some()));
+    assert_eq!(find(&checks, "capacity").state, State::Ok);
+}
+
+#[tokio::test]
+async fn a_careless_publication_is_found_out() {
+    let database = TestDatabase::create("careless").await;
+    let source = source(&database);
+    database
+        .exec(
+            "CREATE TYPE mood AS ENUM ('fine'); CREATE TABLE log (line text);
+             CREATE TABLE feelings (id int PRIMARY KEY, how mood);
+             CREATE SCHEMA waldelta; CREATE TABLE waldelta.change_history (id int PRIMARY KEY);
+             CREATE PUBLICATION waldelta FOR TABLE log, feelings, waldelta.change_history WITH (publish = 'insert, update')",
+        )
+        .await;
+    let checks = run(&source).await;
+    let publication = find(&checks, "publication");
+    assert_eq!((publication.state, publication.code), (State::Warning, Some(Code::PublicationIncomplete)));
+    for part in ["leaves out operations", "lacks waldelta.canary", "publishes waldelta.change_history"] {
+        assert!(publication.found.contains(part), "{publication:?}");
+    }
+    let identities = find(&checks, "identities");
+    assert_eq!(identities.code, Some(Code::ReplicaIdentityMissing));
+    assert!(
+        identities.found.contains("public.log") && !identities.found.contains("feelings"),
+        "{identities:?}"
+    );
+    let types = find(&checks, "types");
+    assert_eq!((types.state, types.code), (State::Failed, Some(Code::TypeUnsupported)));
+    assert!(types.found.contains("public.feelings column how (public.mood)"), "{types:?}");
+    // What is printed as the cure is one.
+    for name in ["identities", "types"] {
+        database.exec(find(&checks, name).fix.as_deref().unwrap()).await;
+    }
+    let checks = run(&source).await;
+    assert!([State::Ok; 2] == ["identities", "types"].map(|name| find(&checks, name).state), "{checks:?}");
+}
+
+#[tokio::test]
+async fn a_role_without_rights_is_told_which() {
+    let database = TestDatabase::create("rights").await;
+    let role = format!("{}_plain", database.name());
+    database
+        .exec(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE hidden (id int PRIMARY KEY);
+             ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE ROLE {role} LOGIN; GRANT SELECT ON hidden TO {role}"
+        ))
+        .await;
+    set_up(&source(&database)).await;
+    let plain = source_as(&database, &format!("?user={role}"));
+    let checks = run(&plain).await;
+    assert_eq!(
+        faults(&checks),
+        [
+            "role Failed WD-PRIVILEGE-MISSING",
+            "select Failed WD-PRIVILEGE-MISSING",
+            "row_security Failed WD-ROW-SECURITY",
+            "canary Warning WD-CANARY-UNUSABLE",
+        ]
+    );
+    assert!(find(&checks, "select").found.ends_with("public.t"), "{checks:?}");
+    for name in ["role", "select", "row_security", "canary"] {
+        database.exec(find(&checks, name).fix.as_deref().unwrap()).await;
+    }
+    assert_eq!(faults(&run(&plain).await), [] as [&str; 0]);
+    database.exec(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_hides_nothing_else() {
+    let database = TestDatabase::create("unknown").await;
+    let role = format!("{}_blind", database.name());
+    database.exec("CREATE TABLE t (id int PRIMARY KEY)").await;
+    set_up(&source(&database)).await;
+    database
+        .exec(&format!(
+            "CREATE ROLE {role} LOGIN REPLICATION; GRANT SELECT ON t TO {role}; GRANT USAGE ON SCHEMA waldelta TO {role};
+             GRANT SELECT, UPDATE ON waldelta.canary TO {role}; REVOKE SELECT ON pg_replication_slots FROM PUBLIC"
+        ))
+        .await;
+    let checks = run(&source_as(&database, &format!("?user={role}"))).await;
+    assert_eq!(
+        faults(&checks),
+        [
+            "slot Unknown WD-PRIVILEGE-MISSING",
+            "retained_wal Unknown WD-PRIVILEGE-MISSING",
+            "capacity Unknown WD-PRIVILEGE-MISSING",
+        ]
+    );
+    database.exec(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn a_slot_of_another_kind_is_found_out() {
+    let database = TestDatabase::create("other_slot").await;
+    let source = source(&database);
+    let sql = format!("SELECT pg_create_logical_replication_slot('{}', 'test_decoding')", source.slot);
+    database.query(&sql).await;
+    let checks = run(&source).await;
+    assert_eq!(find(&checks, "slot").code, Some(Code::SlotUnusable));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_decode_is_found_out() {
+    let cluster = TestCluster::own(&[("wal_level", "replica"), ("max_wal_senders", "0")]).await;
+    let database = TestDatabase::create_on(&cluster, "replica").await;
+    let checks = run(&source(&database)).await;
+    assert_eq!(find(&checks, "capacity").code, Some(Code::SlotsExhausted));
+    let version: i32 = database.query_text("SHOW server_version_num").await.parse().unwrap();
+    if version >= 190_000 {
+        return;
+    }
+    let level = find(&checks, "wal_level");
+    assert_eq!((level.state, level.code), (State::Failed, Some(Code::WalLevel)));
+    database.exec(level.fix.as_deref().unwrap()).await;
+    database.query("SELECT pg_reload_conf()").await;
+    wait_until("the server knows that it has to be restarted", PATIENCE, async || {
+        find(&run(&source(&database)).await, "wal_level").found
+            == "wal_level is replica until PostgreSQL is restarted"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_one_answer() {
+    let url = "postgresql://u:secret@127.0.0.1:1/d";
+    let target = Target::parse(url, &Environment::default()).unwrap();
+    let source = Source { target, publication: "p".into(), slot: "s".into() };
+    let checks = run(&source).await;
+    assert_eq!(faults(&checks), ["reachable Failed WD-SOURCE-UNREACHABLE"]);
+    let shown = format!("{checks:?} {source:?}");
+    assert!(shown.contains("127.0.0.1:1") && !shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_check_is_json_with_its_code_as_text() {
+    let url = "postgresql://u@127.0.0.1:6432/d";
+    let target = Target::parse(url, &Environment::default()).unwrap();
+    let source = Source { target, publication: "p".into(), slot: "s".into() };
+    let checks = run(&source).await;
+    let json = serde_json::to_value(&checks).unwrap();
+    assert_eq!(json[1]["name"], "pooler");
+    assert_eq!(
+        (&json[1]["state"], &json[1]["code"]),
+        (&"warning".into(), &Code::PoolerAddress.as_str().into())
+    );
+}

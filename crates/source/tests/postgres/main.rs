@@ -1,0 +1,34 @@
+//! What the source is asked and told, against a real PostgreSQL.
+
+mod catalog;
+mod checks;
+mod setup;
+mod snapshot;
+
+use std::time::Duration;
+
+use waldelta_pgconn::{Environment, Target};
+use waldelta_source::Source;
+use waldelta_source::setup::{Plan, Wish, apply, plan};
+use waldelta_testkit::TestDatabase;
+
+/// How long anything may take here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn source(database: &TestDatabase) -> Source {
+    source_as(database, "")
+}
+
+/// The source, reached with more parameters in the URL, such as another user.
+fn source_as(database: &TestDatabase, parameters: &str) -> Source {
+    let target = Target::parse(&format!("{}{parameters}", database.url()), &Environment::default()).unwrap();
+    Source { target, publication: "waldelta".into(), slot: database.slot("w") }
+}
+
+/// Sets the source up for every table that there is.
+async fn set_up(source: &Source) -> Plan {
+    let client = source.connect().await.unwrap();
+    let plan = plan(&client, source, &Wish::default()).await.unwrap();
+    apply(&client, source, &plan).await.unwrap();
+    plan
+}

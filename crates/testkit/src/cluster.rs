@@ -1,0 +1,127 @@
+//! A PostgreSQL of one test's own, to be killed, restarted and configured.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use waldelta_pglocal::{Binaries, Cluster, Environment, Options, Shutdown, Storage, Wanted, find};
+
+/// The PostgreSQL that tests run against: in `WALDELTA_TEST_PG_BINDIR` if that is set, else the machine's.
+pub fn test_binaries() -> Binaries {
+    let bindir =
+        std::env::var_os("WALDELTA_TEST_PG_BINDIR").filter(|bindir| !bindir.is_empty()).map(PathBuf::from);
+    find(&Wanted { bindir, major: None }, &environment())
+        .unwrap_or_else(|error| panic!("{error}; scripts/install-test-deps installs what tests need"))
+}
+
+/// One of PostgreSQL's client programs: the one beside the tested server, else the machine's, because some packages have
+/// the server only.
+pub fn test_program(name: &str) -> PathBuf {
+    let beside = test_binaries().program(name);
+    if beside.is_file() {
+        return beside;
+    }
+    let installed = find(&Wanted::default(), &environment()).map(|machines| machines.program(name));
+    installed.ok().filter(|program| program.is_file()).unwrap_or_else(|| name.into())
+}
+
+fn environment() -> Environment {
+    Environment { path: std::env::var_os("PATH"), home: std::env::var_os("HOME").map(PathBuf::from) }
+}
+
+/// A new cluster in /tmp with settings for tests, under `settings`.
+pub(crate) fn start(settings: &[(&str, &str)]) -> Cluster {
+    let mut options = Options::new(test_binaries(), Storage::Ephemeral("/tmp".into()));
+    // A killed process loses nothing that it has written, with fsync or without; only the machine's crash would.
+    let ours = [
+        ("fsync", "off"),
+        ("max_connections", "300"),
+        ("max_wal_senders", "100"),
+        ("max_replication_slots", "200"),
+    ];
+    let all = ours.iter().chain(settings).map(|(name, value)| (name.to_string(), value.to_string()));
+    options.settings = all.collect();
+    Cluster::start(options).unwrap_or_else(|error| panic!("start PostgreSQL for tests: {error}"))
+}
+
+/// A PostgreSQL on its own port, gone with everything in it when dropped. Databases in it come from
+/// [`TestDatabase::create_on`](crate::TestDatabase::create_on).
+#[derive(Clone, Debug)]
+pub struct TestCluster {
+    cluster: Arc<Mutex<Cluster>>,
+}
+
+impl TestCluster {
+    /// Starts one with these server settings over those that all tests have.
+    pub async fn own(settings: &[(&str, &str)]) -> Self {
+        let settings: Vec<(String, String)> =
+            settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let started = tokio::task::spawn_blocking(move || {
+            let settings: Vec<_> =
+                settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            start(&settings)
+        });
+        TestCluster { cluster: Arc::new(Mutex::new(started.await.unwrap())) }
+    }
+
+    /// URL of one of its databases, as superuser. The same after a restart.
+    pub fn url(&self, dbname: &str) -> String {
+        self.look(|cluster| cluster.url(dbname))
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.look(Cluster::port)
+    }
+
+    /// The folder of the Unix socket.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.look(|cluster| cluster.socket_dir().to_owned())
+    }
+
+    /// Process id of the postmaster; `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.look(Cluster::pid)
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        self.look(|cluster| std::fs::read_to_string(cluster.log()).unwrap_or_default())
+    }
+
+    /// Brings the server down; returns when no process of it is left.
+    pub async fn down(&self, how: Shutdown) {
+        self.change(move |cluster| cluster.down(how)).await;
+    }
+
+    /// kill -9 of the postmaster.
+    pub async fn kill9(&self) {
+        self.down(Shutdown::Kill).await;
+    }
+
+    /// Brings the server up again on the same port; returns when it takes connections.
+    pub async fn up(&self) {
+        self.change(Cluster::up).await;
+    }
+
+    /// An orderly restart.
+    pub async fn restart(&self) {
+        self.change(Cluster::restart).await;
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
+        look(&self.cluster.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// On a thread of its own: a walsender ends only when its client, maybe in this very runtime, goes on reading.
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Cluster) -> Result<(), waldelta_pglocal::Error> + Send + 'static,
+    ) {
+        let cluster = Arc::clone(&self.cluster);
+        let changed = tokio::task::spawn_blocking(move || {
+            change(&mut cluster.lock().unwrap_or_else(PoisonError::into_inner))
+                .map_err(|error| error.to_string())
+        });
+        changed.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,29 @@
+//! What tests of all crates share: real databases, real clients, the real program. For development only.
+//!
+//! - [`TestDatabase`]: an empty database of one test's own, on a PostgreSQL that all tests of a run share.
+//! - [`TestCluster`]: a PostgreSQL of one test's own, to be killed and restarted.
+//! - [`WsClient`] and [`Replica`]: a client that follows the service and notices when the protocol is broken.
+//! - [`Service`]: the `waldelta` program as a process.
+//! - [`pgbench`], [`wait_until`], [`source_rows`].
+//!
+//! Everything panics when it fails, with what it was doing: a test that cannot set up its world has failed.
+#![expect(clippy::unwrap_used, reason = "in a test kit a panic is the report")]
+
+mod canonical;
+mod cluster;
+mod database;
+pub mod pgbench;
+mod replica;
+mod service;
+pub mod shared;
+mod wait;
+mod websocket;
+
+pub use canonical::canonical;
+pub use cluster::{TestCluster, test_binaries, test_program};
+pub use database::{TestDatabase, connect, source_rows};
+pub use replica::{Replica, Violation};
+pub use service::{Service, ServiceOptions, program};
+pub use wait::wait_until;
+pub use waldelta_pglocal::Shutdown;
+pub use websocket::{ConnectOptions, Frame, WsClient};

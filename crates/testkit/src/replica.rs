@@ -1,0 +1,490 @@
+//! A client's copy of its tables, made from the frames that the service sends, as docs/protocol.md says.
+//!
+//! It is strict where real clients are lenient: whatever the protocol rules out is a [`Violation`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use waldelta_wal::Position;
+
+use crate::canonical::{canonical, object};
+use frame::Object;
+
+mod frame;
+
+/// What the service sent although the protocol rules it out, or what a frame lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+/// Column values, each as canonical JSON.
+type Row = BTreeMap<String, String>;
+
+/// The copy, and how far it goes.
+#[derive(Debug, Default)]
+pub struct Replica {
+    tables: BTreeMap<String, Table>,
+    /// Of this session: the service says it again after a reconnect.
+    schemas: BTreeMap<String, Schema>,
+    position: Option<Position>,
+    snapshot: Option<Snapshot>,
+    pending: Option<Pending>,
+    consistent_at: Option<Position>,
+    live: bool,
+    transactions: u64,
+    confirmed: Vec<Position>,
+    resets: Vec<String>,
+    errors: Vec<Value>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By the key's canonical JSON.
+    keyed: BTreeMap<String, Row>,
+    /// Rows of a table without key: those of the snapshot, and those that came since, by place of their change.
+    from_snapshot: Vec<Row>,
+    inserted: BTreeMap<(Position, u64), Row>,
+}
+
+#[derive(Debug)]
+struct Schema {
+    columns: BTreeSet<String>,
+    /// Names of the key's columns; empty: no key.
+    key: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    begins_at: Position,
+    /// Rows received, by table.
+    rows: BTreeMap<String, u64>,
+}
+
+/// The parts of a transaction whose last one has not come yet. Nothing of it is applied.
+#[derive(Debug)]
+struct Pending {
+    last_part: Position,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    seq: u64,
+    table: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Insert and update: apply by key, keep what is unchanged.
+    Put {
+        key: Option<String>,
+        /// Of the insert half of a key change: the key before, deleted by the change just before this one.
+        moved_from: Option<String>,
+        data: Row,
+        unchanged: Vec<String>,
+    },
+    Delete {
+        key: String,
+    },
+    Truncate,
+    Message,
+}
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(Violation(format!($($text)+)));
+        }
+    };
+}
+
+impl Replica {
+    /// A client that has nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A `hello` for these subscriptions (objects as docs/protocol.md has them) from where the copy is.
+    pub fn hello(&self, client_id: &str, subscriptions: &[Value]) -> Value {
+        let mut hello = serde_json::json!({
+            "type": "hello", "client_id": client_id, "subscriptions": subscriptions,
+        });
+        if let Some(position) = self.position {
+            hello["after"] = position.to_string().into();
+        }
+        hello
+    }
+
+    /// The connection is gone: what was not complete is forgotten. The next `hello` goes on from [`Replica::position`].
+    pub fn disconnected(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            // An incomplete snapshot is worth nothing, and what it was taken for has to be taken again.
+            for table in snapshot.rows.keys() {
+                self.tables.remove(table);
+            }
+            if self.tables.is_empty() {
+                self.position = None;
+            }
+        }
+        self.pending = None;
+        self.schemas.clear();
+        self.live = false;
+    }
+
+    /// How far the copy goes: it has every transaction up to here, completely. `None`: nothing yet.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Whether the service said that the copy has caught up, in this session.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether the copy is exactly the source as of its position: its snapshot is complete and what the snapshot may
+    /// have been ahead of has arrived.
+    pub fn is_consistent(&self) -> bool {
+        self.snapshot.is_none() && self.position.is_some() && self.position >= self.consistent_at
+    }
+
+    /// Complete transactions applied.
+    pub fn transactions(&self) -> u64 {
+        self.transactions
+    }
+
+    /// Transactions of this client itself that the service confirmed.
+    pub fn confirmed(&self) -> &[Position] {
+        &self.confirmed
+    }
+
+    /// Reasons of the resets received.
+    pub fn resets(&self) -> &[String] {
+        &self.resets
+    }
+
+    /// The `error` frames received.
+    pub fn errors(&self) -> &[Value] {
+        &self.errors
+    }
+
+    /// The rows of a table as canonical JSON objects, sorted; the same form as [`source_rows`](crate::source_rows).
+    pub fn rows(&self, table: &str) -> Vec<String> {
+        let Some(table) = self.tables.get(table) else { return Vec::new() };
+        let all = table.keyed.values().chain(&table.from_snapshot).chain(table.inserted.values());
+        let mut rows: Vec<String> = all.map(object).collect();
+        rows.sort();
+        rows
+    }
+
+    /// The row of a table with this key, such as `{"id":1}`, parsed. Numbers beyond a double lose digits here.
+    pub fn row(&self, table: &str, key: &Value) -> Option<Value> {
+        let key = canonical(&key.to_string()).ok()?;
+        serde_json::from_str(&object(self.tables.get(table)?.keyed.get(&key)?)).ok()
+    }
+
+    /// Takes one frame.
+    pub fn apply(&mut self, frame: &str) -> Result<(), Violation> {
+        let frame = Object::parse(frame)?;
+        let kind = frame.string("type")?;
+        let breaks_a_transaction =
+            matches!(kind.as_str(), "snapshot_begin" | "rows" | "snapshot_end" | "live" | "heartbeat");
+        ensure!(!(breaks_a_transaction && self.pending.is_some()), "{kind} inside a transaction");
+        match kind.as_str() {
+            "welcome" => self.welcome(&frame),
+            "schema" => self.schema(&frame),
+            "snapshot_begin" => self.snapshot_begin(&frame),
+            "rows" => self.snapshot_rows(&frame),
+            "snapshot_end" => self.snapshot_end(&frame),
+            "tx" => self.transaction(&frame),
+            "live" => {
+                self.live = true;
+                self.advance(&frame)
+            }
+            "heartbeat" => self.advance(&frame),
+            "reset" => self.reset(&frame),
+            "error" => {
+                self.errors.push(frame.value()?);
+                Ok(())
+            }
+            // Clients skip what they do not know.
+            _ => Ok(()),
+        }
+    }
+
+    fn welcome(&mut self, frame: &Object) -> Result<(), Violation> {
+        let (head, floor) = (frame.position("head")?, frame.position("floor")?);
+        let mode = frame.string("mode")?;
+        ensure!(mode == "resume" || mode == "snapshot", "welcome with mode {mode:?}");
+        if mode == "resume" {
+            let position = *self.position.get_or_insert(head);
+            ensure!(floor <= position, "welcome resumes {position}, which lies below its floor {floor}");
+        }
+        Ok(())
+    }
+
+    fn schema(&mut self, frame: &Object) -> Result<(), Violation> {
+        let mut schema = Schema { columns: BTreeSet::new(), key: Vec::new() };
+        for column in frame.objects("columns")? {
+            let name = column.string("name")?;
+            column.string("type")?;
+            column.boolean("nullable")?;
+            if column.boolean("key")? {
+                schema.key.push(name.clone());
+            }
+            ensure!(schema.columns.insert(name.clone()), "schema with column {name} twice");
+        }
+        self.schemas.insert(frame.string("table")?, schema);
+        Ok(())
+    }
+
+    fn snapshot_begin(&mut self, frame: &Object) -> Result<(), Violation> {
+        ensure!(self.snapshot.is_none(), "snapshot_begin inside a snapshot");
+        let begins_at = frame.position("cursor")?;
+        ensure!(
+            self.position.is_none_or(|position| position <= begins_at),
+            "a snapshot at {begins_at} goes back"
+        );
+        let mut rows = BTreeMap::new();
+        for table in frame.objects("tables")? {
+            let table = table.string("table")?;
+            self.tables.insert(table.clone(), Table::default());
+            rows.insert(table, 0);
+        }
+        self.snapshot = Some(Snapshot { begins_at, rows });
+        Ok(())
+    }
+
+    fn snapshot_rows(&mut self, frame: &Object) -> Result<(), Violation> {
+        let name = frame.string("table")?;
+        let announced = self.snapshot.as_mut().and_then(|snapshot| snapshot.rows.get_mut(&name));
+        let Some(received) = announced else {
+            return Err(Violation(format!("rows of {name}, which no snapshot_begin announced")));
+        };
+        for row in frame.objects("rows")? {
+            *received += 1;
+            let row = row.row()?;
+            let key = self
+                .schemas
+                .get(&name)
+                .map_or_else(|| Err(unknown(&name)), |schema| schema.check(&name, &row, &[]))?;
+            let table = self.tables.entry(name.clone()).or_default();
+            match key {
+                None => table.from_snapshot.push(row),
+                Some(key) => {
+                    let before = table.keyed.insert(key.clone(), row);
+                    ensure!(before.is_none(), "the snapshot of {name} has key {key} twice");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot_end(&mut self, frame: &Object) -> Result<(), Violation> {
+        let Some(snapshot) = self.snapshot.take() else {
+            return Err(Violation("snapshot_end without snapshot_begin".into()));
+        };
+        let (cursor, consistent_at) = (frame.position("cursor")?, frame.position("consistent_at")?);
+        ensure!(
+            cursor >= snapshot.begins_at,
+            "a snapshot begins at {} and ends at {cursor}",
+            snapshot.begins_at
+        );
+        ensure!(cursor.is_whole(), "a snapshot ends inside a transaction, at {cursor}");
+        let mut counted = BTreeMap::new();
+        for table in frame.objects("tables")? {
+            counted.insert(table.string("table")?, table.number("rows")?);
+        }
+        ensure!(counted == snapshot.rows, "snapshot_end counts {counted:?}, received {:?}", snapshot.rows);
+        // With tables that were there before, the stream goes on where it was; the new ones are ahead of it.
+        if self.tables.keys().all(|table| snapshot.rows.contains_key(table)) {
+            self.position = Some(cursor);
+        }
+        self.consistent_at = self.consistent_at.max(Some(consistent_at));
+        Ok(())
+    }
+
+    fn transaction(&mut self, frame: &Object) -> Result<(), Violation> {
+        let (cursor, last) = (frame.position("cursor")?, frame.boolean("last")?);
+        ensure!(cursor.is_whole() == last, "tx with cursor {cursor} and last {last}");
+        let lsn = frame.string("lsn")?;
+        ensure!(lsn == cursor.commit_lsn.to_string(), "tx with cursor {cursor} and lsn {lsn}");
+        let Some(position) = self.position.or(self.snapshot.as_ref().map(|snapshot| snapshot.begins_at))
+        else {
+            return Err(Violation(format!("tx {cursor} before any snapshot")));
+        };
+        ensure!(cursor > position, "tx {cursor} comes after {position}");
+        let prev = frame.nullable_position("prev")?;
+        ensure!(
+            prev.is_none_or(|prev| prev <= position),
+            "gap: tx {cursor} follows {prev:?}, we are at {position}"
+        );
+
+        let mut pending = self.pending.take().unwrap_or(Pending { last_part: position, changes: Vec::new() });
+        let continues = pending.last_part.is_whole() || same_transaction(pending.last_part, cursor);
+        ensure!(continues && cursor > pending.last_part, "part {cursor} follows part {}", pending.last_part);
+        pending.last_part = cursor;
+        for change in frame.objects("changes")? {
+            let change = self.change(&change)?;
+            let before = pending.changes.last();
+            // A key change is one change of the transaction, told as two.
+            let is_second_half = before.is_some_and(|before| change.completes(before));
+            let before = before.map(|before| before.seq);
+            ensure!(
+                is_second_half || before.is_none_or(|before| before < change.seq),
+                "seq {} follows {before:?} in {cursor}",
+                change.seq
+            );
+            let in_snapshot =
+                self.snapshot.as_ref().is_some_and(|snapshot| snapshot.rows.contains_key(&change.table));
+            ensure!(!in_snapshot, "tx {cursor} changes {} inside its snapshot", change.table);
+            pending.changes.push(change);
+        }
+        if !last {
+            self.pending = Some(pending);
+            return Ok(());
+        }
+        let mut deleted = None;
+        for change in pending.changes {
+            deleted = self.perform(cursor, change, deleted)?;
+        }
+        if frame.boolean("own")? {
+            self.confirmed.push(cursor);
+        }
+        self.transactions += 1;
+        if self.snapshot.is_none() || self.position.is_some() {
+            self.position = Some(cursor);
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: &Object) -> Result<Change, Violation> {
+        let (seq, op) = (change.number("seq")?, change.string("op")?);
+        if op == "message" {
+            return Ok(Change { seq, table: String::new(), kind: Kind::Message });
+        }
+        let table = change.string("table")?;
+        let key = change.key()?;
+        let kind = match op.as_str() {
+            "insert" | "update" => {
+                let (data, unchanged) = (change.object("data")?.row()?, change.strings("unchanged")?);
+                let schema = self.schemas.get(&table).ok_or_else(|| unknown(&table))?;
+                let derived = schema.check(&table, &data, &unchanged)?;
+                ensure!(key == derived, "{op} of {table} has key {key:?}, and its data {derived:?}");
+                ensure!(key.is_some() || op == "insert", "{op} of {table}, which has no key");
+                let moved_from = change.moved_from()?;
+                ensure!(moved_from.is_none() || op == "insert", "{op} of {table} that moved");
+                Kind::Put { key, moved_from, data, unchanged }
+            }
+            "delete" => {
+                let key = key.ok_or_else(|| Violation(format!("delete of {table} without key")))?;
+                Kind::Delete { key }
+            }
+            "truncate" => Kind::Truncate,
+            _ => return Err(Violation(format!("unknown operation {op:?}"))),
+        };
+        Ok(Change { seq, table, kind })
+    }
+
+    /// Applies a change; gives the row that it deleted, which may be the first half of a key change.
+    fn perform(
+        &mut self,
+        position: Position,
+        Change { seq, table: name, kind }: Change,
+        deleted: Option<Row>,
+    ) -> Result<Option<Row>, Violation> {
+        if let Kind::Message = kind {
+            return Ok(None);
+        }
+        let table = self.tables.entry(name.clone()).or_default();
+        match kind {
+            Kind::Put { key: None, data, .. } => {
+                table.inserted.insert((position, seq), data);
+            }
+            Kind::Put { key: Some(key), moved_from, mut data, unchanged } => {
+                let before = if moved_from.is_some() { deleted.as_ref() } else { table.keyed.get(&key) };
+                for column in unchanged {
+                    let kept = before.and_then(|row| row.get(&column)).cloned();
+                    let lost =
+                        || Violation(format!("{column} of {name} {key} is unchanged, but was never sent"));
+                    data.insert(column.clone(), kept.ok_or_else(lost)?);
+                }
+                table.keyed.insert(key, data);
+            }
+            Kind::Delete { key } => return Ok(table.keyed.remove(&key)),
+            Kind::Truncate => *table = Table::default(),
+            Kind::Message => {}
+        }
+        Ok(None)
+    }
+
+    /// `live` and `heartbeat`: there is nothing for us up to here.
+    fn advance(&mut self, frame: &Object) -> Result<(), Violation> {
+        let cursor = frame.position("cursor")?;
+        ensure!(cursor.is_whole(), "a cursor to keep lies inside a transaction: {cursor}");
+        let Some(position) = self.position else {
+            // While the first snapshot runs, there is no position to keep.
+            return Ok(());
+        };
+        ensure!(cursor >= position, "the cursor goes back from {position} to {cursor}");
+        self.position = Some(cursor);
+        Ok(())
+    }
+
+    fn reset(&mut self, frame: &Object) -> Result<(), Violation> {
+        self.resets.push(frame.string("reason")?);
+        self.pending = None;
+        self.snapshot = None;
+        self.live = false;
+        let tables = frame.strings("tables")?;
+        if tables.is_empty() {
+            self.tables.clear();
+        }
+        for table in tables {
+            self.tables.remove(&table);
+        }
+        if self.tables.is_empty() {
+            (self.position, self.consistent_at) = (None, None);
+        }
+        Ok(())
+    }
+}
+
+impl Change {
+    /// Whether this is the insert of a key change and `before` its delete.
+    fn completes(&self, before: &Change) -> bool {
+        let Kind::Put { moved_from: Some(moved_from), .. } = &self.kind else { return false };
+        let deletes = matches!(&before.kind, Kind::Delete { key } if key == moved_from);
+        deletes && before.seq == self.seq && before.table == self.table
+    }
+}
+
+impl Schema {
+    /// Checks that a row has exactly the columns of its table, and gives its key.
+    fn check(&self, table: &str, data: &Row, unchanged: &[String]) -> Result<Option<String>, Violation> {
+        let sent: BTreeSet<String> = data.keys().chain(unchanged).cloned().collect();
+        ensure!(sent == self.columns, "{table} has columns {:?}, a row has {sent:?}", self.columns);
+        ensure!(sent.len() == data.len() + unchanged.len(), "a column of {table} is both sent and unchanged");
+        if self.key.is_empty() {
+            return Ok(None);
+        }
+        let mut key = Row::new();
+        for name in &self.key {
+            let value = data
+                .get(name)
+                .ok_or_else(|| Violation(format!("key column {name} of {table} is not sent")))?;
+            key.insert(name.clone(), value.clone());
+        }
+        Ok(Some(object(&key)))
+    }
+}
+
+fn same_transaction(a: Position, b: Position) -> bool {
+    (a.epoch, a.commit_lsn) == (b.epoch, b.commit_lsn)
+}
+
+fn unknown(table: &str) -> Violation {
+    Violation(format!("a row of {table} before its schema"))
+}
+
+#[cfg(test)]
+mod tests;

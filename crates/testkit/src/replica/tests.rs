@@ -1,0 +1,260 @@
+//! The fold on frames written by hand, and that each breach of the protocol is noticed.
+
+use serde_json::json;
+
+use super::*;
+
+fn cursor(lsn: u64, index: u32) -> String {
+    format!("00000001-{lsn:016x}-{index:08x}")
+}
+
+fn whole(lsn: u64) -> String {
+    cursor(lsn, u32::MAX)
+}
+
+/// A client with a snapshot of table `t (id, v)` at 0x100 with the rows 1 and 2.
+fn begun() -> Replica {
+    let mut replica = Replica::new();
+    for frame in [
+        json!({"type": "welcome", "session": "s", "protocol": 1, "epoch": 1, "head": whole(0x100), "floor": whole(0),
+               "mode": "snapshot", "heartbeat_ms": 1000}),
+        schema("t", &["id"]),
+        json!({"type": "snapshot_begin", "cursor": whole(0x100), "tables": [{"table": "t", "rows_estimate": 7}]}),
+        json!({"type": "rows", "table": "t", "rows": [{"id": 1, "v": "a"}, {"v": "b", "id": 2}]}),
+        json!({"type": "snapshot_end", "cursor": whole(0x100), "consistent_at": whole(0x120),
+               "tables": [{"table": "t", "rows": 2, "checksum": "x"}]}),
+    ] {
+        replica.apply(&frame.to_string()).unwrap();
+    }
+    replica
+}
+
+fn schema(table: &str, key: &[&str]) -> Value {
+    let column =
+        |name: &str| json!({"name": name, "type": "text", "nullable": false, "key": key.contains(&name)});
+    json!({"type": "schema", "table": table, "version": 1, "columns": [column("id"), column("v")]})
+}
+
+fn tx(lsn: u64, prev: u64, changes: Value) -> Value {
+    json!({"type": "tx", "cursor": whole(lsn), "prev": whole(prev), "lsn": format!("0/{lsn:X}"), "xid": 1, "ts": "x",
+           "own": false, "last": true, "changes": changes})
+}
+
+fn part(lsn: u64, index: u32, prev: u64, changes: Value) -> Value {
+    let mut part = tx(lsn, prev, changes);
+    part["cursor"] = cursor(lsn, index).into();
+    part["last"] = false.into();
+    part
+}
+
+fn put(seq: u64, op: &str, id: u64, v: &str) -> Value {
+    json!({"seq": seq, "op": op, "table": "t", "key": {"id": id}, "data": {"id": id, "v": v}, "sub": ["s1"]})
+}
+
+fn delete(seq: u64, id: u64) -> Value {
+    json!({"seq": seq, "op": "delete", "table": "t", "key": {"id": id}, "sub": ["s1"]})
+}
+
+fn apply(replica: &mut Replica, frames: &[Value]) {
+    for frame in frames {
+        replica.apply(&frame.to_string()).unwrap();
+    }
+}
+
+/// Checks that the last frame is refused for this reason, and the ones before it are not.
+fn check_refused(mut replica: Replica, frames: &[Value], reason: &str) {
+    let (last, before) = frames.split_last().unwrap();
+    apply(&mut replica, before);
+    let violation = replica.apply(&last.to_string()).expect_err(reason);
+    assert!(violation.0.contains(reason), "{violation:?} instead of {reason}");
+}
+
+#[test]
+fn folds_snapshot_and_transactions() {
+    let mut replica = begun();
+    assert!(!replica.is_consistent());
+    let changes = json!([put(0, "insert", 3, "c"), put(1, "update", 1, "A"), delete(2, 2), delete(5, 99)]);
+    apply(&mut replica, &[tx(0x110, 0x90, changes), json!({"type": "live", "cursor": whole(0x120)})]);
+    assert_eq!(replica.rows("t"), [r#"{"id":1,"v":"A"}"#, r#"{"id":3,"v":"c"}"#]);
+    assert_eq!(replica.row("t", &json!({"id": 3})), Some(json!({"id": 3, "v": "c"})));
+    assert_eq!(replica.position().map(|position| position.to_string()), Some(whole(0x120)));
+    assert!(replica.is_live() && replica.is_consistent() && replica.transactions() == 1);
+    apply(
+        &mut replica,
+        &[tx(0x130, 0x110, json!([{"seq": 0, "op": "truncate", "table": "t", "key": null}]))],
+    );
+    assert!(replica.rows("t").is_empty());
+}
+
+#[test]
+fn numbers_keep_their_digits() {
+    let mut replica = begun();
+    let text = tx(0x110, 0x90, json!([put(0, "insert", 7, "SENTINEL")])).to_string();
+    replica.apply(&text.replace("\"SENTINEL\"", "9007199254740993.10")).unwrap();
+    assert!(replica.rows("t").contains(&r#"{"id":7,"v":90071992547409931e-1}"#.to_owned()));
+}
+
+#[test]
+fn unchanged_columns_keep_what_was_there() {
+    let mut replica = begun();
+    let change = |id: u64| json!([{"seq": 0, "op": "update", "table": "t", "key": {"id": id}, "data": {"id": id}, "unchanged": ["v"]}]);
+    apply(&mut replica, &[tx(0x110, 0x90, change(1))]);
+    assert_eq!(replica.rows("t")[0], r#"{"id":1,"v":"a"}"#);
+    check_refused(replica, &[tx(0x130, 0x110, change(44))], "never sent");
+}
+
+#[test]
+fn a_transaction_in_parts_is_applied_as_one_and_forgotten_if_the_connection_ends() {
+    let mut replica = begun();
+    let frames = [
+        part(0x130, 0, 0x100, json!([put(0, "insert", 3, "c")])),
+        part(0x130, 1, 0x100, json!([put(1, "insert", 4, "d")])),
+        tx(0x130, 0x100, json!([put(2, "insert", 5, "e")])),
+    ];
+    apply(&mut replica, &frames[..2]);
+    assert_eq!((replica.rows("t").len(), replica.transactions()), (2, 0));
+    replica.disconnected();
+    assert_eq!(replica.hello("c", &[])["after"], whole(0x100));
+    apply(&mut replica, &[schema("t", &["id"])]);
+    apply(&mut replica, &frames);
+    assert_eq!((replica.rows("t").len(), replica.transactions()), (5, 1));
+}
+
+#[test]
+fn a_table_without_key_is_a_multiset() {
+    let mut replica = begun();
+    let insert = |seq: u64| json!({"seq": seq, "op": "insert", "table": "log", "key": null, "data": {"id": 1, "v": "x"}});
+    apply(&mut replica, &[schema("log", &[]), tx(0x130, 0x100, json!([insert(0), insert(1)]))]);
+    assert_eq!(replica.rows("log").len(), 2);
+    let mut update = insert(0);
+    update["op"] = "update".into();
+    check_refused(replica, &[tx(0x140, 0x130, json!([update]))], "has no key");
+}
+
+#[test]
+fn a_table_subscribed_late_does_not_move_the_cursor() {
+    let mut replica = begun();
+    apply(
+        &mut replica,
+        &[
+            schema("u", &["id"]),
+            json!({"type": "snapshot_begin", "cursor": whole(0x200), "tables": [{"table": "u", "rows_estimate": 0}]}),
+            tx(0x180, 0x100, json!([put(0, "insert", 3, "c")])),
+            json!({"type": "rows", "table": "u", "rows": [{"id": 1, "v": "u"}]}),
+            json!({"type": "snapshot_end", "cursor": whole(0x200), "consistent_at": whole(0x200),
+                   "tables": [{"table": "u", "rows": 1, "checksum": "x"}]}),
+            tx(0x190, 0x180, json!([put(0, "insert", 4, "d")])),
+        ],
+    );
+    assert_eq!((replica.rows("t").len(), replica.rows("u").len()), (4, 1));
+    assert!(!replica.is_consistent());
+}
+
+#[test]
+fn a_reset_drops_tables_and_an_incomplete_snapshot_is_taken_again() {
+    let mut replica = begun();
+    apply(&mut replica, &[json!({"type": "reset", "reason": "epoch_changed"})]);
+    assert!(replica.rows("t").is_empty() && replica.position().is_none());
+    let begin = json!({"type": "snapshot_begin", "cursor": whole(0x50), "tables": [{"table": "t", "rows_estimate": 0}]});
+    apply(&mut replica, &[begin, json!({"type": "rows", "table": "t", "rows": [{"id": 9, "v": "z"}]})]);
+    replica.disconnected();
+    assert!(replica.rows("t").is_empty());
+    assert_eq!(replica.hello("c", &[]).get("after"), None);
+    assert_eq!(replica.resets(), ["epoch_changed"]);
+}
+
+#[test]
+fn own_transactions_are_confirmed_and_errors_kept() {
+    let mut replica = begun();
+    let mut own = tx(0x130, 0x100, json!([]));
+    own["own"] = true.into();
+    apply(&mut replica, &[own, json!({"type": "error", "code": "WD-X", "message": "m", "fatal": false})]);
+    assert_eq!(replica.confirmed().len(), 1);
+    assert_eq!(replica.errors()[0]["code"], "WD-X");
+}
+
+#[test]
+fn a_key_change_is_one_change_told_as_two() {
+    let mut replica = begun();
+    let halves = |seq: u64, moved_from: Value| {
+        json!([{"seq": 0, "op": "delete", "table": "t", "key": {"id": 1}},
+               {"seq": seq, "op": "insert", "table": "t", "key": {"id": 7}, "moved_from": moved_from,
+                "data": {"id": 7}, "unchanged": ["v"]}])
+    };
+    apply(&mut replica, &[tx(0x130, 0x100, halves(0, json!({"id": 1})))]);
+    assert_eq!(replica.row("t", &json!({"id": 1})), None);
+    assert_eq!(replica.row("t", &json!({"id": 7})), Some(json!({"id": 7, "v": "a"})));
+    check_refused(begun(), &[tx(0x130, 0x100, halves(0, json!({"id": 2})))], "seq 0 follows Some(0)");
+}
+
+#[test]
+fn a_gap_a_repetition_and_a_step_back_are_refused() {
+    check_refused(begun(), &[tx(0x130, 0x110, json!([]))], "gap");
+    check_refused(begun(), &[tx(0x130, 0x100, json!([])), tx(0x130, 0x100, json!([]))], "comes after");
+    check_refused(begun(), &[tx(0x80, 0x70, json!([]))], "comes after");
+    check_refused(begun(), &[json!({"type": "heartbeat", "cursor": whole(0x99), "ts": "x"})], "goes back");
+    check_refused(
+        begun(),
+        &[json!({"type": "heartbeat", "cursor": cursor(0x200, 3), "ts": "x"})],
+        "inside a transaction",
+    );
+}
+
+#[test]
+fn half_and_mixed_up_transactions_are_refused() {
+    let first = || part(0x130, 0, 0x100, json!([put(0, "insert", 3, "c")]));
+    let heartbeat = json!({"type": "heartbeat", "cursor": whole(0x200), "ts": "x"});
+    check_refused(begun(), &[first(), heartbeat], "heartbeat inside a transaction");
+    check_refused(begun(), &[first(), tx(0x140, 0x100, json!([]))], "follows part");
+    check_refused(begun(), &[first(), first()], "follows part");
+    let mut unfinished = first();
+    unfinished["cursor"] = whole(0x130).into();
+    check_refused(begun(), &[unfinished], "last false");
+    let twice = json!([put(1, "insert", 3, "c"), put(1, "insert", 4, "d")]);
+    check_refused(begun(), &[tx(0x130, 0x100, twice)], "seq 1 follows Some(1)");
+}
+
+#[test]
+fn rows_that_do_not_fit_their_table_are_refused() {
+    let change = |key: Value, data: Value| {
+        tx(0x130, 0x100, json!([{"seq": 0, "op": "insert", "table": "t", "key": key, "data": data}]))
+    };
+    check_refused(begun(), &[change(json!({"id": 3}), json!({"id": 3}))], "has columns");
+    check_refused(begun(), &[change(json!({"id": 3}), json!({"id": 3, "v": 1, "w": 1}))], "has columns");
+    check_refused(begun(), &[change(json!({"id": 4}), json!({"id": 3, "v": 1}))], "has key");
+    check_refused(begun(), &[change(json!(null), json!({"id": 3, "v": 1}))], "has key");
+    let mut elsewhere = tx(0x130, 0x100, json!([put(0, "insert", 3, "c")]));
+    elsewhere["changes"][0]["table"] = "x".into();
+    check_refused(begun(), &[elsewhere], "before its schema");
+}
+
+#[test]
+fn snapshots_that_do_not_add_up_are_refused() {
+    let begin = json!({"type": "snapshot_begin", "cursor": whole(0x200), "tables": [{"table": "t", "rows_estimate": 0}]});
+    let rows = json!({"type": "rows", "table": "t", "rows": [{"id": 1, "v": "a"}]});
+    let end = json!({"type": "snapshot_end", "cursor": whole(0x200), "consistent_at": whole(0x200),
+                     "tables": [{"table": "t", "rows": 2, "checksum": "x"}]});
+    check_refused(begun(), &[begin.clone(), rows.clone(), end], "counts");
+    check_refused(begun(), &[begin.clone(), rows.clone(), rows.clone()], "twice");
+    check_refused(begun(), &[rows], "no snapshot_begin");
+    check_refused(
+        begun(),
+        &[begin.clone(), tx(0x210, 0x100, json!([put(0, "insert", 3, "c")]))],
+        "inside its snapshot",
+    );
+    check_refused(begun(), &[begin.clone(), begin], "inside a snapshot");
+    check_refused(Replica::new(), &[tx(0x130, 0x100, json!([]))], "before any snapshot");
+}
+
+#[test]
+fn a_resume_below_the_floor_is_refused_and_unknown_frames_are_skipped() {
+    let welcome = |floor: u64| {
+        json!({"type": "welcome", "session": "s", "protocol": 1, "epoch": 1, "head": whole(0x900), "floor": whole(floor),
+               "mode": "resume", "heartbeat_ms": 1000})
+    };
+    check_refused(begun(), &[welcome(0x500)], "below its floor");
+    let mut replica = begun();
+    apply(&mut replica, &[welcome(0x50), json!({"type": "weather", "sun": true})]);
+    assert_eq!(replica.position().map(|position| position.to_string()), Some(whole(0x100)));
+    assert!(replica.apply("[1]").is_err() && replica.apply("{").is_err());
+}

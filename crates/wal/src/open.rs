@@ -1,0 +1,191 @@
+//! A transaction that is arriving: its changes so far, and cutting them into pieces.
+//!
+//! Rows are written into one buffer per piece and cut from it at the end, so a row costs no allocation.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::lsn::EndLsn;
+use crate::table::Table;
+use crate::transaction::{Author, Change, Operation, Piece, TransactionHead};
+
+/// From this many unused bytes on a buffer is made smaller, since readers may keep it for long.
+const SLACK_BYTES_MAX: usize = 4096;
+
+/// The transaction between its Begin and its Commit.
+pub(crate) struct OpenTransaction {
+    pub(crate) head: TransactionHead,
+    /// Already stored: what arrives of it is not looked at.
+    pub(crate) durable: bool,
+    /// Something arrived that someone waits for.
+    pub(crate) urgent: bool,
+    /// The buffer that the rows of the current piece lie in.
+    pub(crate) arena: Vec<u8>,
+    author: Option<CurrentAuthor>,
+    new_tables: Vec<Arc<Table>>,
+    drafts: Vec<Draft>,
+    /// Bytes of the column names that the drafts carry.
+    names_bytes: usize,
+    first: bool,
+    next_seq: u32,
+}
+
+/// Who makes the changes that follow.
+struct CurrentAuthor {
+    author: Arc<Author>,
+    /// Whether a change carries the author already, by which they are told that the transaction is durable.
+    told: bool,
+}
+
+/// A change whose rows still lie in the arena.
+#[derive(Default)]
+pub(crate) struct Rows {
+    pub(crate) row_key: Option<Range<usize>>,
+    pub(crate) data: Option<Range<usize>>,
+    pub(crate) old_data: Option<Range<usize>>,
+    pub(crate) unchanged: Vec<String>,
+    pub(crate) kept_as_text: Vec<String>,
+}
+
+struct Draft {
+    seq: u32,
+    operation: Operation,
+    table: Option<Arc<Table>>,
+    author: Option<Arc<Author>>,
+    rows: Rows,
+}
+
+/// More changes than positions can number.
+#[derive(Debug)]
+pub(crate) struct TooManyChanges;
+
+impl OpenTransaction {
+    pub(crate) fn new(head: TransactionHead, durable: bool) -> Self {
+        OpenTransaction {
+            head,
+            durable,
+            urgent: false,
+            arena: Vec::new(),
+            author: None,
+            new_tables: Vec::new(),
+            drafts: Vec::new(),
+            names_bytes: 0,
+            first: true,
+            next_seq: 0,
+        }
+    }
+
+    /// Adds a change, made by whoever is the author now.
+    pub(crate) fn add(
+        &mut self,
+        operation: Operation,
+        table: Option<Arc<Table>>,
+        rows: Rows,
+    ) -> Result<(), TooManyChanges> {
+        let seq = self.next_seq;
+        // The last index stands for the whole transaction.
+        self.next_seq = seq.checked_add(1).ok_or(TooManyChanges)?;
+        let author = self.author.as_mut().map(|current| {
+            current.told = true;
+            Arc::clone(&current.author)
+        });
+        let names = rows.unchanged.iter().chain(&rows.kept_as_text);
+        self.names_bytes += names.map(|name| size_of::<String>() + name.len()).sum::<usize>();
+        self.drafts.push(Draft { seq, operation, table, author, rows });
+        Ok(())
+    }
+
+    /// Names the author of the changes that follow. One who made none so far is told by a change without data, unless the
+    /// same client just says more.
+    pub(crate) fn set_author(&mut self, author: Author) -> Result<(), TooManyChanges> {
+        if self.author.as_ref().is_some_and(|current| current.author.client_id != author.client_id) {
+            self.tell_author()?;
+        }
+        let told = self.author.as_ref().is_some_and(|current| current.told);
+        let same_client =
+            self.author.as_ref().is_some_and(|current| current.author.client_id == author.client_id);
+        self.author = Some(CurrentAuthor { author: Arc::new(author), told: told && same_client });
+        Ok(())
+    }
+
+    fn tell_author(&mut self) -> Result<(), TooManyChanges> {
+        if self.author.as_ref().is_some_and(|current| !current.told) {
+            self.add(Operation::Message, None, Rows::default())?;
+        }
+        Ok(())
+    }
+
+    /// Says that a shape is used here for the first time.
+    pub(crate) fn announce(&mut self, table: Arc<Table>) {
+        self.new_tables.push(table);
+    }
+
+    /// About how many bytes the current piece takes.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.arena.len() + self.names_bytes + self.drafts.len() * size_of::<Change>()
+    }
+
+    /// Cuts off what has arrived so far: more follows.
+    pub(crate) fn cut(&mut self) -> Piece {
+        let arena_bytes = self.arena.len();
+        let piece = self.take_piece();
+        // The next piece will be about as large; growing towards it step by step would copy it over and over.
+        self.arena.reserve(arena_bytes);
+        piece
+    }
+
+    /// The last piece.
+    pub(crate) fn finish(mut self, end: EndLsn) -> Result<Piece, TooManyChanges> {
+        self.tell_author()?;
+        let piece = self.take_piece();
+        Ok(Piece { end: Some(end), ..piece })
+    }
+
+    fn take_piece(&mut self) -> Piece {
+        let mut arena = std::mem::take(&mut self.arena);
+        if arena.capacity() - arena.len() > SLACK_BYTES_MAX.max(arena.len() / 4) {
+            arena.shrink_to_fit();
+        }
+        let arena = Bytes::from(arena);
+        let row = |range: Option<Range<usize>>| range.map(|range| arena.slice(range));
+        let change = |draft: Draft| Change {
+            seq: draft.seq,
+            operation: draft.operation,
+            table: draft.table,
+            row_key: row(draft.rows.row_key),
+            data: row(draft.rows.data),
+            old_data: row(draft.rows.old_data),
+            unchanged: draft.rows.unchanged,
+            kept_as_text: draft.rows.kept_as_text,
+            author: draft.author,
+        };
+        self.names_bytes = 0;
+        Piece {
+            head: self.head,
+            first: std::mem::replace(&mut self.first, false),
+            changes: self.drafts.drain(..).map(change).collect(),
+            end: None,
+            new_tables: std::mem::take(&mut self.new_tables),
+            urgent: std::mem::replace(&mut self.urgent, false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+    use crate::position::Epoch;
+
+    #[test]
+    fn the_last_index_is_never_given_to_a_change() {
+        let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(1), xid: 1, committed_at_us: 0 };
+        let mut open = OpenTransaction::new(head, false);
+        open.next_seq = u32::MAX - 1;
+        open.add(Operation::Message, None, Rows::default()).unwrap();
+        open.add(Operation::Message, None, Rows::default()).unwrap_err();
+        assert_eq!(open.cut().changes[0].seq, u32::MAX - 1);
+    }
+}

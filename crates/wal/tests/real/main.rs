@@ -1,0 +1,10 @@
+//! The crate against bytes captured from a real PostgreSQL (see `fixtures/capture.sh`), and against its own manifest.
+
+#![expect(clippy::unwrap_used, reason = "the functions of tests may panic as tests may")]
+
+mod errors;
+mod manifest;
+mod same_json;
+mod stream;
+mod values;
+mod walsender;

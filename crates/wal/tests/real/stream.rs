@@ -1,0 +1,233 @@
+//! Whole transactions out of a captured stream.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use waldelta_wal::{Change, EndLsn, Lsn, Operation, Output, Piece};
+
+use crate::walsender::{
+    NO_CUT, assembler, define, is, messages, pieces, primary_key_is_asked_again, supported_messages,
+    transactions,
+};
+
+/// Everything of a transaction but what differs from capture to capture: LSNs, ids, times.
+fn describe(piece: &Piece) -> String {
+    let mut text = String::from("transaction");
+    if piece.urgent {
+        text += " urgent";
+    }
+    for table in &piece.new_tables {
+        let columns: Vec<String> =
+            table.columns.iter().map(|c| format!("{} {}", c.name, c.type_name)).collect();
+        let columns =
+            if columns.len() > 9 { format!("{} columns", columns.len()) } else { columns.join(", ") };
+        write!(text, "\n  new {} {:?} key {:?}: {columns}", table.name, table.identity, table.key).unwrap();
+    }
+    for change in &piece.changes {
+        write!(text, "\n  {} {}", change.seq, change.operation.as_str()).unwrap();
+        if let Some(table) = &change.table {
+            write!(text, " {}", table.name).unwrap();
+        }
+        for (name, json) in [("key", &change.row_key), ("data", &change.data), ("old", &change.old_data)] {
+            if let Some(json) = json {
+                write!(text, "\n    {name} {}", abbreviated(std::str::from_utf8(json).unwrap())).unwrap();
+            }
+        }
+        for (name, columns) in [("unchanged", &change.unchanged), ("kept as text", &change.kept_as_text)] {
+            if !columns.is_empty() {
+                write!(text, "\n    {name} {columns:?}").unwrap();
+            }
+        }
+        if let Some(author) = &change.author {
+            write!(text, "\n    author {} {}", author.client_id, author.metadata.as_deref().unwrap_or("-"))
+                .unwrap();
+        }
+    }
+    text + "\n"
+}
+
+fn abbreviated(json: &str) -> String {
+    let json = ["x", "y"]
+        .into_iter()
+        .fold(json.to_owned(), |json, c| json.replace(&c.repeat(2100), &format!("{c}*2100")));
+    if json.len() > 400 { format!("{} bytes", json.len()) } else { json }
+}
+
+#[test]
+fn the_transactions_are_those_of_the_workload() {
+    let found: String = transactions().iter().map(describe).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stream.txt");
+    if found != fs::read_to_string(&path).unwrap_or_default() {
+        let written = path.with_extension("txt.new");
+        fs::write(&written, found).unwrap();
+        panic!("{} differs from {}: if it is right, it replaces it", written.display(), path.display());
+    }
+}
+
+#[test]
+fn order_and_ends_are_those_of_the_commits() {
+    let transactions = transactions();
+    for pair in transactions.windows(2) {
+        let (before, after) = (pair[0].end.unwrap(), pair[1].head.commit_lsn);
+        assert!(before.includes(pair[0].head.commit_lsn));
+        assert!(before.0 <= after, "a commit record begins at the end before at the earliest");
+        assert!(pair[0].head.xid < pair[1].head.xid, "nothing ran at the same time");
+    }
+    for piece in &transactions {
+        assert!(piece.first && piece.end.is_some());
+        assert_eq!(piece.head.xid >> 32, 1, "widened near the reference");
+        assert!(
+            piece.changes.iter().map(|change| change.seq).eq(0..u32::try_from(piece.changes.len()).unwrap())
+        );
+    }
+    let year = 1_000_000 * 60 * 60 * 24 * 365;
+    assert!(transactions[0].head.committed_at_us > 54 * year, "microseconds since 1970");
+}
+
+#[test]
+fn what_is_durable_is_dropped_and_what_begins_at_the_end_is_not() {
+    let all = transactions();
+    for (index, last) in all.iter().enumerate() {
+        for (durable, expected) in [(last.end.unwrap(), index + 1), (EndLsn(last.head.commit_lsn), index)] {
+            let left = pieces(&mut assembler(durable, NO_CUT), &supported_messages()).unwrap();
+            let positions =
+                |pieces: &[Piece]| pieces.iter().map(|piece| piece.head.commit_lsn).collect::<Vec<Lsn>>();
+            assert_eq!(positions(&left), positions(&all[expected..]));
+            let changes =
+                |pieces: &[Piece]| pieces.iter().flat_map(|piece| piece.changes.clone()).collect::<Vec<_>>();
+            assert_eq!(changes(&left), changes(&all[expected..]), "shapes sent in what is dropped are kept");
+        }
+    }
+}
+
+#[test]
+fn every_shape_is_announced_before_its_first_use() {
+    for durable in [EndLsn::default(), transactions()[4].end.unwrap()] {
+        for piece_bytes_max in [NO_CUT, 0] {
+            let mut announced = Vec::new();
+            for piece in pieces(&mut assembler(durable, piece_bytes_max), &supported_messages()).unwrap() {
+                for table in piece.new_tables {
+                    assert!(!announced.contains(&table), "once");
+                    announced.push(table);
+                }
+                for table in piece.changes.into_iter().filter_map(|change| change.table) {
+                    assert!(announced.contains(&table), "{}", table.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_add_up_to_the_transaction() {
+    let whole = transactions();
+    for piece_bytes_max in [0, 1, 500, 3000] {
+        let cut = pieces(&mut assembler(EndLsn::default(), piece_bytes_max), &supported_messages()).unwrap();
+        assert!(cut.len() > whole.len());
+        let mut cut = cut.into_iter();
+        for whole in &whole {
+            let mut changes: Vec<Change> = Vec::new();
+            let mut urgent = false;
+            loop {
+                let piece = cut.next().unwrap();
+                assert_eq!(piece.head, whole.head);
+                assert_eq!(piece.first, changes.is_empty());
+                changes.extend(piece.changes);
+                urgent |= piece.urgent;
+                if piece.end.is_some() {
+                    assert_eq!(piece.end, whole.end);
+                    break;
+                }
+            }
+            assert_eq!(changes, whole.changes);
+            assert_eq!(urgent, whole.urgent);
+        }
+        assert!(cut.next().is_none());
+    }
+}
+
+#[test]
+fn a_shape_sent_again_changes_nothing() {
+    let mut doubled = Vec::new();
+    for message in supported_messages() {
+        if is(&message, b'R') {
+            doubled.push(message.clone());
+        }
+        doubled.push(message);
+    }
+    assert_eq!(pieces(&mut assembler(EndLsn::default(), NO_CUT), &doubled).unwrap(), transactions());
+}
+
+#[test]
+fn a_shape_is_asked_for_again_only_where_its_key_may_have_changed_unseen() {
+    let mut assembler = assembler(EndLsn::default(), NO_CUT);
+    for message in supported_messages() {
+        if let Some(Output::Relation(relation)) = assembler.push(&message).unwrap() {
+            define(&mut assembler, &relation).unwrap();
+            let again = assembler.push(&message).unwrap();
+            assert_eq!(again.is_some(), primary_key_is_asked_again(&relation.name), "{}", relation.name);
+        }
+    }
+}
+
+#[test]
+fn messages_of_no_transaction_can_come_anywhere() {
+    let outside = messages().into_iter().find(|message| is(message, b'M') && message[1] == 0).unwrap();
+    let mut mixed = Vec::new();
+    for message in supported_messages() {
+        mixed.push(outside.clone());
+        mixed.push(message);
+    }
+    assert_eq!(pieces(&mut assembler(EndLsn::default(), NO_CUT), &mixed).unwrap(), transactions());
+}
+
+#[test]
+fn in_transaction_from_begin_to_commit() {
+    let mut assembler = assembler(EndLsn::default(), 0);
+    let mut open = false;
+    for message in supported_messages() {
+        open = (open || is(&message, b'B')) && !is(&message, b'C');
+        if let Some(Output::Relation(relation)) = assembler.push(&message).unwrap() {
+            define(&mut assembler, &relation).unwrap();
+        }
+        assert_eq!(assembler.in_transaction(), open);
+    }
+}
+
+#[test]
+fn a_change_has_the_shape_that_was_valid_at_its_place() {
+    let transactions = transactions();
+    let shapes = |operation| {
+        let inserts =
+            transactions.iter().flat_map(|piece| &piece.changes).filter(move |c| c.operation == operation);
+        inserts.filter_map(|change| change.table.clone()).filter(|table| table.name.name == "by_nothing")
+    };
+    let columns: Vec<usize> = shapes(Operation::Insert).map(|table| table.columns.len()).collect();
+    assert_eq!(columns, [2, 2, 2, 2, 2, 2, 2, 2, 3, 3]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is damaged, lost or doubled on the way: an answer, never a panic.
+    #[test]
+    fn no_damage_makes_it_panic(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        lost: prop::sample::Index,
+        doubled: prop::sample::Index,
+    ) {
+        let mut messages = messages();
+        for (message, at, byte) in damage {
+            let length = messages.len();
+            let message = &mut messages[message.index(length)];
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        messages.remove(lost.index(messages.len()));
+        let twice = messages[doubled.index(messages.len())].clone();
+        messages.push(twice);
+        let _ = pieces(&mut assembler(EndLsn::default(), 700), &messages);
+    }
+}

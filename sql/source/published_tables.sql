@@ -1,0 +1,14 @@
+-- The tables of a publication with the columns it publishes. $1: its name.
+-- One row without table for a publication that has none, no row where there is no publication.
+-- attnames came with PostgreSQL 15 (column lists): by way of jsonb it is null before.
+SELECT c.oid,
+       CASE
+           WHEN to_jsonb(t) -> 'attnames' IS NOT NULL
+           THEN ARRAY(SELECT jsonb_array_elements_text(to_jsonb(t) -> 'attnames'))
+       END AS columns
+FROM pg_publication p
+LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname <> 'waldelta'
+LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)
+    ON n.nspname = t.schemaname AND c.relname = t.tablename
+WHERE p.pubname = $1
+ORDER BY t.schemaname, t.tablename

@@ -1,0 +1,45 @@
+-- The shape of tables. $1: their object ids.
+-- Index columns are the key ones only, without INCLUDE. A deferrable primary key is none that replication uses.
+SELECT c.oid,
+       n.nspname::text AS schema,
+       c.relname::text AS name,
+       c.relreplident::text AS identity,
+       coalesce(a.numbers, '{}') AS numbers,
+       coalesce(a.names, '{}') AS names,
+       coalesce(a.type_oids, '{}') AS type_oids,
+       coalesce(a.type_modifiers, '{}') AS type_modifiers,
+       coalesce(a.type_names, '{}') AS type_names,
+       coalesce(a.not_null, '{}') AS not_null,
+       coalesce(a.generated, '{}') AS generated,
+       (SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]
+        FROM pg_index i
+        WHERE i.indrelid = c.oid AND i.indisprimary) AS primary_key,
+       (SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]
+        FROM pg_index i
+        WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
+          AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+       ) AS identity_index,
+       CASE c.relkind
+           WHEN 'p' THEN (
+               SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::int8
+               FROM pg_partition_tree(c.oid) part
+               JOIN pg_class leaf ON leaf.oid = part.relid
+               WHERE part.isleaf
+           )
+           ELSE greatest(c.reltuples, 0)::int8
+       END AS rows_estimate
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT array_agg(attnum ORDER BY attnum) AS numbers,
+           array_agg(attname::text ORDER BY attnum) AS names,
+           array_agg(atttypid ORDER BY attnum) AS type_oids,
+           array_agg(atttypmod ORDER BY attnum) AS type_modifiers,
+           array_agg(format_type(atttypid, NULL) ORDER BY attnum) AS type_names,
+           array_agg(attnotnull ORDER BY attnum) AS not_null,
+           array_agg(attgenerated <> '' ORDER BY attnum) AS generated
+    FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+) a
+WHERE c.oid = ANY ($1)
+ORDER BY n.nspname, c.relname
