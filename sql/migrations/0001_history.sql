@@ -106,9 +106,10 @@ CREATE TABLE waldelta.change_history (
     PRIMARY KEY (epoch, lsn, seq)
 ) PARTITION BY RANGE (epoch, lsn);
 
--- History of one row. A key can be longer than an index entry may be, hence its hash; readers compare row_key again.
+-- History of one row. A key can be longer than an index entry may be, hence its hash, in which the table takes part;
+-- readers compare table_oid and row_key again.
 CREATE INDEX change_history_row_idx
-    ON waldelta.change_history (table_oid, hashtextextended(row_key, 0), epoch, lsn, seq);
+    ON waldelta.change_history (hashtextextended(row_key, table_oid::bigint), lsn);
 
 -- Transactions by id, for snapshots. BRIN has no operator class for xid8; ids stay below 2^63.
 CREATE INDEX change_history_transaction_idx

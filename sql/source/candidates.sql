@@ -1,7 +1,13 @@
 -- Everything that somebody may want captured, with what speaks against it. $1: the publication's name.
 -- A table's UPDATE and DELETE fail while it is published without a replica identity; of a partitioned table the leaves
--- count, each with its own.
-WITH identified AS (
+-- count, each with its own; they are looked up without pg_partition_tree, which would lock them.
+WITH RECURSIVE parts AS (
+    SELECT i.inhparent AS root, i.inhrelid AS part
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent AND c.relkind = 'p'
+    UNION ALL
+    SELECT p.root, i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.part
+),
+identified AS (
     SELECT c.oid,
            CASE c.relreplident
                WHEN 'd' THEN EXISTS (
@@ -14,6 +20,13 @@ WITH identified AS (
            END AS by_itself
     FROM pg_class c
     WHERE c.relkind IN ('r', 'p')
+),
+unidentified AS (
+    SELECT p.root, n.nspname::text AS schema, c.relname::text AS name
+    FROM parts p
+    JOIN pg_class c ON c.oid = p.part AND c.relkind = 'r'
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN identified i ON i.oid = c.oid AND NOT i.by_itself
 )
 SELECT n.nspname::text AS schema,
        c.relname::text AS name,
@@ -26,19 +39,10 @@ SELECT n.nspname::text AS schema,
        EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary) AS has_primary_key,
        EXISTS (SELECT FROM pg_depend d
                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') AS of_extension,
-       ARRAY(SELECT ln.nspname::text
-             FROM pg_partition_tree(c.oid) part
-             JOIN identified leaf ON leaf.oid = part.relid AND NOT leaf.by_itself
-             JOIN pg_class lc ON lc.oid = leaf.oid
-             JOIN pg_namespace ln ON ln.oid = lc.relnamespace
-             WHERE c.relkind = 'p' AND part.isleaf
-             ORDER BY part.relid) AS unidentified_leaf_schemas,
-       ARRAY(SELECT lc.relname::text
-             FROM pg_partition_tree(c.oid) part
-             JOIN identified leaf ON leaf.oid = part.relid AND NOT leaf.by_itself
-             JOIN pg_class lc ON lc.oid = leaf.oid
-             WHERE c.relkind = 'p' AND part.isleaf
-             ORDER BY part.relid) AS unidentified_leaf_names,
+       ARRAY(SELECT u.schema FROM unidentified u WHERE u.root = c.oid ORDER BY u.schema, u.name)
+           AS unidentified_leaf_schemas,
+       ARRAY(SELECT u.name FROM unidentified u WHERE u.root = c.oid ORDER BY u.schema, u.name)
+           AS unidentified_leaf_names,
        a.names,
        a.type_oids,
        a.type_names,

@@ -8,9 +8,7 @@ FROM (
     UNION ALL
     SELECT 'function', quote_ident(p.proname)
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'waldelta'
-      AND NOT (p.proname = 'set_client'
-               AND p.proargtypes::oid[] = ARRAY['text'::regtype, 'jsonb'::regtype]::oid[])
+    WHERE n.nspname = 'waldelta' AND p.oid IS DISTINCT FROM to_regprocedure('waldelta.set_client(text, jsonb)')
     UNION ALL
     SELECT 'type', quote_ident(t.typname)
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace

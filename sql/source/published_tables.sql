@@ -1,9 +1,9 @@
 -- The tables of a publication with the columns it publishes. $1: its name.
 -- One row without table for a publication that has none, no row where there is no publication.
--- attnames came with PostgreSQL 15 (column lists): by way of jsonb it is null before.
+-- attnames came with PostgreSQL 15 (column lists): by way of jsonb it is no error before. A table without columns has none.
 SELECT c.oid,
        CASE
-           WHEN to_jsonb(t) -> 'attnames' IS NOT NULL
+           WHEN jsonb_typeof(to_jsonb(t) -> 'attnames') = 'array'
            THEN ARRAY(SELECT jsonb_array_elements_text(to_jsonb(t) -> 'attnames'))
        END AS columns
 FROM pg_publication p

@@ -1,5 +1,11 @@
 -- The shape of tables. $1: their object ids.
 -- Index columns are the key ones only, without INCLUDE. A deferrable primary key is none that replication uses.
+-- Partitions by pg_inherits: pg_partition_tree would lock them until the end of the transaction, which may be a snapshot's.
+WITH RECURSIVE parts AS (
+    SELECT inhparent AS root, inhrelid AS part FROM pg_inherits WHERE inhparent = ANY ($1)
+    UNION ALL
+    SELECT p.root, i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.part
+)
 SELECT c.oid,
        n.nspname::text AS schema,
        c.relname::text AS name,
@@ -22,9 +28,9 @@ SELECT c.oid,
        CASE c.relkind
            WHEN 'p' THEN (
                SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::int8
-               FROM pg_partition_tree(c.oid) part
-               JOIN pg_class leaf ON leaf.oid = part.relid
-               WHERE part.isleaf
+               FROM parts p
+               JOIN pg_class leaf ON leaf.oid = p.part AND leaf.relkind = 'r'
+               WHERE p.root = c.oid
            )
            ELSE greatest(c.reltuples, 0)::int8
        END AS rows_estimate

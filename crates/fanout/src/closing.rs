@@ -60,7 +60,10 @@ impl Closing {
             Closing::Stopping => Code::Stopping,
             Closing::Replaced => Code::ClientReplaced,
             Closing::HelloMissing => Code::HelloMissing,
-            Closing::Refused(code) | Closing::NotAllowed(code) | Closing::TooMany(code) | Closing::TryLater(code) => code,
+            Closing::Refused(code)
+            | Closing::NotAllowed(code)
+            | Closing::TooMany(code)
+            | Closing::TryLater(code) => code,
             Closing::FrameTooLarge => Code::FrameTooLarge,
             Closing::SubprotocolUnknown => Code::SubprotocolUnknown,
             Closing::NotResumable => Code::CursorNotResumable,
@@ -91,7 +94,9 @@ impl Closing {
     /// The close reason: short JSON, below the 123 bytes that a close frame has room for.
     pub(crate) fn reason(self, retry_ms: u64) -> String {
         match self.code() {
-            Some(code) if self.may_return() => format!("{{\"code\":\"{}\",\"retry_ms\":{retry_ms}}}", code.as_str()),
+            Some(code) if self.may_return() => {
+                format!("{{\"code\":\"{}\",\"retry_ms\":{retry_ms}}}", code.as_str())
+            }
             Some(code) => format!("{{\"code\":\"{}\"}}", code.as_str()),
             None => String::new(),
         }

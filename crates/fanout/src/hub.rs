@@ -102,7 +102,10 @@ fn route_whole(registry: &Registry, transaction: &Transaction) {
         }
     }
     for (index, scope) in scopes.iter().enumerate() {
-        let mut own = authors.iter().filter(|(_, other)| std::sync::Arc::ptr_eq(other, scope)).map(|(client, _)| client);
+        let mut own = authors
+            .iter()
+            .filter(|(_, other)| std::sync::Arc::ptr_eq(other, scope))
+            .map(|(client, _)| client);
         if let Err(NotText) = frame_and_push(scope, transaction, index < concerned, &mut own) {
             tracing::warn!(lsn = %transaction.head.commit_lsn, "an image in the feed is not UTF-8; sessions read history");
             push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
@@ -139,7 +142,8 @@ fn frame_and_push(
             changes.push(Concerned { change, table, route });
         }
     }
-    let tables: Vec<&Table> = routes.iter().filter(|(_, route)| route.is_some()).map(|(table, _)| *table).collect();
+    let tables: Vec<&Table> =
+        routes.iter().filter(|(_, route)| route.is_some()).map(|(table, _)| *table).collect();
     if too_large(&changes) || changes_shape(&tables) {
         push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
         return Ok(());
@@ -163,7 +167,9 @@ fn frame_and_push(
         transaction::encode(&envelope, told)
     };
     let content = if changes.is_empty() { Content::AuthorsOnly } else { Content::Frame(frame(None)?) };
-    let own = authors.map(|client| Ok((client.id.clone(), frame(Some(client))?))).collect::<Result<Vec<_>, NotText>>()?;
+    let own = authors
+        .map(|client| Ok((client.id.clone(), frame(Some(client))?)))
+        .collect::<Result<Vec<_>, NotText>>()?;
     push(scope, &transaction.head, content, own, tables.iter().map(|table| scope.schema(table)).collect());
     Ok(())
 }

@@ -11,6 +11,7 @@ use waldelta_history::History;
 use waldelta_source::Source;
 use waldelta_wal::Position;
 
+use crate::SessionReading;
 use crate::config::Config;
 use crate::error::Error;
 use crate::frontier::Frontier;
@@ -18,7 +19,6 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::session::state::{Seat, session_name};
 use crate::start::Extent;
-use crate::SessionReading;
 
 /// What all sessions share.
 pub(crate) struct Inner {

@@ -21,11 +21,27 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         metrics::describe_gauge!("waldelta_fanout_sessions", Unit::Count, "Sessions by state");
         metrics::describe_counter!("waldelta_fanout_frames_total", Unit::Count, "Frames written to sockets");
-        metrics::describe_counter!("waldelta_fanout_sent_bytes_total", Unit::Bytes, "Bytes of frames written to sockets");
-        metrics::describe_counter!("waldelta_fanout_routed_transactions_total", Unit::Count, "Transactions routed to scopes");
-        metrics::describe_counter!("waldelta_fanout_catch_up_reads_total", Unit::Count, "Pages read from history for sessions");
+        metrics::describe_counter!(
+            "waldelta_fanout_sent_bytes_total",
+            Unit::Bytes,
+            "Bytes of frames written to sockets"
+        );
+        metrics::describe_counter!(
+            "waldelta_fanout_routed_transactions_total",
+            Unit::Count,
+            "Transactions routed to scopes"
+        );
+        metrics::describe_counter!(
+            "waldelta_fanout_catch_up_reads_total",
+            Unit::Count,
+            "Pages read from history for sessions"
+        );
         metrics::describe_counter!("waldelta_fanout_snapshots_total", Unit::Count, "Snapshots sent whole");
-        metrics::describe_counter!("waldelta_fanout_evictions_total", Unit::Count, "Sessions let go because they were too slow");
+        metrics::describe_counter!(
+            "waldelta_fanout_evictions_total",
+            Unit::Count,
+            "Sessions let go because they were too slow"
+        );
         metrics::describe_histogram!(
             "waldelta_fanout_delivery_seconds",
             Unit::Seconds,

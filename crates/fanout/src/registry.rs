@@ -239,7 +239,9 @@ mod tests {
     }
 
     fn selection(tables: &[&str]) -> Selection {
-        Selection::new(tables.iter().enumerate().map(|(n, table)| subscription(&n.to_string(), table)).collect())
+        Selection::new(
+            tables.iter().enumerate().map(|(n, table)| subscription(&n.to_string(), table)).collect(),
+        )
     }
 
     fn name(name: &str) -> TableName {

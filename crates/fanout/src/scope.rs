@@ -93,7 +93,9 @@ impl Scope {
     pub(crate) fn schema(&self, table: &Table) -> SchemaFrame {
         let mut tail = self.lock();
         let known = tail.schemas.iter().position(|schema| schema.oid == table.oid);
-        if let Some(known) = known.map(|index| &tail.schemas[index]).filter(|known| known.version == table.version) {
+        if let Some(known) =
+            known.map(|index| &tail.schemas[index]).filter(|known| known.version == table.version)
+        {
             return known.clone();
         }
         let made =

@@ -119,7 +119,11 @@ mod tests {
         assert_eq!(extent.start(Some(None), true), reset(Reset::EpochChanged), "an LSN of no known range");
         assert_eq!(extent.start(Some(None), false), Start::Refuse(Reset::EpochChanged));
         assert_eq!(extent.start(None, true), Start::Snapshot(None));
-        assert_eq!(extent.start(None, false), Start::Resume(extent.head), "without a snapshot it begins at the head");
+        assert_eq!(
+            extent.start(None, false),
+            Start::Resume(extent.head),
+            "without a snapshot it begins at the head"
+        );
         assert_eq!(
             extent.resume(cursor("00000002-0000000000000150-00000007"), false),
             Ok(cursor("00000002-0000000000000150-00000007")),

@@ -154,14 +154,18 @@ mod tests {
     fn the_order_of_subscriptions_does_not_matter() {
         let (a, b) = (subscription("a", "public.*"), subscription("b", "*"));
         assert_eq!(Selection::new(vec![a.clone(), b.clone()]), Selection::new(vec![b.clone(), a.clone()]));
-        assert_eq!(Selection::new(vec![a.clone()]).with(&[b]).without(&["b".into()]), Selection::new(vec![a]));
+        assert_eq!(
+            Selection::new(vec![a.clone()]).with(&[b]).without(&["b".into()]),
+            Selection::new(vec![a])
+        );
     }
 
     #[test]
     fn a_route_names_every_subscription_of_a_table() {
         let mut with_old = subscription("b", "public.*");
         with_old.old = true;
-        let selection = Selection::new(vec![with_old, subscription("a", "public.t"), subscription("c", "other.*")]);
+        let selection =
+            Selection::new(vec![with_old, subscription("a", "public.t"), subscription("c", "other.*")]);
         let route = selection.route(&table("t")).unwrap();
         assert_eq!((&route.sub[..], route.old), (&br#"["a","b"]"#[..], true));
         assert!(Selection::new(vec![subscription("c", "other.*")]).route(&table("t")).is_none());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waldelta_history::Transaction;
 use waldelta_wal::{
-    Author, Change, Column, Epoch, Lsn, Operation, Position, ReplicaIdentity, Table, TableName, TransactionHead,
+    Author, Change, Column, Epoch, Lsn, Operation, Position, ReplicaIdentity, Table, TableName,
+    TransactionHead,
 };
 
 use crate::subscription::{Route, Subscription};

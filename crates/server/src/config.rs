@@ -281,6 +281,13 @@ mod tests {
         assert!(!refusal("[zzz]").contains("did you mean"));
     }
 
+    /// The reference page of the configuration is a configuration: all settings are in it, with their defaults.
+    #[test]
+    fn the_reference_names_every_setting_with_its_default() {
+        let reference: toml::Table = include_str!("../../../docs/reference/waldelta.toml").parse().unwrap();
+        assert_eq!(reference, toml::Table::try_from(Config::default()).unwrap());
+    }
+
     #[test]
     fn a_wrong_type_is_refused_with_its_line() {
         assert!(refusal("[server]\nsessions_max = 'many'").contains("line 2"));

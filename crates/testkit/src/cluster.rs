@@ -37,6 +37,8 @@ pub(crate) fn start(settings: &[(&str, &str)]) -> Cluster {
         ("max_connections", "300"),
         ("max_wal_senders", "100"),
         ("max_replication_slots", "200"),
+        // A hung test must not hold up the others: creating a slot waits for every open transaction of the server.
+        ("idle_in_transaction_session_timeout", "60s"),
     ];
     let all = ours.iter().chain(settings).map(|(name, value)| (name.to_string(), value.to_string()));
     options.settings = all.collect();

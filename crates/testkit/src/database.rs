@@ -35,6 +35,9 @@ pub async fn connect(url: &str) -> Client {
 }
 
 /// An empty database. Dropping it removes it, with its replication slots and whoever is connected to it.
+///
+/// The server is shared: creating a slot waits for the open transactions of all databases. A test that keeps one open
+/// for more than a moment belongs on a [`TestCluster`] of its own.
 #[derive(Debug)]
 pub struct TestDatabase {
     name: String,
@@ -68,7 +71,13 @@ impl TestDatabase {
                     let server = admin_url.strip_suffix("/postgres").unwrap_or(admin_url);
                     let url = format!("{server}/{name}");
                     let admin_url = admin_url.to_owned();
-                    return TestDatabase { name, url, admin_url, client: Mutex::default(), _cluster: cluster };
+                    return TestDatabase {
+                        name,
+                        url,
+                        admin_url,
+                        client: Mutex::default(),
+                        _cluster: cluster,
+                    };
                 }
                 // Left by a killed test whose process id is in use again.
                 Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => {}

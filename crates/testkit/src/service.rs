@@ -42,7 +42,8 @@ impl ServiceOptions {
         self
     }
 
-    /// With these fault points, such as `history::before-commit=exit`; the program must be built with them.
+    /// With these fault points, such as `history::before_commit=panic`, which ends the program as kill -9 would; it must be
+    /// built with them.
     #[must_use]
     pub fn failpoints(self, failpoints: &str) -> Self {
         self.env("FAILPOINTS", failpoints)

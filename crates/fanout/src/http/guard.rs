@@ -51,10 +51,11 @@ fn host_is_allowed(config: &Config, host: &str) -> bool {
 }
 
 fn origin_is_allowed(config: &Config, origin: &str) -> bool {
-    let of_this_machine = ["http://", "https://"].iter().filter_map(|scheme| origin.strip_prefix(scheme)).any(|host| {
-        let name = without_port(host);
-        is_local_name(name) || matches!(name, "127.0.0.1" | "[::1]")
-    });
+    let of_this_machine =
+        ["http://", "https://"].iter().filter_map(|scheme| origin.strip_prefix(scheme)).any(|host| {
+            let name = without_port(host);
+            is_local_name(name) || matches!(name, "127.0.0.1" | "[::1]")
+        });
     of_this_machine || config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
@@ -65,7 +66,9 @@ fn is_local_name(name: &str) -> bool {
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => {
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
             name
         }
         _ => host,

@@ -26,7 +26,11 @@ impl Problem {
     /// Something behind the service failed; the log has its words, which may hold values.
     pub(crate) fn unavailable(error: &Error) -> Self {
         let code = error.code();
-        tracing::warn!(code = code.as_str(), error = error as &dyn std::error::Error, "a request could not be served");
+        tracing::warn!(
+            code = code.as_str(),
+            error = error as &dyn std::error::Error,
+            "a request could not be served"
+        );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.for_client())
     }
 }
@@ -34,7 +38,8 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         const RETRY_AFTER_S: u64 = 1;
-        let may_retry = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        let may_retry =
+            matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         let explanation = self.code.explanation();
         let mut body = serde_json::json!({
             "type": "about:blank",

@@ -14,9 +14,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use waldelta_history::Head;
 use waldelta_wal::{Code, Position};
@@ -161,9 +161,9 @@ impl<S: Socket> Actor<S> {
                 self.read_tail(tail.unwrap_or_default())
             }
             Some(step) = next_step(self.steps.as_mut()) => Event::Hydration(step),
-            () = changed(self.scope_changed.as_mut()), if listens == Listens::ToScope => Event::Woken,
-            () = self.seat.wake.notified(), if listens == Listens::ToScope => Event::Woken,
-            () = changed(Some(&mut self.head_changed)), if listens == Listens::ToHead => Event::Woken,
+            () = changed(self.scope_changed.as_mut()), if listens == Listens::Scope => Event::Woken,
+            () = self.seat.wake.notified(), if listens == Listens::Scope => Event::Woken,
+            () = changed(Some(&mut self.head_changed)), if listens == Listens::Head => Event::Woken,
         }
     }
 
@@ -176,7 +176,8 @@ impl<S: Socket> Actor<S> {
                 Event::Frame(Err(Refusal::new(Code::FrameInvalid, "frames are text, not binary".to_owned())))
             }
             Incoming::Text(text) if text.len() > config.client_frame_bytes_max => {
-                let message = format!("{} bytes, and {} are allowed", text.len(), config.client_frame_bytes_max);
+                let message =
+                    format!("{} bytes, and {} are allowed", text.len(), config.client_frame_bytes_max);
                 Event::Frame(Err(Refusal::new(Code::FrameTooLarge, message)))
             }
             Incoming::Text(text) => Event::Frame(client::parse(&text, config.subscriptions_max)),
@@ -393,7 +394,12 @@ async fn changed<T>(watched: Option<&mut watch::Receiver<T>>) {
 /// Logs a failure where it is handled, and gives the code that the client is told.
 fn failed(what: &'static str, error: &Error) -> Code {
     let code = error.code();
-    tracing::warn!(code = code.as_str(), error = error as &dyn std::error::Error, what, "a session could not be served");
+    tracing::warn!(
+        code = code.as_str(),
+        error = error as &dyn std::error::Error,
+        what,
+        "a session could not be served"
+    );
     code
 }
 

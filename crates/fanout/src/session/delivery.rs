@@ -173,7 +173,13 @@ impl Delivery {
     }
 
     /// The route of a change that is to be told, as an index into `routes`.
-    fn route(&mut self, to: Recipient<'_>, head: &TransactionHead, table: &Arc<Table>, is_own: bool) -> Option<usize> {
+    fn route(
+        &mut self,
+        to: Recipient<'_>,
+        head: &TransactionHead,
+        table: &Arc<Table>,
+        is_own: bool,
+    ) -> Option<usize> {
         let known = self.routes.iter().position(|(other, _)| Arc::ptr_eq(other, table));
         let index = known.unwrap_or_else(|| {
             self.routes.push((table.clone(), to.selection.route(table)));

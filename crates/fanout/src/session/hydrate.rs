@@ -62,7 +62,11 @@ pub(crate) async fn run(order: Order, inner: &Inner, steps: mpsc::Sender<Step>) 
         Err(Stopped::NotCaptured { subscription, table }) => Failure::NotCaptured { subscription, table },
         Err(Stopped::Error(error)) => {
             let code = error.code();
-            tracing::warn!(code = code.as_str(), error = &error as &dyn std::error::Error, "a snapshot failed");
+            tracing::warn!(
+                code = code.as_str(),
+                error = &error as &dyn std::error::Error,
+                "a snapshot failed"
+            );
             Failure::ForNow { code, message: error.for_client() }
         }
     };
@@ -128,7 +132,11 @@ async fn read(order: &Order, inner: &Inner, steps: &mpsc::Sender<Step>) -> Resul
     Ok(())
 }
 
-async fn send_rows(snapshot: &Snapshot, table: Arc<Table>, steps: &mpsc::Sender<Step>) -> Result<TableSum, Stopped> {
+async fn send_rows(
+    snapshot: &Snapshot,
+    table: Arc<Table>,
+    steps: &mpsc::Sender<Step>,
+) -> Result<TableSum, Stopped> {
     let mut sum = TableSum { table: table.name.clone(), rows: 0, checksum: 0 };
     let mut batches = snapshot.rows(table, BATCH_BYTES).await?;
     while let Some(batch) = batches.next().await {
@@ -190,15 +198,21 @@ mod tests {
     use crate::testing::{position, subscription, table};
 
     fn published(table: Table) -> PublishedTable {
-        PublishedTable { table: Table { version: 0, ..table }, primary_key: Some(vec!["id".into()]), rows_estimate: 7 }
+        PublishedTable {
+            table: Table { version: 0, ..table },
+            primary_key: Some(vec!["id".into()]),
+            rows_estimate: 7,
+        }
     }
 
     #[test]
     fn a_shape_has_the_number_that_history_gave_it() {
-        let known = [Arc::new(Table { version: 3, ..table("t") }), Arc::new(Table { version: 2, ..table("u") })];
+        let known =
+            [Arc::new(Table { version: 3, ..table("t") }), Arc::new(Table { version: 2, ..table("u") })];
         let mut altered = table("u");
         altered.columns.pop();
-        let numbered = numbered(vec![published(table("t")), published(altered), published(table("new"))], &known);
+        let numbered =
+            numbered(vec![published(table("t")), published(altered), published(table("new"))], &known);
         let versions: Vec<_> = numbered.iter().map(|(table, estimate)| (table.version, *estimate)).collect();
         assert_eq!(versions, [(3, 7), (0, 7), (0, 7)]);
     }

@@ -94,7 +94,11 @@ fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<Pri
         match entry {
             Entry::Whole(transaction) => {
                 through = transaction.head.position();
-                slices.push(Slice { head: transaction.head, changes: Changes::Shared(transaction), last: true });
+                slices.push(Slice {
+                    head: transaction.head,
+                    changes: Changes::Shared(transaction),
+                    last: true,
+                });
             }
             Entry::Large(large) if slices.is_empty() => return Err(large.position()),
             Entry::Large(_) => break,
@@ -131,9 +135,12 @@ mod tests {
     fn takes_from_the_feed_up_to_what_it_does_not_hold() {
         let table = Arc::new(table("t"));
         let whole = |lsn| Entry::Whole(insert(&table, lsn, None));
-        let read = from_feed(position(10), position(50), vec![whole(20), Entry::Large(head(30, 3)), whole(40)]).unwrap();
+        let read =
+            from_feed(position(10), position(50), vec![whole(20), Entry::Large(head(30, 3)), whole(40)])
+                .unwrap();
         assert_eq!((read.slices.len(), read.through, read.exhausted), (1, position(20), false));
-        let large = from_feed(position(20), position(50), vec![Entry::Large(head(30, 3)), whole(40)]).unwrap_err();
+        let large =
+            from_feed(position(20), position(50), vec![Entry::Large(head(30, 3)), whole(40)]).unwrap_err();
         assert_eq!(large, position(30));
         let read = from_feed(position(40), position(50), Vec::new()).unwrap();
         assert_eq!((read.through, read.exhausted), (position(50), true));
@@ -149,13 +156,17 @@ mod tests {
             changes: vec![change(0, Operation::Insert, &table, 1), change(1, Operation::Insert, &table, 2)],
             last,
         };
-        let cut = from_page(position(10), position(50), true, Page { parts: vec![part(false)], has_more: true });
+        let cut =
+            from_page(position(10), position(50), true, Page { parts: vec![part(false)], has_more: true });
         assert_eq!((cut.through, cut.exhausted), (Position { index: 1, ..position(20) }, false));
-        let between = from_page(position(10), position(50), true, Page { parts: vec![part(true)], has_more: true });
+        let between =
+            from_page(position(10), position(50), true, Page { parts: vec![part(true)], has_more: true });
         assert_eq!((between.through, between.exhausted), (position(20), false));
-        let end = from_page(position(10), position(50), true, Page { parts: vec![part(true)], has_more: false });
+        let end =
+            from_page(position(10), position(50), true, Page { parts: vec![part(true)], has_more: false });
         assert_eq!((end.through, end.exhausted), (position(50), true));
-        let large = from_page(position(10), position(20), false, Page { parts: vec![part(true)], has_more: false });
+        let large =
+            from_page(position(10), position(20), false, Page { parts: vec![part(true)], has_more: false });
         assert_eq!((large.through, large.exhausted), (position(20), false));
     }
 }

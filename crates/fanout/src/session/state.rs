@@ -120,9 +120,9 @@ pub(crate) enum Want {
 /// What a session waits for when it has read everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listens {
-    ToNothing,
-    ToScope,
-    ToHead,
+    Nothing,
+    Scope,
+    Head,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,9 @@ enum Phase {
     AwaitingHello,
     Resolving,
     /// `late` when the snapshot is of tables added while connected.
-    Hydrating { late: bool },
+    Hydrating {
+        late: bool,
+    },
     CatchingUp,
     Live,
     Closing,
@@ -272,9 +274,9 @@ impl Session {
     /// What to wait for beside the client, timers and operations that run.
     pub(crate) fn listens(&self) -> Listens {
         match self.phase {
-            Phase::CatchingUp | Phase::Live if self.shares() => Listens::ToScope,
-            Phase::CatchingUp | Phase::Live if !self.reading => Listens::ToHead,
-            _ => Listens::ToNothing,
+            Phase::CatchingUp | Phase::Live if self.shares() => Listens::Scope,
+            Phase::CatchingUp | Phase::Live if !self.reading => Listens::Head,
+            _ => Listens::Nothing,
         }
     }
 

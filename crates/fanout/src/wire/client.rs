@@ -103,7 +103,10 @@ pub(crate) fn parse(text: &str, subscriptions_max: usize) -> Result<ClientFrame,
 /// strings beyond the expected type.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
     serde_json::from_str(text).map_err(|error| {
-        Refusal::new(Code::FrameInvalid, format!("the frame cannot be read at column {}: {error}", error.column()))
+        Refusal::new(
+            Code::FrameInvalid,
+            format!("the frame cannot be read at column {}: {error}", error.column()),
+        )
     })
 }
 
@@ -276,7 +279,9 @@ mod tests {
     #[test]
     fn refuses_by_name() {
         let subscription = |options: &str| {
-            format!(r#"{{"type":"hello","client_id":"c","subscriptions":[{{"id":"s1","table":"t"{options}}}]}}"#)
+            format!(
+                r#"{{"type":"hello","client_id":"c","subscriptions":[{{"id":"s1","table":"t"{options}}}]}}"#
+            )
         };
         for (text, code, subscription) in [
             ("".to_owned(), Code::FrameInvalid, None),
@@ -284,8 +289,16 @@ mod tests {
             (r#"{"kind":"hello"}"#.to_owned(), Code::FrameInvalid, None),
             (r#"{"type":"hello","subscriptions":[]}"#.to_owned(), Code::FrameInvalid, None),
             (r#"{"type":"hello","client_id":"","subscriptions":[]}"#.to_owned(), Code::FrameInvalid, None),
-            (r#"{"type":"hello","client_id":"c","token":"x","subscriptions":[]}"#.to_owned(), Code::NotSupportedYet, None),
-            (r#"{"type":"hello","client_id":"c","after":"x","subscriptions":[]}"#.to_owned(), Code::CursorInvalid, None),
+            (
+                r#"{"type":"hello","client_id":"c","token":"x","subscriptions":[]}"#.to_owned(),
+                Code::NotSupportedYet,
+                None,
+            ),
+            (
+                r#"{"type":"hello","client_id":"c","after":"x","subscriptions":[]}"#.to_owned(),
+                Code::CursorInvalid,
+                None,
+            ),
             (r#"{"type":"auth","token":"x"}"#.to_owned(), Code::NotSupportedYet, None),
             (r#"{"type":"ack","cursor":""}"#.to_owned(), Code::CursorInvalid, None),
             (subscription(r#","where":"a = 1""#), Code::NotSupportedYet, Some("s1")),
@@ -293,7 +306,11 @@ mod tests {
             (subscription(r#","big_numbers":"string""#), Code::NotSupportedYet, Some("s1")),
             (subscription(r#"},{"id":"s1","table":"u""#), Code::SubscriptionInvalid, Some("s1")),
             (subscription(r#"},{"id":"s2","table":"a b""#), Code::SubscriptionInvalid, Some("s2")),
-            (subscription(r#"},{"id":"s2","table":"u"},{"id":"s3","table":"u""#), Code::SubscriptionInvalid, None),
+            (
+                subscription(r#"},{"id":"s2","table":"u"},{"id":"s3","table":"u""#),
+                Code::SubscriptionInvalid,
+                None,
+            ),
         ] {
             let refusal = parse(&text, 2).unwrap_err();
             assert_eq!((refusal.code, refusal.subscription.as_deref()), (code, subscription), "{text}");

@@ -28,7 +28,10 @@ fn replaced(image: &[u8], value_bytes_max: usize) -> Vec<u8> {
             out.extend_from_slice(value);
             continue;
         }
-        json::write_text(&mut out, format_args!("{{\"$too_large\":{{\"bytes\":{},\"sha256\":\"", value.len()));
+        json::write_text(
+            &mut out,
+            format_args!("{{\"$too_large\":{{\"bytes\":{},\"sha256\":\"", value.len()),
+        );
         for byte in Sha256::digest(value) {
             json::write_text(&mut out, format_args!("{byte:02x}"));
         }
@@ -48,10 +51,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(replaced(image.as_bytes(), 8)).unwrap(),
             // printf '"abcdefgh"' | sha256sum
-            r#"{"id":1,"body":{"$too_large":{"bytes":10,"sha256":"SHA"}},"note":null}"#.replace(
-                "SHA",
-                "a25c00aa0e627fd76143597c5a42ac1ea91e52bc41a91c2edb6ecc96216fb7c2"
-            )
+            r#"{"id":1,"body":{"$too_large":{"bytes":10,"sha256":"SHA"}},"note":null}"#
+                .replace("SHA", "a25c00aa0e627fd76143597c5a42ac1ea91e52bc41a91c2edb6ecc96216fb7c2")
         );
     }
 

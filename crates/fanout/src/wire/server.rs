@@ -153,7 +153,10 @@ pub(crate) fn live(cursor: Position) -> Utf8Bytes {
 
 /// `now_us` is the service's clock, in microseconds since 1970: for people.
 pub(crate) fn heartbeat(cursor: Position, now_us: i64) -> Utf8Bytes {
-    Frame::new("heartbeat").cursor("cursor", cursor).raw("ts", format_args!("\"{}\"", Timestamp(now_us))).end()
+    Frame::new("heartbeat")
+        .cursor("cursor", cursor)
+        .raw("ts", format_args!("\"{}\"", Timestamp(now_us)))
+        .end()
 }
 
 pub(crate) fn reset(reason: Reset) -> Utf8Bytes {
@@ -211,7 +214,9 @@ mod tests {
             r#"{"type":"schema","table":"public.t","version":1,"columns":[{"name":"id","type":"integer","nullable":false,"key":true},{"name":"v","type":"text","nullable":true,"key":false}]}"#
         );
         assert_eq!(
-            rows(&table("t").name, &[Bytes::from_static(b"{\"id\":1}"), Bytes::from_static(b"{\"id\":2}")]).unwrap().as_str(),
+            rows(&table("t").name, &[Bytes::from_static(b"{\"id\":1}"), Bytes::from_static(b"{\"id\":2}")])
+                .unwrap()
+                .as_str(),
             r#"{"type":"rows","table":"public.t","rows":[{"id":1},{"id":2}]}"#
         );
         assert_eq!(pong(None).as_str(), r#"{"type":"pong"}"#);

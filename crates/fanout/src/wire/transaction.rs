@@ -41,11 +41,14 @@ pub(crate) enum TxAuthor<'a> {
 impl<'a> TxAuthor<'a> {
     /// The author or authors of changes.
     pub(crate) fn of(changes: &'a [Change]) -> Self {
-        changes.iter().filter_map(|change| change.author.as_deref()).fold(TxAuthor::Nobody, |known, author| match known {
-            TxAuthor::Nobody => TxAuthor::One(author),
-            TxAuthor::One(other) if other == author => known,
-            TxAuthor::One(_) | TxAuthor::Several => TxAuthor::Several,
-        })
+        changes.iter().filter_map(|change| change.author.as_deref()).fold(
+            TxAuthor::Nobody,
+            |known, author| match known {
+                TxAuthor::Nobody => TxAuthor::One(author),
+                TxAuthor::One(other) if other == author => known,
+                TxAuthor::One(_) | TxAuthor::Several => TxAuthor::Several,
+            },
+        )
     }
 }
 
@@ -122,7 +125,8 @@ fn write_change(
     names: &mut Names,
 ) {
     let names = names.of(table);
-    let mut fields = Fields { change, names, route, author, old: change.old_data.as_ref().filter(|_| route.old) };
+    let mut fields =
+        Fields { change, names, route, author, old: change.old_data.as_ref().filter(|_| route.old) };
     let key: Option<Vec<&[u8]>> = change.row_key.as_ref().map(|key| json::elements(key).collect());
     match (change.operation, &key) {
         (Operation::Update, Some(new_key)) => {
@@ -182,16 +186,10 @@ impl Fields<'_> {
             out.extend_from_slice(b",\"moved_from\":");
             self.write_key(out, Some(moved_from));
         }
-        if data.is_some() && !self.change.unchanged.is_empty() {
-            out.extend_from_slice(b",\"unchanged\":[");
-            for (index, column) in self.change.unchanged.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_string(out, column);
-            }
-            out.push(b']');
+        if data.is_some() {
+            write_names(out, "unchanged", &self.change.unchanged);
         }
+        write_names(out, "kept_as_text", &self.change.kept_as_text);
         if let Some(author) = self.author {
             write_author(out, author);
         }
@@ -218,11 +216,26 @@ impl Fields<'_> {
     }
 }
 
+/// A list of columns, where there are any.
+fn write_names(out: &mut Vec<u8>, member: &str, columns: &[String]) {
+    for (index, column) in columns.iter().enumerate() {
+        match index {
+            0 => write_text(out, format_args!(",\"{member}\":[")),
+            _ => out.push(b','),
+        }
+        write_string(out, column);
+    }
+    if !columns.is_empty() {
+        out.push(b']');
+    }
+}
+
 fn write_author(out: &mut Vec<u8>, author: &Author) {
     out.extend_from_slice(b",\"client_id\":");
     write_string(out, &author.client_id);
     // Anybody who may write a logical message writes this text: it goes in only if it is JSON.
-    let metadata = author.metadata.as_deref().filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
+    let metadata =
+        author.metadata.as_deref().filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
     if let Some(metadata) = metadata {
         out.extend_from_slice(b",\"metadata\":");
         out.extend_from_slice(metadata.as_bytes());
@@ -245,7 +258,9 @@ fn same_key(a: &[&[u8]], b: &[&[u8]]) -> bool {
     a.len() == b.len()
         && a.iter().zip(b).all(|(a, b)| {
             let unescaped = |text: &[u8]| serde_json::from_slice::<String>(text).ok();
-            a == b || (a.contains(&b'\\') || b.contains(&b'\\')) && unescaped(a).is_some_and(|a| Some(a) == unescaped(b))
+            a == b
+                || (a.contains(&b'\\') || b.contains(&b'\\'))
+                    && unescaped(a).is_some_and(|a| Some(a) == unescaped(b))
         })
 }
 

@@ -8,7 +8,8 @@ use super::plan::{Plan, Step};
 use crate::ask::{ask, ask_one};
 use crate::{Error, Source};
 
-/// A new slot waits for every open write transaction: for at most this long.
+/// A new slot waits for every open write transaction, of every database: for at most this long. It waits for the
+/// transactions' locks, so the bound on locks is lifted meanwhile.
 const SLOT_TIMEOUT_MS: u32 = 120_000;
 
 /// Carries a plan out, statement by statement, the slot's last. After the publication's statements the catalog is asked
@@ -56,11 +57,11 @@ async fn verify(client: &Client, source: &Source, plan: &Plan) -> Result<(), Err
 
 /// Creating or dropping the slot: with a bound of its own, and with the names of those who hold it up.
 async fn run_slot_step(client: &Client, source: &Source, step: &Step) -> Result<(), Error> {
-    let bound = format!("SET statement_timeout = {SLOT_TIMEOUT_MS}");
+    let bound = format!("SET lock_timeout = 0; SET statement_timeout = {SLOT_TIMEOUT_MS}");
     let statement = |sql: &str, source| Error::Statement { statement: sql.to_owned(), source };
     client.batch_execute(&bound).await.map_err(|source| statement(&bound, source))?;
     let result = client.batch_execute(&step.sql).await;
-    let unbound = "RESET statement_timeout";
+    let unbound = "RESET lock_timeout; RESET statement_timeout";
     let reset = client.batch_execute(unbound).await.map_err(|source| statement(unbound, source));
     match result {
         Ok(()) => reset,

@@ -103,7 +103,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::TableChanged`] where the snapshot may lack rows because the table was truncated, rewritten, dropped or
     /// repartitioned since; [`Error::UnsupportedType`]; [`Error::ReadTable`], with SQLSTATE 42501 where row-level security
-    /// would hide rows. The stream ends with its first error.
+    /// would hide rows. After an error a new snapshot is needed: PostgreSQL takes no more questions in this transaction.
     pub async fn rows(&self, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
         rows::read(&self.client, table, batch_bytes).await
     }

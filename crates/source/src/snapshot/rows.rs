@@ -34,8 +34,14 @@ pub(super) async fn read(client: &Client, table: Arc<Table>, batch_bytes: usize)
     let columns: Vec<_> = table.columns.iter().map(|column| quote_ident(&column.name)).collect();
     let sql = format!("COPY (SELECT {} FROM {from}) TO STDOUT", columns.join(", "));
     let copy = client.copy_out(&sql).await.map_err(|source| failed(&table.name, source))?;
-    let reading = Reading { // Asked again after its end it would take the statement's completion for a row.
-        copy: Box::pin(copy.fuse()), encoder, lines: CopyText::default(), table, batch_bytes };
+    let reading = Reading {
+        // Asked again after its end it would take the statement's completion for a row.
+        copy: Box::pin(copy.fuse()),
+        encoder,
+        lines: CopyText::default(),
+        table,
+        batch_bytes,
+    };
     Ok(Box::pin(stream::try_unfold(reading, |mut reading| async move {
         Ok(reading.batch().await?.map(|batch| (batch, reading)))
     })))

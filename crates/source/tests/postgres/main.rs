@@ -1,4 +1,5 @@
 //! What the source is asked and told, against a real PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod catalog;
 mod checks;

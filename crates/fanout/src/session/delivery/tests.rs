@@ -64,7 +64,8 @@ fn an_author_is_told_of_each_of_its_transactions() {
     let mine = by("me", change(0, Operation::Insert, &t, 1));
     let trigger = change(1, Operation::Insert, &t, 2);
     let elsewhere = by("me", change(0, Operation::Insert, &u, 3));
-    let nothing = Change { table: None, data: None, row_key: None, ..by("me", change(0, Operation::Message, &t, 4)) };
+    let nothing =
+        Change { table: None, data: None, row_key: None, ..by("me", change(0, Operation::Message, &t, 4)) };
     let other = by("you", change(0, Operation::Insert, &t, 5));
     for (changes, echoed, dropped) in [
         (vec![mine.clone(), trigger], "*insert@1,insert@2", "*insert@2"),
@@ -91,12 +92,23 @@ fn parts_end_with_one_that_says_so() {
     assert_eq!(to.of(10, &[change(0, Operation::Insert, &t, 1)], false), ["0:insert@1…"]);
     assert!(to.of(10, &[by("me", change(1, Operation::Insert, &u, 2))], false).is_empty());
     assert!(to.delivery.is_inside());
-    assert_eq!(to.of(10, &[change(2, Operation::Insert, &u, 3)], true), ["*1:"], "own, and the end of what was begun");
+    assert_eq!(
+        to.of(10, &[change(2, Operation::Insert, &u, 3)], true),
+        ["*1:"],
+        "own, and the end of what was begun"
+    );
     assert!(!to.delivery.is_inside());
     assert!(to.of(20, &[change(0, Operation::Insert, &u, 1)], false).is_empty());
-    assert!(to.of(20, &[change(1, Operation::Insert, &u, 2)], true).is_empty(), "nothing of it concerned the client");
+    assert!(
+        to.of(20, &[change(1, Operation::Insert, &u, 2)], true).is_empty(),
+        "nothing of it concerned the client"
+    );
     assert!(to.of(30, &[by("me", change(0, Operation::Insert, &u, 1))], false).is_empty());
-    assert_eq!(to.of(30, &[change(1, Operation::Insert, &u, 2)], true), ["*"], "its author is told at the end");
+    assert_eq!(
+        to.of(30, &[change(1, Operation::Insert, &u, 2)], true),
+        ["*"],
+        "its author is told at the end"
+    );
 }
 
 #[test]
@@ -104,7 +116,10 @@ fn a_large_transaction_is_cut() {
     let t = Arc::new(table("t"));
     let large = |seq| {
         let text = "x".repeat(PART_BYTES_MAX);
-        Change { data: Some(format!(r#"{{"id":{seq},"v":"{text}"}}"#).into()), ..change(seq, Operation::Insert, &t, seq.into()) }
+        Change {
+            data: Some(format!(r#"{{"id":{seq},"v":"{text}"}}"#).into()),
+            ..change(seq, Operation::Insert, &t, seq.into())
+        }
     };
     let all = [large(0), large(1), large(2)];
     assert_eq!(Told::new(&["t"], false).of(10, &all, true), ["0:insert@0…", "1:insert@1…", "2:insert@2"]);
@@ -134,7 +149,11 @@ fn a_snapshots_overlap_drops_exactly_what_it_shows() {
         shows: Arc::new(|xid| xid == 120),
     });
     let both = |id| [change(0, Operation::Insert, &t, id), change(1, Operation::Insert, &u, id)];
-    assert_eq!(to.of(90, &both(90), true), ["insert@90"], "up to the snapshot's position: the other table only");
+    assert_eq!(
+        to.of(90, &both(90), true),
+        ["insert@90"],
+        "up to the snapshot's position: the other table only"
+    );
     assert_eq!(to.of(100, &both(100), true), ["insert@100"]);
     assert_eq!(to.of(110, &both(110), true), ["insert@110,insert@110"], "later and not shown");
     assert_eq!(to.of(120, &both(120), true), ["insert@120"], "later, but shown");

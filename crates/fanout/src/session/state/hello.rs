@@ -80,7 +80,8 @@ impl Session {
         }
         let start = extent.start(after, self.snapshot_welcome);
         if let Start::Refuse(reason) = start {
-            let message = format!("the cursor cannot be resumed ({}) and a snapshot is not wanted", reason.as_str());
+            let message =
+                format!("the cursor cannot be resumed ({}) and a snapshot is not wanted", reason.as_str());
             self.fail_with(Code::CursorNotResumable, &message, None, Closing::NotResumable, out);
             return;
         }

@@ -47,7 +47,9 @@ impl Session {
             selection: &self.selection,
             prev: self.told,
         };
-        let Ok(frames) = self.delivery.frames(to, &slice.head, &slice.changes, slice.last) else { return false };
+        let Ok(frames) = self.delivery.frames(to, &slice.head, &slice.changes, slice.last) else {
+            return false;
+        };
         if slice.last {
             self.move_to(slice.head.position());
             if !frames.is_empty() {

@@ -104,7 +104,10 @@ impl Scenario {
 
     fn tail(&mut self, items: Vec<Item>, routed: u64) -> Vec<String> {
         assert!(matches!(self.session.want(), Want::Tail(_)));
-        self.apply(Event::Tail { items: Ok(items.into_iter().map(Arc::new).collect()), routed: position(routed) })
+        self.apply(Event::Tail {
+            items: Ok(items.into_iter().map(Arc::new).collect()),
+            routed: position(routed),
+        })
     }
 }
 
@@ -167,13 +170,13 @@ fn a_resumed_session_catches_up_and_goes_live() {
     assert_eq!(it.begin(Some(50)), ["welcome"]);
     assert_eq!(it.private(50, &[60, 70], 70, false), ["schema", "tx@60", "tx@70"]);
     assert!(it.private(70, &[], 100, true).is_empty(), "not live before the frontier is known");
-    assert_eq!(it.session.listens(), Listens::ToHead);
+    assert_eq!(it.session.listens(), Listens::Head);
     it.session.client().unwrap().frontier.store(0, Ordering::Release);
     assert!(it.apply(Event::FrontierKnown).is_empty());
     assert_eq!(it.private(100, &[], 100, true), ["live@100"]);
     assert_eq!(it.tail(vec![item(110, 100)], 110), ["tx@110"]);
     assert!(it.tail(Vec::new(), 115).is_empty());
-    assert_eq!((it.session.want(), it.session.listens()), (Want::Nothing, Listens::ToScope));
+    assert_eq!((it.session.want(), it.session.listens()), (Want::Nothing, Listens::Scope));
     assert_eq!(it.session.cursor(), position(115));
 }
 
@@ -196,7 +199,7 @@ fn what_was_routed_before_joining_is_read_privately() {
     it.apply(Event::FrontierKnown);
     it.begin(Some(100));
     assert_eq!(it.private(100, &[], 100, true), ["live@100"]);
-    assert_eq!(it.session.listens(), Listens::ToHead, "the tail may lack what lies up to 120");
+    assert_eq!(it.session.listens(), Listens::Head, "the tail may lack what lies up to 120");
     it.apply(Event::Woken);
     assert_eq!(it.private(100, &[110], 120, true), ["schema", "tx@110"]);
     it.apply(Event::Woken);
@@ -232,10 +235,10 @@ fn after_a_snapshot_the_stream_goes_on_without_what_it_shows() {
     let begun = Step::Begun { cursor: position(100), tables: Vec::new() };
     assert_eq!(it.apply(Event::Hydration(begun)), ["snapshot_begin@100"]);
     assert_eq!(it.apply(Event::Hydration(Step::Shape(Arc::new(table("t"))))), ["schema"]);
-    assert_eq!(it.session.listens(), Listens::ToNothing);
+    assert_eq!(it.session.listens(), Listens::Nothing);
     assert_eq!(it.apply(Event::Hydration(ended(100, 130))), ["snapshot_end@100"]);
     assert_eq!(it.private(100, &[110, 120], 125, true), ["tx@110", "live@125"], "120 is in the snapshot");
-    assert_eq!(it.session.listens(), Listens::ToHead, "the tail is not read before the snapshot has settled");
+    assert_eq!(it.session.listens(), Listens::Head, "the tail is not read before the snapshot has settled");
     it.apply(Event::Woken);
     assert_eq!(it.private(125, &[140], 140, true), ["tx@140"]);
     it.apply(Event::Woken);
@@ -254,7 +257,10 @@ fn a_snapshot_that_fails_says_why() {
     it.hello(true);
     it.begin(None);
     let failure = Failure::NotCaptured { subscription: "s1".into(), table: "public.t".into() };
-    assert_eq!(it.apply(Event::Hydration(Step::Failed(failure))), ["error WD-TABLE-NOT-CAPTURED", "close 4403"]);
+    assert_eq!(
+        it.apply(Event::Hydration(Step::Failed(failure))),
+        ["error WD-TABLE-NOT-CAPTURED", "close 4403"]
+    );
 }
 
 #[test]
@@ -274,7 +280,8 @@ fn authors_get_their_own_frame_and_others_skip_what_is_only_for_authors() {
     let mut it = Scenario::live();
     let own = format!(r#"{{"type":"tx","own":true,"cursor":"{}"}}"#, position(110));
     let mine = Item { own: vec![("me".into(), own.into())], content: Content::AuthorsOnly, ..item(110, 100) };
-    let others = Item { own: vec![("you".into(), "{}".into())], content: Content::AuthorsOnly, ..item(120, 100) };
+    let others =
+        Item { own: vec![("you".into(), "{}".into())], content: Content::AuthorsOnly, ..item(120, 100) };
     assert_eq!(it.tail(vec![mine, others], 120), ["tx@110"]);
     assert_eq!(it.session.cursor(), position(120));
 }
@@ -288,7 +295,7 @@ fn own_changes_are_echoed_until_live_and_when_they_began_before_the_connection()
         PrivateRead { after: position(after), slices: vec![slice], through: position(lsn), exhausted: false }
     };
     let mut it = Scenario::new();
-    let mut echoed = |it: &mut Scenario, after, lsn| {
+    let echoed = |it: &mut Scenario, after, lsn| {
         it.session.reading();
         let mut actions = Vec::new();
         it.session.apply(Event::Private(Ok(mine(after, lsn))), it.now, &mut actions);
@@ -380,8 +387,11 @@ fn tables_added_while_connected_come_with_their_own_snapshot() {
 fn another_history_of_the_source_resets() {
     let later = Position { epoch: waldelta_wal::Epoch(2), ..position(5) };
     for snapshot in [true, false] {
-        let expected: &[&str] =
-            if snapshot { &["reset", "hydrate all"] } else { &["error WD-CURSOR-NOT-RESUMABLE", "close 4410"] };
+        let expected: &[&str] = if snapshot {
+            &["reset", "hydrate all"]
+        } else {
+            &["error WD-CURSOR-NOT-RESUMABLE", "close 4410"]
+        };
         let mut it = Scenario::live();
         it.session.snapshot_welcome = snapshot;
         assert_eq!(it.apply(Event::Tail { items: Ok(Vec::new()), routed: later }), expected);
@@ -421,11 +431,14 @@ fn every_end_has_its_close_code() {
             Event::Frame(Err(Refusal::new(Code::FrameInvalid, String::new()))),
             &["error WD-FRAME-INVALID", "close 4400"],
         ),
-        (Event::Frame(Err(Refusal::new(Code::NotSupportedYet, String::new()))), &["error WD-NOT-SUPPORTED-YET"]),
+        (
+            Event::Frame(Err(Refusal::new(Code::NotSupportedYet, String::new()))),
+            &["error WD-NOT-SUPPORTED-YET"],
+        ),
     ] {
         assert_eq!(Scenario::live().apply(event), expected);
     }
     let mut it = Scenario::live();
-    let flood = (0..=FRAMES_MAX).map(|_| it.frame(ClientFrame::Ping(None))).last().unwrap();
+    let flood = (0..FRAMES_MAX).map(|_| it.frame(ClientFrame::Ping(None))).last().unwrap();
     assert_eq!(flood, ["error WD-TOO-MANY-FRAMES", "close 4429"]);
 }

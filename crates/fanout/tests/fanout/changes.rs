@@ -1,0 +1,90 @@
+//! `GET /v1/changes`.
+
+use serde_json::{Value, json};
+use waldelta_wal::{Change, Position};
+
+use crate::support::*;
+
+fn all_ids(page: &Value) -> Vec<u64> {
+    page["transactions"].as_array().unwrap().iter().flat_map(ids).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_follow_each_other_also_inside_a_transaction() {
+    let mut world = World::new("pages").await;
+    let changes: Vec<Change> = (0..7).map(|seq| insert(&world.t, seq, seq.into())).collect();
+    world.commit(FUTURE_XID, changes).await;
+    world.commit_inserts(7..12).await;
+    let other = insert(&world.u, 0, 99);
+    world.commit(FUTURE_XID, vec![other]).await;
+    let (mut got, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let (status, page) = world.get(&format!("/v1/changes?limit=3&table=public.t{after}"), "").await;
+        assert_eq!(status, 200, "{page}");
+        assert!(all_ids(&page).len() <= 3);
+        got.extend(all_ids(&page));
+        pages += 1;
+        after = format!("&after={}", page["cursor"].as_str().unwrap());
+        assert_eq!(page["head"], world.head().to_string());
+        if page["has_more"] == false {
+            assert_eq!(page["cursor"], page["head"]);
+            break;
+        }
+    }
+    assert_eq!(got, (0..12).collect::<Vec<_>>());
+    assert!(pages >= 4);
+    let (_, page) = world.get("/v1/changes", "").await;
+    assert_eq!(all_ids(&page), (0..12).chain([99]).collect::<Vec<_>>(), "without a table: all of them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_poll_answers_when_there_is_something() {
+    let mut world = World::new("poll").await;
+    let head = world.head();
+    let began = std::time::Instant::now();
+    let (status, page) = world.get(&format!("/v1/changes?after={head}&wait=200ms"), "").await;
+    assert!(began.elapsed() >= std::time::Duration::from_millis(200), "it waits while there is nothing");
+    assert_eq!((status, all_ids(&page), &page["has_more"]), (200, vec![], &json!(false)));
+
+    let change = by("me", insert(&world.t, 0, 1));
+    let path = format!("/v1/changes?after={head}&wait=20s&client_id=me&table=public.t");
+    // What does not concern it does not end the wait.
+    let other = insert(&world.u, 0, 9);
+    world.commit(FUTURE_XID, vec![other]).await;
+    let piece = world.piece(world.next_lsn(), FUTURE_XID, vec![change], true);
+    let position = piece.head.position();
+    let address = world.stream_url();
+    let (appended, page) = tokio::join!(world.writer.append(vec![piece]), get_from(&address, &path));
+    appended.unwrap();
+    let tx = &page["transactions"][0];
+    assert_eq!((ids(tx), &tx["own"], cursor(tx)), (vec![1], &json!(true), position));
+    assert_eq!(page["cursor"], page["head"]);
+}
+
+async fn get_from(stream_url: &str, path: &str) -> Value {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let address = stream_url.trim_start_matches("ws://").trim_end_matches("/v1/stream");
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_answered_is_a_problem_with_a_code() {
+    let mut world = World::new("problems").await;
+    world.commit_inserts(1..2).await;
+    let beyond = Position { epoch: waldelta_wal::Epoch(7), ..world.head() };
+    for (query, status, code) in [
+        ("after=x".to_owned(), 400, "WD-CURSOR-INVALID"),
+        (format!("after={beyond}"), 410, "WD-CURSOR-NOT-RESUMABLE"),
+        ("after=0/1".to_owned(), 410, "WD-CURSOR-NOT-RESUMABLE"),
+        ("limit=0".to_owned(), 400, "WD-REQUEST-INVALID"),
+        ("where=id".to_owned(), 400, "WD-NOT-SUPPORTED-YET"),
+    ] {
+        let (got, body) = world.get(&format!("/v1/changes?{query}"), "").await;
+        assert_eq!((got, &body["code"], &body["status"]), (status, &json!(code), &json!(status)), "{query}");
+    }
+}

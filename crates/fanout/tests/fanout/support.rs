@@ -1,0 +1,264 @@
+//! A database that is source and history at once, the client side on a port of its own, and transactions made by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use waldelta_fanout::{Config, Fanout};
+use waldelta_history::{Captured, History, Writer};
+use waldelta_pgconn::{Environment, Target};
+use waldelta_source::Source;
+use waldelta_testkit::{TestDatabase, WsClient, wait_until};
+use waldelta_wal::{
+    Author, Change, Column, EndLsn, Epoch, Lsn, Operation, Piece, Position, ReplicaIdentity, Table, TableName,
+    TransactionHead,
+};
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it is watched that nothing comes.
+pub(crate) const QUIET: Duration = Duration::from_millis(300);
+
+pub(crate) struct World {
+    pub database: TestDatabase,
+    pub history: History,
+    pub writer: Writer,
+    pub fanout: Fanout,
+    pub stop: CancellationToken,
+    pub running: JoinHandle<()>,
+    pub t: Arc<Table>,
+    pub u: Arc<Table>,
+    address: std::net::SocketAddr,
+    /// Where the next transaction commits.
+    next_lsn: u64,
+    /// Shapes that history does not have yet.
+    new_tables: Vec<Arc<Table>>,
+}
+
+/// Bounds that tests change.
+pub(crate) struct Setup {
+    pub config: Config,
+    pub feed_bytes_max: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { config: Config::default(), feed_bytes_max: 16 << 20 }
+    }
+}
+
+impl World {
+    pub(crate) async fn new(hint: &str) -> Self {
+        Self::with(hint, Setup::default()).await
+    }
+
+    /// Tables `t` and `u` are published and empty; history begins at the source's WAL end.
+    pub(crate) async fn with(hint: &str, setup: Setup) -> Self {
+        let database = TestDatabase::create(hint).await;
+        database
+            .exec(
+                "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY, v text);
+                 CREATE PUBLICATION waldelta FOR TABLE t, u",
+            )
+            .await;
+        let target = Target::parse(database.url(), &Environment::default()).unwrap();
+        let source =
+            Source { target: target.clone(), publication: "waldelta".into(), slot: database.slot("s") };
+        let history_config = waldelta_history::Config {
+            target,
+            feed_bytes_max: setup.feed_bytes_max,
+            connections_max: 8,
+            partition_bytes: 1 << 34,
+        };
+        let history = History::open(&history_config).await.unwrap();
+        let start: Lsn = database.query_text("SELECT pg_current_wal_insert_lsn()").await.parse().unwrap();
+        let captured = Captured {
+            system_id: 1,
+            timeline: 1,
+            database_oid: 1,
+            slot: source.slot.clone(),
+            publication: source.publication.clone(),
+        };
+        history.begin(&captured, EndLsn(start), "test").await.unwrap();
+        let mut writer = history.writer("test").await.unwrap();
+        let mut new_tables = Vec::new();
+        for name in ["t", "u"] {
+            let oid = database.query_text(&format!("SELECT '{name}'::regclass::oid")).await.parse().unwrap();
+            new_tables.push(writer.number(table(oid, name)));
+        }
+        let (t, u) = (new_tables[0].clone(), new_tables[1].clone());
+
+        let fanout = Fanout::new(setup.config, history.clone(), source);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = spawn(serve(listener, fanout.clone(), stop.clone()));
+        World { database, history, writer, fanout, stop, running, t, u, address, next_lsn: start.0, new_tables }
+    }
+
+    /// Appends a transaction right after the last one; its position.
+    pub(crate) async fn commit(&mut self, xid: u64, changes: Vec<Change>) -> Position {
+        let lsn = self.next_lsn;
+        self.commit_at(lsn, xid, changes).await
+    }
+
+    /// Appends a transaction that commits at `lsn`.
+    pub(crate) async fn commit_at(&mut self, lsn: u64, xid: u64, changes: Vec<Change>) -> Position {
+        let piece = self.piece(lsn, xid, changes, true);
+        let position = piece.head.position();
+        self.writer.append(vec![piece]).await.unwrap();
+        position
+    }
+
+    pub(crate) fn piece(&mut self, lsn: u64, xid: u64, changes: Vec<Change>, ends: bool) -> Piece {
+        let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(lsn), xid, committed_at_us: 1_793_707_200_000_000 };
+        self.next_lsn = lsn + 8;
+        Piece {
+            head,
+            first: changes.first().is_none_or(|change| change.seq == 0),
+            changes,
+            end: ends.then_some(EndLsn(Lsn(lsn + 8))),
+            new_tables: std::mem::take(&mut self.new_tables),
+            urgent: false,
+        }
+    }
+
+    /// Where the next transaction commits.
+    pub(crate) fn next_lsn(&self) -> u64 {
+        self.next_lsn
+    }
+
+    /// One insert into `t` per transaction; their positions.
+    pub(crate) async fn commit_inserts(&mut self, ids: std::ops::Range<u64>) -> Vec<Position> {
+        let mut positions = Vec::new();
+        for id in ids {
+            let change = insert(&self.t, 0, id);
+            positions.push(self.commit(FUTURE_XID + id, vec![change]).await);
+        }
+        positions
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        self.history.feed().head().cursor()
+    }
+
+    pub(crate) fn stream_url(&self) -> String {
+        format!("ws://{}/v1/stream", self.address)
+    }
+
+    pub(crate) async fn connect(&self) -> WsClient {
+        WsClient::connect(&self.stream_url()).await
+    }
+
+    /// Connects and says hello for table `t`.
+    pub(crate) async fn hello(&self, client_id: &str, more: Value) -> WsClient {
+        let mut hello =
+            json!({"type": "hello", "client_id": client_id, "subscriptions": [{"id": "s1", "table": "public.t"}]});
+        for (name, value) in more.as_object().unwrap() {
+            hello[name] = value.clone();
+        }
+        let mut client = self.connect().await;
+        client.send(&hello).await;
+        client
+    }
+
+    /// A client that is live at the head without a snapshot.
+    pub(crate) async fn live(&self, client_id: &str) -> WsClient {
+        let mut client = self.hello(client_id, json!({"snapshot": false})).await;
+        client.next_of_type("live", PATIENCE).await;
+        client
+    }
+
+    /// Status and body of a GET.
+    pub(crate) async fn get(&self, path: &str, headers: &str) -> (u16, Value) {
+        let mut socket = TcpStream::connect(self.address).await.unwrap();
+        let host = if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
+        let request = format!("GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        (status, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned())))
+    }
+
+    /// Waits until so many sessions are there, in this state.
+    pub(crate) async fn wait_sessions(&self, count: usize, state: &str) {
+        wait_until("sessions", PATIENCE, || async {
+            self.fanout.sessions().iter().filter(|session| session.state == state).count() == count
+        })
+        .await;
+    }
+}
+
+/// Higher than any id that the source gives out during a test: such a transaction began after every client connected.
+pub(crate) const FUTURE_XID: u64 = 1 << 40;
+
+#[expect(clippy::disallowed_methods, reason = "ends with the test")]
+fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(future)
+}
+
+async fn serve(listener: TcpListener, fanout: Fanout, stop: CancellationToken) {
+    let server = axum::serve(listener, fanout.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let (served, ran) = tokio::join!(server.into_future(), fanout.run(stop));
+    served.unwrap();
+    ran.unwrap();
+}
+
+fn table(oid: u32, name: &str) -> Table {
+    let column = |name: &str, type_oid, type_name: &str, identity: bool| Column {
+        name: name.into(),
+        type_oid,
+        type_modifier: -1,
+        type_name: type_name.into(),
+        nullable: !identity,
+        identity,
+    };
+    Table {
+        oid,
+        version: 0,
+        name: TableName { schema: "public".into(), name: name.into() },
+        columns: vec![column("id", 23, "integer", true), column("v", 25, "text", false)],
+        key: vec![0],
+        identity: ReplicaIdentity::Default,
+    }
+}
+
+pub(crate) fn insert(table: &Arc<Table>, seq: u32, id: u64) -> Change {
+    insert_text(table, seq, id, "x")
+}
+
+pub(crate) fn insert_text(table: &Arc<Table>, seq: u32, id: u64, text: &str) -> Change {
+    Change {
+        seq,
+        operation: Operation::Insert,
+        table: Some(table.clone()),
+        row_key: Some(Bytes::from(format!("[{id}]"))),
+        data: Some(Bytes::from(format!(r#"{{"id":{id},"v":"{text}"}}"#))),
+        old_data: None,
+        unchanged: Vec::new(),
+        kept_as_text: Vec::new(),
+        author: None,
+    }
+}
+
+pub(crate) fn by(author: &str, change: Change) -> Change {
+    let author = Author { client_id: author.into(), metadata: Some(r#"{"user":"42"}"#.into()) };
+    Change { author: Some(Arc::new(author)), ..change }
+}
+
+/// Ids of the rows of a `tx` frame.
+pub(crate) fn ids(tx: &Value) -> Vec<u64> {
+    assert_eq!(tx["type"], "tx", "{tx}");
+    tx["changes"].as_array().unwrap().iter().map(|change| change["key"]["id"].as_u64().unwrap()).collect()
+}
+
+pub(crate) fn cursor(frame: &Value) -> Position {
+    frame["cursor"].as_str().unwrap().parse().unwrap()
+}

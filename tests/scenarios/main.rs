@@ -1,0 +1,21 @@
+//! End to end, on the real binary, real PostgreSQL and real sockets: a module per promise, so that the folder's
+//! listing says what Waldelta does.
+
+mod fold;
+mod load;
+mod oracle;
+mod setting;
+
+mod command_line;
+mod commit_at_the_end;
+mod commit_order;
+mod kill_nine;
+mod large_transaction;
+mod late_joiner;
+mod not_yet_visible;
+mod own_changes;
+mod pgbench;
+mod postgres_restart;
+mod resume;
+mod slot_ahead;
+mod stuck_client;
