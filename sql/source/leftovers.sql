@@ -8,7 +8,8 @@ FROM (
     UNION ALL
     SELECT 'function', quote_ident(p.proname)
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'waldelta' AND p.oid IS DISTINCT FROM to_regprocedure('waldelta.set_client(text, jsonb)')
+    WHERE n.nspname = 'waldelta'
+      AND NOT (p.proname = 'set_client' AND p.proargtypes = '25 3802'::oidvector) -- text, jsonb
     UNION ALL
     SELECT 'type', quote_ident(t.typname)
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace

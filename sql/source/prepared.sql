@@ -6,8 +6,9 @@ SELECT pg_is_in_recovery() AS is_standby,
        EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = 'waldelta' AND c.relname = 'canary') AS has_canary,
        (SELECT p.prosrc
-        FROM pg_proc p
-        WHERE p.oid = to_regprocedure('waldelta.set_client(text, jsonb)')) AS set_client,
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'waldelta' AND p.proname = 'set_client'
+          AND p.proargtypes = '25 3802'::oidvector) AS set_client, -- text, jsonb
        (SELECT bool_and(has_function_privilege('public', p.oid, 'execute'))
         FROM pg_proc p
         WHERE p.proname = 'pg_logical_emit_message'

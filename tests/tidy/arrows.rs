@@ -9,7 +9,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("source", &["pgconn", "wal"], &["axum", "sqlx"]),
     ("history", &["pgconn", "wal"], &["axum", "postgres-protocol"]),
     ("capture", &["history", "pgconn", "source", "wal"], &["axum", "sqlx"]),
-    ("fanout", &["history", "source", "wal"], &["postgres-protocol", "tokio-postgres", "sqlx"]),
+    ("fanout", &["history", "source", "wal"], &["postgres-protocol", "sqlx"]),
     ("pglocal", &["wal"], &["axum", "sqlx", "tokio-postgres"]),
     ("server", &["capture", "fanout", "history", "pgconn", "pglocal", "source", "wal"], &["sqlx", "postgres-protocol"]),
     ("testkit", &["pglocal", "wal"], &["sqlx"]),

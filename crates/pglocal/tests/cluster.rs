@@ -308,7 +308,7 @@ fn a_server_left_running_is_stopped_and_the_start_goes_on_with_its_data() {
 }
 
 #[test]
-#[ignore = "needs the network"]
+#[ignore = "make test-fetch: downloads a PostgreSQL"]
 fn fetched_programs_run_a_cluster() {
     let scratch = Scratch::new("fetched");
     let binaries = waldelta_pglocal::fetch(&scratch.0).unwrap();
