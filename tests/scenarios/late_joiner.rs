@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 use waldelta_testkit::{Frame, Replica, TestDatabase, WsClient};
 
 use crate::setting::{PATIENCE, Setting, all_tables};
@@ -14,6 +16,8 @@ const SCHEMA: &str = "
     ALTER TABLE b ALTER big SET STORAGE EXTERNAL";
 const TABLES: [&str; 2] = ["public.a", "public.b"];
 const WRITERS: u64 = 4;
+/// A writer begins a transaction at most this often: a debug build of the service and of five clients has to keep up.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Sessions that insert, update, change keys and delete until they are stopped.
 struct Load {
@@ -32,7 +36,10 @@ impl Load {
                 let client = waldelta_testkit::connect(&url).await;
                 // Each has rows of its own, so that none waits for another.
                 let mut step = 0u64;
+                let mut pace = interval(PACE);
+                pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 while !stop.load(Ordering::Relaxed) {
+                    pace.tick().await;
                     let sql = transaction(writer, step);
                     client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
                     committed.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +92,7 @@ fn transaction(writer: u64, step: u64) -> String {
 async fn a_client_that_joins_under_load_becomes_equal_and_stays_so() {
     let setting = Setting::new("late", SCHEMA).await;
     let load = Load::start(&setting.source);
-    load.has_committed(200).await;
+    load.has_committed(100).await;
     let mut clients = Vec::new();
     for number in 0..4 {
         let mut replica = Replica::new();
@@ -94,13 +101,13 @@ async fn a_client_that_joins_under_load_becomes_equal_and_stays_so() {
         socket.follow(&mut replica, "it is consistent", PATIENCE, Replica::is_consistent).await;
         // Now, in the middle of everything, it is what the source was at this position.
         setting.equals_history(&replica, &TABLES).await;
-        load.has_committed(100).await;
+        load.has_committed(30).await;
         clients.push((socket, replica));
     }
     // Later too, at whatever position it then has.
     for (socket, replica) in &mut clients {
         let seen = replica.transactions();
-        socket.follow(replica, "more comes", PATIENCE, |replica| replica.transactions() > seen + 50).await;
+        socket.follow(replica, "more comes", PATIENCE, |replica| replica.transactions() > seen + 20).await;
         setting.equals_history(replica, &TABLES).await;
     }
     load.stop().await;
@@ -115,10 +122,10 @@ async fn a_client_that_joins_under_load_becomes_equal_and_stays_so() {
 async fn a_connection_lost_before_the_copy_is_consistent_loses_nothing() {
     let setting = Setting::new("late_cut", SCHEMA).await;
     let load = Load::start(&setting.source);
-    load.has_committed(200).await;
+    load.has_committed(100).await;
     let mut cut = 0;
     let mut replicas = Vec::new();
-    for number in 0..10 {
+    for number in 0..6 {
         let client_id = format!("cut-{number}");
         let mut replica = Replica::new();
         let mut socket = WsClient::connect(&setting.service.stream()).await;

@@ -38,6 +38,8 @@ fn assert_exactly(frames: &[Value], numbers: std::ops::Range<u32>) {
     assert!(of_type(frames, "snapshot_begin").is_empty() && of_type(frames, "reset").is_empty());
     let cursors: Vec<_> = of_type(frames, "tx").iter().map(|tx| tx["cursor"].as_str().unwrap()).collect();
     assert!(cursors.is_sorted_by(|a, b| a < b), "{cursors:?}");
+    // A page that is read may end inside a transaction: then it comes in parts.
+    let whole = of_type(frames, "tx").iter().filter(|tx| tx["last"] == true).count();
     let rows = |table: &str| -> Vec<u64> {
         let inserts = changes(frames).into_iter().filter(|c| c["table"] == table && c["op"] == "insert");
         inserts.map(|insert| insert["data"]["id"].as_u64().unwrap()).collect()
@@ -45,7 +47,7 @@ fn assert_exactly(frames: &[Value], numbers: std::ops::Range<u32>) {
     let expected: Vec<u64> = numbers.map(u64::from).collect();
     assert_eq!(rows("public.a"), expected);
     assert_eq!(rows("public.b"), expected);
-    assert_eq!(cursors.len(), expected.len(), "a transaction over both tables is one frame");
+    assert_eq!(whole, expected.len(), "a transaction over both tables moves one cursor");
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use waldelta_wal::{EndLsn, Piece};
 
 use crate::status::Stored;
 
-type Job = Pin<Box<dyn Future<Output = (Box<Writer>, Result<Option<EndLsn>, waldelta_history::Error>)> + Send>>;
+type Job =
+    Pin<Box<dyn Future<Output = (Box<Writer>, Result<Option<EndLsn>, waldelta_history::Error>)> + Send>>;
 
 enum Hands {
     Free(Box<Writer>),
@@ -125,7 +126,11 @@ fn summary(pieces: &[Piece]) -> Stored {
     Stored {
         durable_end: None,
         // A sign of life is a transaction only to history's writer.
-        transactions: pieces.iter().filter(ended).filter(|piece| !piece.changes.is_empty() || !piece.first).count() as u64,
+        transactions: pieces
+            .iter()
+            .filter(ended)
+            .filter(|piece| !piece.changes.is_empty() || !piece.first)
+            .count() as u64,
         changes: pieces.iter().map(|piece| piece.changes.len() as u64).sum(),
         last_commit_us: pieces.iter().rev().find(ended).map(|piece| piece.head.committed_at_us),
     }

@@ -52,7 +52,10 @@ async fn write_table(
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the time shown for rows that have no commit time; nothing decides by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time shown for rows that have no commit time; nothing decides by it"
+)]
 fn wall_clock_us() -> i64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)

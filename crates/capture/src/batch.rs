@@ -62,7 +62,8 @@ impl Batch {
         let mut taken = Vec::new();
         let mut size = Size::default();
         while let Some((_, next)) = self.waiting.front() {
-            let fits = size.rows + next.rows <= self.limits.rows_max && size.bytes + next.bytes <= self.limits.bytes_max;
+            let fits = size.rows + next.rows <= self.limits.rows_max
+                && size.bytes + next.bytes <= self.limits.bytes_max;
             if !fits && !taken.is_empty() {
                 break;
             }

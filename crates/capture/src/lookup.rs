@@ -86,7 +86,9 @@ impl Lookup {
 /// Whether the stream shows the table as the catalog had it.
 fn is_as_before(table: &Table, relation: &Relation) -> bool {
     let column = |(ours, theirs): (&waldelta_wal::Column, &waldelta_wal::RelationColumn)| {
-        ours.name == theirs.name && ours.type_oid == theirs.type_oid && ours.type_modifier == theirs.type_modifier
+        ours.name == theirs.name
+            && ours.type_oid == theirs.type_oid
+            && ours.type_modifier == theirs.type_modifier
     };
     table.name == relation.table_name()
         && table.identity == relation.identity

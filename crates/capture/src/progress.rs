@@ -196,8 +196,16 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         /// A transaction of so many bytes, with or without something to store, after a gap; with a keepalive inside.
-        Transaction { gap: u64, bytes: u64, captured: bool, keepalive_inside: bool },
-        Keepalive { gap: u64, asks: bool },
+        Transaction {
+            gap: u64,
+            bytes: u64,
+            captured: bool,
+            keepalive_inside: bool,
+        },
+        Keepalive {
+            gap: u64,
+            asks: bool,
+        },
         AppendReturns,
         AdvanceIfDue,
     }
@@ -205,7 +213,12 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (0..3_000_000u64, 1..5_000u64, any::<bool>(), any::<bool>()).prop_map(
-                |(gap, bytes, captured, keepalive_inside)| Step::Transaction { gap, bytes, captured, keepalive_inside }
+                |(gap, bytes, captured, keepalive_inside)| Step::Transaction {
+                    gap,
+                    bytes,
+                    captured,
+                    keepalive_inside
+                }
             ),
             (0..3_000_000u64, any::<bool>()).prop_map(|(gap, asks)| Step::Keepalive { gap, asks }),
             Just(Step::AppendReturns),

@@ -112,7 +112,13 @@ impl Pump<'_> {
                 Event::Watched(error) => return Err(error),
                 Event::Tick => self.check(Instant::now())?,
                 Event::Slice => self.decode()?,
-                Event::Block(Some(block)) => self.intake.give_block(block),
+                Event::Block(Some(block)) => {
+                    self.intake.give_block(block);
+                    // The first slice at once: it is all there is of a small transaction.
+                    if self.intake.can_decode() {
+                        self.decode()?;
+                    }
+                }
                 Event::Block(None) => {
                     self.streaming.outcome().await?;
                     return Err(walsender::Error::Closed.into());
@@ -197,7 +203,10 @@ impl Pump<'_> {
     /// Closes the socket at once, so that it is not left unread; then waits for the append in flight, because a writer that
     /// is left alone in the middle of one holds its locks at the server.
     async fn give_up(mut self, error: &Error, stop: &CancellationToken) {
-        let stalled = matches!(error, Error::HistoryStalled { .. } | Error::Walsender(walsender::Error::Stalled { .. }));
+        let stalled = matches!(
+            error,
+            Error::HistoryStalled { .. } | Error::Walsender(walsender::Error::Stalled { .. })
+        );
         if stalled {
             metrics::stall();
         }

@@ -16,7 +16,7 @@ use crate::start::{APPLICATION_NAME, check_feed, check_identity, check_slot_usab
 use crate::walsender::{self, Connection, CreatedSlot};
 use crate::{Error, baseline, questions};
 
-/// Creating a slot waits for every transaction that writes; not longer than this.
+/// Creating a slot waits for every transaction that writes; not longer than this unless told otherwise.
 const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Ending the connection that waited takes no longer than this.
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +32,19 @@ const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
 /// its owner can decide. [`Error::SlotBlocked`] when open transactions kept the slot from being created in time; it leaves
 /// nothing behind.
 pub async fn begin(source: &Source, history: &History, with_baseline: bool) -> Result<Head, Error> {
+    begin_within(source, history, with_baseline, SLOT_TIME_MAX).await
+}
+
+/// As [`begin`], with another bound on how long creating the slot may wait for open transactions.
+///
+/// # Errors
+/// As [`begin`].
+pub async fn begin_within(
+    source: &Source,
+    history: &History,
+    with_baseline: bool,
+    slot_time_max: Duration,
+) -> Result<Head, Error> {
     let client = source.connect().await?;
     let identity = catalog::identity(&client).await?;
     let slot = catalog::slot(&client, &source.slot).await?;
@@ -55,12 +68,14 @@ pub async fn begin(source: &Source, history: &History, with_baseline: bool) -> R
         }
         match slot.confirmed {
             Some(start) if !with_baseline => {
-                return Ok(history.begin(&captured(source, &identity), start, "begun at an unused slot").await?);
+                return Ok(history
+                    .begin(&captured(source, &identity), start, "begun at an unused slot")
+                    .await?);
             }
             _ => questions::drop_slot(&client, &source.slot).await?,
         }
     }
-    let (connection, created) = create_slot(source, &client, &identity).await?;
+    let (connection, created) = create_slot(source, &client, &identity, slot_time_max).await?;
     match begin_at(source, history, &identity, &created, with_baseline).await {
         Ok(head) => Ok(head),
         Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => Err(error),
@@ -86,7 +101,8 @@ async fn begin_at(
     created: &CreatedSlot,
     with_baseline: bool,
 ) -> Result<Head, Error> {
-    let head = history.begin(&captured(source, identity), created.consistent_point, "begun with a new slot").await?;
+    let head =
+        history.begin(&captured(source, identity), created.consistent_point, "begun with a new slot").await?;
     if !with_baseline {
         return Ok(head);
     }
@@ -118,6 +134,7 @@ async fn create_slot(
     source: &Source,
     client: &Client,
     identity: &Identity,
+    slot_time_max: Duration,
 ) -> Result<(Connection, CreatedSlot), Error> {
     let target = source.target.clone();
     let (mut connection, system) = walsender::on_thread(move || {
@@ -135,7 +152,7 @@ async fn create_slot(
     }
     let (slot, pid) = (source.slot.clone(), connection.backend_pid());
     let created = walsender::on_thread(move || {
-        connection.set_patience(SLOT_TIME_MAX)?;
+        connection.set_patience(slot_time_max)?;
         let created = connection.create_slot(&slot)?;
         Ok((connection, created))
     })
@@ -144,7 +161,7 @@ async fn create_slot(
         Err(walsender::Error::Io { source: error, .. })
             if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
         {
-            Err(blocked(source, client, pid).await?)
+            Err(blocked(source, client, pid, slot_time_max).await?)
         }
         other => Ok(other?),
     }
@@ -152,13 +169,13 @@ async fn create_slot(
 
 /// Ends what waits for open transactions, takes the slot away if it came into being all the same, and says who was in
 /// the way.
-async fn blocked(source: &Source, client: &Client, pid: i32) -> Result<Error, Error> {
+async fn blocked(source: &Source, client: &Client, pid: i32, waited: Duration) -> Result<Error, Error> {
     let blockers = questions::slot_blockers(client).await?;
     // A backend that waits for a transaction does not notice that its client is gone.
     questions::terminate(client, pid, CLEAN_TIME_MAX).await?;
     if catalog::slot(client, &source.slot).await?.is_some() {
         questions::drop_slot(client, &source.slot).await?;
     }
-    let waited_ms = u64::try_from(SLOT_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
+    let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
     Ok(Error::SlotBlocked { slot: source.slot.clone(), waited_ms, blockers })
 }

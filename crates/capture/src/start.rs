@@ -71,7 +71,10 @@ async fn prepare(config: &Config, captured: &Captured, head: Head) -> Result<Pre
         .ok_or_else(|| Error::SlotMissing { slot: source.slot.clone() })?;
     check_slot(source, &slot, &identity, head)?;
     if questions::publication(&client, &source.publication).await? == questions::Publication::WithoutCanary {
-        tracing::warn!(publication = source.publication, "the publication has not waldelta.canary: a lost publication is noticed later");
+        tracing::warn!(
+            publication = source.publication,
+            "the publication has not waldelta.canary: a lost publication is noticed later"
+        );
     }
     let target = source.target.clone();
     let (connection, system, wal_sender_timeout) = walsender::on_thread(move || {
@@ -93,17 +96,17 @@ impl Prepared {
         let head = writer.head();
         let tables = catalog::published_tables(&client, &config.source).await?;
         let (slot, publication) = (config.source.slot.clone(), config.source.publication.clone());
-        let copy = walsender::on_thread(move || {
-            connection.start_replication(&slot, &publication, head.durable_end)
-        })
-        .await?;
+        let copy =
+            walsender::on_thread(move || connection.start_replication(&slot, &publication, head.durable_end))
+                .await?;
         let now = Instant::now();
         let appender = Appender::new(writer, now);
         let timing = Timing::new(config.feedback_interval, wal_sender_timeout, config.stall_timeout);
         let streaming = Streaming::start(copy, timing, head.durable_end, appender.progress())?;
         let piece_bytes_max = (config.batch_bytes_max / 2).max(PIECE_BYTES_MIN);
         let assembler = Assembler::new(head.epoch, head.durable_end, identity.next_xid, piece_bytes_max);
-        let limits = Limits { rows_max: config.batch_rows_max.max(1), bytes_max: config.batch_bytes_max.max(1) };
+        let limits =
+            Limits { rows_max: config.batch_rows_max.max(1), bytes_max: config.batch_bytes_max.max(1) };
         Ok(Started {
             streaming,
             appender,

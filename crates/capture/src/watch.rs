@@ -98,7 +98,8 @@ impl<'a> Watch<'a> {
     /// Watches until something is found that ends capture. A source that does not answer is none: the stream itself shows
     /// whether it lives.
     pub(crate) async fn run(mut self) -> Error {
-        let interval = if self.canary_interval.is_zero() { LOOK_INTERVAL_DEFAULT } else { self.canary_interval };
+        let interval =
+            if self.canary_interval.is_zero() { LOOK_INTERVAL_DEFAULT } else { self.canary_interval };
         loop {
             match tokio::time::timeout(LOOK_TIME_MAX, self.look()).await {
                 Ok(Ok(())) => {}
@@ -126,7 +127,10 @@ impl<'a> Watch<'a> {
                     self.status.canary(Canary::Alive);
                 }
                 Some(false) => {
-                    return Err(Error::CanaryLost { updated: update.before, received: self.sighting.received() });
+                    return Err(Error::CanaryLost {
+                        updated: update.before,
+                        received: self.sighting.received(),
+                    });
                 }
                 None => {}
             }

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waldelta_source::{Source, catalog};
 
+/// A source that does not answer for this long is asked again over another connection.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed question.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -49,14 +51,19 @@ impl Frontier {
             loop {
                 let open = |question: &u64| *question > self.answered.borrow().0;
                 let Ok(question) = asked.wait_for(open).await.map(|question| *question) else { return };
-                match next_xid(source, &mut connection).await {
-                    Ok(xid) => self.answered.send_modify(|answer| *answer = (question, xid)),
-                    Err(error) => {
-                        tracing::debug!(%error, "ask the source for its next transaction id");
-                        connection = None;
-                        tokio::time::sleep(RETRY_DELAY).await;
+                match tokio::time::timeout(ANSWER_TIMEOUT, next_xid(source, &mut connection)).await {
+                    Ok(Ok(xid)) => {
+                        self.answered.send_replace((question, xid));
+                        continue;
                     }
+                    Ok(Err(error)) => {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::debug!(error, "ask the source for its next transaction id");
+                    }
+                    Err(_elapsed) => tracing::debug!("the source does not tell its next transaction id"),
                 }
+                connection = None;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         })
         .await;

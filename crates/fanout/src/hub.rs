@@ -78,7 +78,7 @@ fn route(registry: &Registry, entry: &Entry) {
     }
 }
 
-fn route_whole(registry: &Registry, transaction: &Transaction) {
+pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
     let mut tables: Vec<&TableName> = Vec::new();
     for table in transaction.changes.iter().filter_map(|change| change.table.as_deref()) {
         if !tables.contains(&&table.name) {

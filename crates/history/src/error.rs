@@ -11,6 +11,9 @@ pub enum Error {
     /// The pool for reading could not be opened.
     #[error("open the history database for reading")]
     Open(#[source] sqlx::Error),
+    /// The server did not say what it is.
+    #[error("ask the history database for its version")]
+    Ask(#[source] tokio_postgres::Error),
     /// The server is older than 14.
     #[error("history needs PostgreSQL 14 or newer, the server is version {version}")]
     ServerTooOld {
@@ -161,7 +164,10 @@ impl Error {
     /// The stable code that it shows as.
     pub fn code(&self) -> Code {
         match self {
-            Error::Connect(source) => source.code(),
+            Error::Connect(source) => match source.code() {
+                Code::DatabaseUnreachable => Code::HistoryUnreachable,
+                code => code,
+            },
             Error::Open(_) => Code::HistoryUnreachable,
             Error::ServerTooOld { .. } => Code::HistoryServerTooOld,
             Error::Migrate(_) => Code::HistoryMigrationFailed,
@@ -182,7 +188,8 @@ impl Error {
                 unreachable_or(source_is_link(source), Code::HistoryWriteFailed)
             }
             Error::Read { source, .. } => unreachable_or(source_is_link(source), Code::HistoryReadFailed),
-            Error::TakeLease(source)
+            Error::Ask(source)
+            | Error::TakeLease(source)
             | Error::ReleaseLease(source)
             | Error::CreatePartition { source, .. }
             | Error::StoreTable { source, .. }
@@ -201,7 +208,8 @@ impl Error {
                 sqlx::migrate::MigrateError::Execute(source) => pool_can_recover(source),
                 _ => false,
             },
-            Error::TakeLease(source)
+            Error::Ask(source)
+            | Error::TakeLease(source)
             | Error::ReleaseLease(source)
             | Error::CreatePartition { source, .. }
             | Error::StoreTable { source, .. }

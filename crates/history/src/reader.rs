@@ -17,7 +17,8 @@ use waldelta_wal::{Author, Change, Epoch, Lsn, Operation, Position, Table, Trans
 
 use crate::shapes::StoredTable;
 use crate::sql_row::{
-    SqlLsn, bytes_at, lsn_at, optional_lsn_at, optional_oid_at, text_at, time_us_at, u32_at, u64_at,
+    SqlLsn, bytes_at, length_at, lsn_at, optional_lsn_at, optional_oid_at, text_at, time_us_at, u32_at,
+    u64_at,
 };
 use crate::{Error, History, metrics};
 
@@ -30,12 +31,16 @@ const EPOCHS_BETWEEN: &str = "SELECT epoch FROM waldelta.epochs WHERE epoch BETW
 /// Transactions that [`History::xids_from`] gives at most: 8 MB of ids.
 const XIDS_MAX: usize = 1_000_000;
 
+/// The database cuts a page by the size that it stores, which is compressed. What comes out may be this much more; beyond
+/// it the page ends early.
+const INFLATION_MAX: usize = 4;
+
 /// Bounds of one page; at least one change is read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimit {
     /// Changes at most.
     pub changes_max: u32,
-    /// Bytes of images at most, about: as the database stores them, compressed.
+    /// Bytes of images at most, about: as the database stores them, compressed; four times as much as text.
     pub bytes_max: usize,
 }
 
@@ -100,36 +105,58 @@ impl History {
         limit: ReadLimit,
         builder: &mut PageBuilder,
     ) -> Result<(), Error> {
+        for row in self.rows_of_page(epoch, range, limit, builder).await? {
+            let failed = |source| Error::Read { what: "changes", source };
+            if let Some(oid) = optional_oid_at(&row, 4).map_err(failed)? {
+                let shape = (oid, u32_at(&row, 5).map_err(failed)?);
+                if builder.table.as_ref().is_none_or(|known| (known.oid, known.version) != shape) {
+                    builder.table = Some(self.table(shape.0, shape.1).await?);
+                }
+                let table = builder.table.clone();
+                builder.add(epoch, &row, table)?;
+            } else {
+                builder.add(epoch, &row, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection is given back before anything else is asked for: readers that each held one while waiting for
+    /// another would wait for each other.
+    async fn rows_of_page(
+        &self,
+        epoch: Epoch,
+        range: Range,
+        limit: ReadLimit,
+        builder: &PageBuilder,
+    ) -> Result<Vec<PgRow>, Error> {
         let failed = |source| Error::Read { what: "changes", source };
         let changes_max = u64::from(limit.changes_max.max(1)) - builder.rows as u64;
-        let mut rows = sqlx::query(READ_AFTER)
+        let bytes_max = limit.bytes_max.max(1) - builder.bytes;
+        let mut connection = self.pool().acquire().await.map_err(failed)?;
+        let mut stream = sqlx::query(READ_AFTER)
             .bind(epoch.0.cast_signed())
             .bind(SqlLsn(range.from_lsn))
             .bind(range.from_seq)
             .bind(SqlLsn(range.to_lsn))
             .bind(changes_max.cast_signed())
-            .bind(i64::try_from(limit.bytes_max.max(1)).unwrap_or(i64::MAX))
-            .fetch(self.pool());
-        while let Some(row) = rows.try_next().await.map_err(failed)? {
-            let shape = match optional_oid_at(&row, 4).map_err(failed)? {
-                Some(oid) => Some((oid, u32_at(&row, 5).map_err(failed)?)),
-                None => None,
-            };
-            let table = match shape {
-                Some(shape)
-                    if builder.table.as_ref().is_some_and(|known| (known.oid, known.version) == shape) =>
-                {
-                    builder.table.clone()
-                }
-                Some((oid, version)) => {
-                    builder.table = Some(self.table(oid, version).await?);
-                    builder.table.clone()
-                }
-                None => None,
-            };
-            builder.add(epoch, &row, table)?;
+            .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
+            .fetch(&mut *connection);
+        let (mut rows, mut bytes, mut inflated) = (Vec::new(), 0, false);
+        while let Some(row) = stream.try_next().await.map_err(failed)? {
+            bytes += length_at(&row, 8).map_err(failed)? + length_at(&row, 9).map_err(failed)?;
+            rows.push(row);
+            if bytes > bytes_max.saturating_mul(INFLATION_MAX) {
+                inflated = true;
+                break;
+            }
         }
-        Ok(())
+        drop(stream);
+        if inflated {
+            // Cheaper than reading to the end what was asked for too much.
+            connection.close_on_drop();
+        }
+        Ok(rows)
     }
 
     /// Ids at or above `xid_min` of the transactions that history holds at or below `upto`, of its epoch.

@@ -26,9 +26,9 @@ const SERVER_VERSION_MIN: i32 = 14_00_00;
 
 /// Checks the server and applies what is missing. Safe when several processes do it at once.
 pub(crate) async fn migrate(config: &Config) -> Result<(), Error> {
+    check_server(config).await?;
     let options = connect_options(&config.target, "waldelta-history-migrate");
     let mut connection = options.connect().await.map_err(Error::Open)?;
-    check_server(&mut connection).await?;
     // The lock ends with the connection, also after an error.
     sqlx::query("SELECT pg_advisory_lock($1)")
         .bind(LOCK_KEY)
@@ -57,14 +57,15 @@ fn migrator() -> Migrator {
     migrator
 }
 
-async fn check_server(connection: &mut PgConnection) -> Result<(), Error> {
-    let (number, version): (i32, String) = sqlx::query_as(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version')",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(Error::Open)?;
-    if number < SERVER_VERSION_MIN { Err(Error::ServerTooOld { version }) } else { Ok(()) }
+/// Over a connection of the other kind, because its errors say best why there is none.
+async fn check_server(config: &Config) -> Result<(), Error> {
+    let client = link::connect(&config.target).await?;
+    let version = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+    let row = client.query_one(version, &[]).await.map_err(Error::Ask)?;
+    if row.get::<_, i32>(0) < SERVER_VERSION_MIN {
+        return Err(Error::ServerTooOld { version: row.get(1) });
+    }
+    Ok(())
 }
 
 /// Not `IF NOT EXISTS` alone: that asks for the right to create schemas even where the schema is there.

@@ -78,6 +78,11 @@ pub(crate) fn time_us_at(row: &PgRow, at: usize) -> Result<i64, sqlx::Error> {
     Ok(since_2000.saturating_add(POSTGRES_EPOCH_US))
 }
 
+/// Length of a text in bytes; 0 for null.
+pub(crate) fn length_at(row: &PgRow, at: usize) -> Result<usize, sqlx::Error> {
+    Ok(raw(row, at)?.map_or(0, <[u8]>::len))
+}
+
 /// A text, as its bytes.
 pub(crate) fn bytes_at(row: &PgRow, at: usize) -> Result<Option<Bytes>, sqlx::Error> {
     Ok(raw(row, at)?.map(Bytes::copy_from_slice))

@@ -8,8 +8,10 @@ use tokio_postgres::config::{ChannelBinding, SslMode as DriverSslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::address::{Address, socket_port};
+use crate::demands::{self, SslMode};
 use crate::error::{AttemptKind, Error, attempt_kind};
-use crate::target::{self, Address, SslMode, Target};
+use crate::target::Target;
 
 /// A peer that vanished without a word is noticed after about a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -95,7 +97,7 @@ impl Target {
                 }
             }
             Address::Unix(path) => {
-                config.host_path(path.parent().unwrap_or(&path)).port(target::socket_port(&path));
+                config.host_path(path.parent().unwrap_or(&path)).port(socket_port(&path));
             }
         }
         config.user(self.user()).dbname(self.database());
@@ -113,9 +115,9 @@ impl Target {
             (_, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => DriverSslMode::Require,
         });
         config.channel_binding(match self.channel_binding() {
-            target::ChannelBinding::Disable => ChannelBinding::Disable,
-            target::ChannelBinding::Prefer => ChannelBinding::Prefer,
-            target::ChannelBinding::Require => ChannelBinding::Require,
+            demands::ChannelBinding::Disable => ChannelBinding::Disable,
+            demands::ChannelBinding::Prefer => ChannelBinding::Prefer,
+            demands::ChannelBinding::Require => ChannelBinding::Require,
         });
         config
             .connect_timeout(self.connect_timeout())

@@ -97,6 +97,8 @@ pub enum Error {
     Refused {
         /// Host and port, or the socket.
         address: String,
+        /// Whether the address looks like a pooler's, which takes no settings.
+        is_pooled: bool,
         /// The server's answer.
         #[source]
         source: tokio_postgres::Error,
@@ -131,12 +133,15 @@ impl Error {
             | Error::TooManyConnections { .. }
             | Error::NotReady { .. } => true,
             Error::Tls { source, .. } => cut_during_handshake(source),
+            // Short of memory or disk.
+            Error::Refused { source, .. } => {
+                source.code().is_some_and(|state| state.code().starts_with("53"))
+            }
             Error::Invalid(_)
             | Error::RootCertificates { .. }
             | Error::TlsSetup(_)
             | Error::Authentication { .. }
-            | Error::DatabaseMissing { .. }
-            | Error::Refused { .. } => false,
+            | Error::DatabaseMissing { .. } => false,
         }
     }
 
@@ -161,7 +166,7 @@ impl Error {
             }
             _ if *state == SqlState::TOO_MANY_CONNECTIONS => Error::TooManyConnections { address, source },
             code if code.starts_with("57P") => Error::NotReady { address, source },
-            _ => Error::Refused { address, source },
+            _ => Error::Refused { address, is_pooled: target.looks_pooled(), source },
         }
     }
 }

@@ -5,7 +5,12 @@
 
 mod words;
 
+mod settings;
+
+mod address;
+mod demands;
 mod passfile;
+
 mod target;
 
 mod tls;
@@ -13,9 +18,12 @@ mod tls;
 mod connect;
 mod error;
 
+pub use address::Address;
 pub use connect::ConnectionGuard;
+pub use demands::SslMode;
 pub use error::Error;
-pub use target::{Address, Environment, SslMode, Target};
+pub use settings::Environment;
+pub use target::Target;
 
 /// Settings that fix the text form of values, whatever the database or role says: for every connection that reads rows.
 pub const PINNED_SETTINGS: &[(&str, &str)] = &[

@@ -14,8 +14,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::demands::SslMode;
 use crate::error::Error;
-use crate::target::{SslMode, Target};
+use crate::target::Target;
 
 impl Target {
     /// TLS settings that fulfil [`Self::ssl_mode`]; `None` for `disable`, and for a unix socket, where nobody speaks TLS.

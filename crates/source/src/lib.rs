@@ -33,12 +33,8 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// Bounds of statements that ask or set up: they wait for nobody for long, and hold nobody up.
-const STATEMENT_BOUNDS: &[(&str, &str)] = &[
-    ("lock_timeout", "5s"),
-    ("statement_timeout", "30s"),
-    ("idle_in_transaction_session_timeout", "60s"),
-    ("idle_session_timeout", "0"),
-];
+const STATEMENT_BOUNDS: &[(&str, &str)] =
+    &[("lock_timeout", "5s"), ("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")];
 
 /// The captured database, and what of it is captured.
 #[derive(Clone, Debug)]

@@ -395,18 +395,29 @@ impl Replica {
         if let Kind::Message = kind {
             return Ok(None);
         }
+        let is_ahead = self.consistent_at.is_some_and(|consistent_at| position <= consistent_at);
         let table = self.tables.entry(name.clone()).or_default();
         match kind {
             Kind::Put { key: None, data, .. } => {
                 table.inserted.insert((position, seq), data);
             }
             Kind::Put { key: Some(key), moved_from, mut data, unchanged } => {
-                let before = if moved_from.is_some() { deleted.as_ref() } else { table.keyed.get(&key) };
+                let here = table.keyed.get(&key);
+                let before = if moved_from.is_some() { deleted.as_ref() } else { here };
                 for column in unchanged {
-                    let kept = before.and_then(|row| row.get(&column)).cloned();
-                    let lost =
-                        || Violation(format!("{column} of {name} {key} is unchanged, but was never sent"));
-                    data.insert(column.clone(), kept.ok_or_else(lost)?);
+                    let kept = before.and_then(|row| row.get(&column));
+                    // What a snapshot is ahead of comes again after a reconnect: the row may be gone from where it was,
+                    // and be where it goes already.
+                    let kept = kept.or_else(|| here.filter(|_| is_ahead)?.get(&column));
+                    match kept.cloned() {
+                        Some(value) => _ = data.insert(column, value),
+                        None if is_ahead => {}
+                        None => {
+                            return Err(Violation(format!(
+                                "{column} of {name} {key} is unchanged, but was never sent"
+                            )));
+                        }
+                    }
                 }
                 table.keyed.insert(key, data);
             }

@@ -72,7 +72,8 @@ impl<'a> Authentication<'a> {
                 Ok(Step::Answer(answer))
             }
             12 => {
-                let mut scram = self.scram.take().ok_or(Error::Unexpected { what: "authenticate by SCRAM" })?;
+                let mut scram =
+                    self.scram.take().ok_or(Error::Unexpected { what: "authenticate by SCRAM" })?;
                 scram.finish(rest).map_err(Error::Scram)?;
                 self.proven = true;
                 Ok(Step::Wait)
@@ -87,7 +88,9 @@ impl<'a> Authentication<'a> {
 
     fn begin_scram(&mut self, mechanisms: &[u8]) -> Result<Step, Error> {
         if !mechanisms.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
-            return Err(Error::AuthenticationUnsupported { method: "a SASL mechanism other than SCRAM-SHA-256".into() });
+            return Err(Error::AuthenticationUnsupported {
+                method: "a SASL mechanism other than SCRAM-SHA-256".into(),
+            });
         }
         // Channel binding is not spoken here; "unsupported" is the honest word also where the server offers it.
         let scram = ScramSha256::new(self.password()?.as_bytes(), ChannelBinding::unsupported());
@@ -155,7 +158,9 @@ mod tests {
     #[test]
     fn a_server_that_skips_its_proof_is_not_believed() {
         let mut exchange = Authentication::with("u", Some("p"), false, false);
-        let Step::Answer(answer) = exchange.take(&demand(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")).unwrap() else {
+        let Step::Answer(answer) =
+            exchange.take(&demand(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")).unwrap()
+        else {
             panic!("an answer")
         };
         assert!(answer.windows(8).any(|window| window == b"n,,n=,r="), "no channel binding is claimed");

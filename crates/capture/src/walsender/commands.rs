@@ -50,7 +50,8 @@ impl Connection {
     pub(crate) fn create_slot(&mut self, slot: &str) -> Result<CreatedSlot, Error> {
         let what = "create the replication slot";
         // The form without parentheses is understood by every version.
-        let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", identifier(slot));
+        let command =
+            format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", identifier(slot));
         let rows = self.query(what, &command)?;
         let parsed = rows.first().and_then(|row| {
             Some(CreatedSlot {
@@ -72,10 +73,8 @@ impl Connection {
         let what = "read wal_sender_timeout";
         let rows =
             self.query(what, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")?;
-        let ms: u64 = rows
-            .first()
-            .and_then(|row| column(row, 0)?.parse().ok())
-            .ok_or(Error::Unexpected { what })?;
+        let ms: u64 =
+            rows.first().and_then(|row| column(row, 0)?.parse().ok()).ok_or(Error::Unexpected { what })?;
         Ok((ms > 0).then(|| Duration::from_millis(ms)))
     }
 
@@ -95,7 +94,12 @@ impl Connection {
     }
 
     /// Begins to stream what the slot has for the publication, from transactions that commit at or after `from`.
-    pub(crate) fn start_replication(self, slot: &str, publication: &str, from: EndLsn) -> Result<CopyBoth, Error> {
+    pub(crate) fn start_replication(
+        self,
+        slot: &str,
+        publication: &str,
+        from: EndLsn,
+    ) -> Result<CopyBoth, Error> {
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
             identifier(slot),

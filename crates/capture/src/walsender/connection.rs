@@ -91,7 +91,12 @@ impl Connection {
         let mut rows = Vec::new();
         let mut failure = None;
         loop {
-            match self.next_answer(what)? {
+            let answer = match self.next_answer(what) {
+                // After a fatal error the server says nothing more.
+                Err(Error::Closed) if failure.is_some() => Answer::Ready,
+                answer => answer?,
+            };
+            match answer {
                 Answer::Row(_) if rows.len() == ROWS_MAX => return Err(Error::Unexpected { what }),
                 Answer::Row(row) => rows.push(row),
                 Answer::Error(source) => failure = Some(Error::Refused { what, source }),
@@ -140,7 +145,9 @@ impl Connection {
                     let pid = body.first_chunk::<4>().ok_or(Error::Unexpected { what })?;
                     self.backend_pid = i32::from_be_bytes(*pid);
                 }
-                tag::ERROR_RESPONSE_TAG => return Err(Error::Refused { what, source: ServerError::parse(&body) }),
+                tag::ERROR_RESPONSE_TAG => {
+                    return Err(Error::Refused { what, source: ServerError::parse(&body) });
+                }
                 tag::READY_FOR_QUERY_TAG => return Ok(()),
                 tag::NOTICE_RESPONSE_TAG => note(&body),
                 _ => {}

@@ -9,9 +9,10 @@ mod connection;
 mod error;
 mod frames;
 mod link;
+mod reader;
 mod server_error;
 mod socket;
-mod stream;
+mod streaming;
 
 pub(crate) use commands::CreatedSlot;
 pub(crate) use connection::Connection;
@@ -20,7 +21,7 @@ pub use frames::FrameError;
 pub(crate) use frames::Frames;
 pub(crate) use link::Link;
 pub use server_error::ServerError;
-pub(crate) use stream::{Streaming, Timing};
+pub(crate) use streaming::{Streaming, Timing};
 
 /// Does something blocking on a thread of its own. Unlike the runtime's, nobody has to wait for it when all else ends.
 pub(crate) async fn on_thread<T: Send + 'static>(

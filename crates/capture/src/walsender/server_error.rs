@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn reads_the_fields_that_matter_and_no_detail() {
-        let body = b"SFEHLER\0VERROR\0C42704\0MPublikation fehlt\0Drow (1)\0HCREATE PUBLICATION\0Fx.c\0L1\0\0";
+        let body =
+            b"SFEHLER\0VERROR\0C42704\0MPublikation fehlt\0Drow (1)\0HCREATE PUBLICATION\0Fx.c\0L1\0\0";
         let error = ServerError::parse(body);
         assert_eq!(error.to_string(), "ERROR: Publikation fehlt (SQLSTATE 42704); CREATE PUBLICATION");
         assert!(error.is("42704"));

@@ -36,8 +36,8 @@ impl Socket {
         match target.address() {
             Address::Unix(path) => {
                 let address = path.display().to_string();
-                let stream =
-                    UnixStream::connect(&path).map_err(|source| Error::Connect { address: address.clone(), source })?;
+                let stream = UnixStream::connect(&path)
+                    .map_err(|source| Error::Connect { address: address.clone(), source })?;
                 set_timeouts(&stream, target.connect_timeout())?;
                 Ok(Socket::Unix(stream))
             }
@@ -131,7 +131,8 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
                 stream.set_write_timeout(Some(timeout))?;
                 // The receive buffer is left to the kernel: one set by hand is capped far below what it grows to by itself.
                 let socket = SockRef::from(&stream);
-                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+                let keepalive =
+                    TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
                 socket.set_tcp_keepalive(&keepalive)?;
                 #[cfg(target_os = "linux")]
                 socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;

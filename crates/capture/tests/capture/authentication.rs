@@ -52,7 +52,8 @@ async fn scram_md5_and_clear_text_on_loopback_and_unix_sockets() {
     for role in ["scram", "md5", "password"] {
         let password = format!("pass%20w%C3%B6rd%20{role}");
         id += 1;
-        captures(&world, &format!("postgresql://{role}_role:{password}@127.0.0.1:{port}/{database}"), id).await;
+        captures(&world, &format!("postgresql://{role}_role:{password}@127.0.0.1:{port}/{database}"), id)
+            .await;
         id += 1;
         let socket = format!(
             "host='{}' port={port} dbname={database} user={role}_role password='pass wörd {role}'",
@@ -67,7 +68,8 @@ async fn scram_md5_and_clear_text_on_loopback_and_unix_sockets() {
 async fn a_wrong_password_is_named_and_tried_again() {
     let (cluster, world) = guarded().await;
     let mut config = world.config();
-    let url = format!("postgresql://scram_role:wrong@127.0.0.1:{}/{}", cluster.port(), world.source_db.name());
+    let url =
+        format!("postgresql://scram_role:wrong@127.0.0.1:{}/{}", cluster.port(), world.source_db.name());
     config.source = Source { target: target(&url), ..world.source.clone() };
     let capture = world.run_with(config);
     capture
@@ -75,7 +77,10 @@ async fn a_wrong_password_is_named_and_tried_again() {
             matches!(state, State::Reconnecting { code: Code::AuthenticationFailed, .. })
         })
         .await;
-    world.source_db.exec("SET password_encryption = 'scram-sha-256'; ALTER ROLE scram_role PASSWORD 'wrong'").await;
+    world
+        .source_db
+        .exec("SET password_encryption = 'scram-sha-256'; ALTER ROLE scram_role PASSWORD 'wrong'")
+        .await;
     capture.wait_streaming().await;
     capture.stop().await;
 }

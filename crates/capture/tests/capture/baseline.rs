@@ -29,7 +29,8 @@ async fn baseline_and_stream_together_are_the_source() {
     let folded = "SELECT md5(string_agg(row_key || ' ' || (data->>'n'), ',' ORDER BY row_key COLLATE \"C\")) FROM ( \
                   SELECT DISTINCT ON (row_key) row_key, data, operation FROM waldelta.change_history \
                   ORDER BY row_key, epoch DESC, lsn DESC, seq DESC) last WHERE operation <> 'delete'";
-    let source = "SELECT md5(string_agg('[' || id || '] ' || n, ',' ORDER BY '[' || id || ']' COLLATE \"C\")) FROM t";
+    let source =
+        "SELECT md5(string_agg('[' || id || '] ' || n, ',' ORDER BY '[' || id || ']' COLLATE \"C\")) FROM t";
     assert_eq!(world.stored(folded).await, world.source_db.query_text(source).await);
     // Each row that existed is there once as baseline, and none that the stream brought again as such.
     let doubled = "SELECT count(*) FROM (SELECT row_key FROM waldelta.change_history \
@@ -44,16 +45,14 @@ async fn a_baseline_that_fails_takes_everything_back() {
     let world = World::bare("basefail", "CREATE TABLE t (id int PRIMARY KEY, v int)").await;
     world.source_db.exec("INSERT INTO t VALUES (1, 1)").await;
     world.publish().await;
-    world
-        .source_db
-        .exec("CREATE TYPE mood AS ENUM ('sad'); ALTER TABLE t ADD COLUMN m mood")
-        .await;
+    world.source_db.exec("CREATE TYPE mood AS ENUM ('sad'); ALTER TABLE t ADD COLUMN m mood").await;
     let error = begin(&world.source, &world.history, true).await.unwrap_err();
     assert_eq!(error.code(), Code::TypeUnsupported);
     let sql = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}'", world.source.slot);
     wait_until("the slot is gone", PATIENCE, async || world.source_db.query_text(&sql).await == "0").await;
     world.source_db.exec("ALTER TABLE t DROP COLUMN m").await;
-    let history = waldelta_history::History::open(&crate::world::history_config(world.history_db.url())).await.unwrap();
+    let history =
+        waldelta_history::History::open(&crate::world::history_config(world.history_db.url())).await.unwrap();
     begin(&world.source, &history, true).await.unwrap();
     world.wait_stored("operation = 'baseline'", 1).await;
 }

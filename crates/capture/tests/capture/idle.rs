@@ -36,7 +36,8 @@ async fn the_canary_gives_a_sign_of_life_and_leaves_no_row() {
     let capture = world.run_with(config);
     wait_until("the canary arrived", PATIENCE, async || capture.status.read().canary == Canary::Alive).await;
     let first = capture.status.read().last_commit_us.unwrap();
-    wait_until("it arrives again", PATIENCE, async || capture.status.read().last_commit_us.unwrap() > first).await;
+    wait_until("it arrives again", PATIENCE, async || capture.status.read().last_commit_us.unwrap() > first)
+        .await;
     assert_eq!(world.stored_count("true").await, 0);
     assert_eq!(capture.status.read().transactions, 0);
     capture.stop().await;
@@ -49,7 +50,8 @@ async fn a_canary_that_may_not_be_updated_is_said_and_stops_nothing() {
     let mut config = world.config();
     config.canary_interval = Duration::from_millis(100);
     let capture = world.run_with(config);
-    wait_until("it is said", PATIENCE, async || matches!(capture.status.read().canary, Canary::Refused(_))).await;
+    wait_until("it is said", PATIENCE, async || matches!(capture.status.read().canary, Canary::Refused(_)))
+        .await;
     world.source_db.exec("INSERT INTO t VALUES (1)").await;
     world.wait_stored("true", 1).await;
     capture.stop().await;

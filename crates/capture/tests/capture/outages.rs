@@ -38,7 +38,8 @@ async fn lost_connections_of_every_kind_are_made_again() {
         let sql = format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND {what}"
         );
-        wait_until("there is something to cut", PATIENCE, async || client.query_text(&sql).await != "0").await;
+        wait_until("there is something to cut", PATIENCE, async || client.query_text(&sql).await != "0")
+            .await;
         let sql = format!("INSERT INTO t SELECT {round} * 10 + i FROM generate_series(1, 10) i");
         world.source_db.exec(&sql).await;
         world.wait_stored("true", (round + 1) * 10).await;

@@ -94,7 +94,8 @@ async fn a_history_that_was_never_begun() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_type_that_is_not_supported() {
-    let world = World::begun("type", "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (id int PRIMARY KEY)").await;
+    let world =
+        World::begun("type", "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (id int PRIMARY KEY)").await;
     world.source_db.exec("ALTER TABLE t ADD COLUMN m mood").await;
     world.source_db.exec("INSERT INTO t VALUES (1, 'sad')").await;
     let (error, _) = world.run_to_error().await;
@@ -111,7 +112,10 @@ async fn a_slot_in_use_is_waited_for() {
     first.wait_streaming().await;
     let pid = world
         .source_db
-        .query_text(&format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}'", world.source.slot))
+        .query_text(&format!(
+            "SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}'",
+            world.source.slot
+        ))
         .await;
     // History lets a second writer of the same process in only when the first is gone, so it gets a history of its own.
     let second = World::bare("busy2", "").await;

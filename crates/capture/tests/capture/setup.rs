@@ -1,6 +1,8 @@
 //! Beginning a history.
 
-use waldelta_capture::setup::begin;
+use std::time::Duration;
+
+use waldelta_capture::setup::{begin, begin_within};
 use waldelta_testkit::wait_until;
 use waldelta_wal::Code;
 
@@ -39,12 +41,17 @@ async fn a_slot_made_by_hand_and_never_used_is_taken_into_use() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_used_slot_without_history_belongs_to_somebody() {
     let world = World::begun("used", TABLE).await;
-    let capture = world.run();
-    world.source_db.exec("INSERT INTO t VALUES (1)").await;
-    world.wait_stored("true", 1).await;
-    capture.stop().await;
-    let used = format!("SELECT total_txns FROM pg_stat_replication_slots WHERE slot_name = '{}'", world.source.slot);
-    wait_until("the server's statistics know", PATIENCE, async || world.source_db.query_text(&used).await != "0").await;
+    let slot = &world.source.slot;
+    let use_it = format!(
+        "INSERT INTO t SELECT count(*) FROM t; SELECT count(*) FROM pg_logical_slot_get_binary_changes('{slot}', \
+         NULL, NULL, 'proto_version', '1', 'publication_names', 'waldelta')"
+    );
+    let used = format!("SELECT total_txns FROM pg_stat_replication_slots WHERE slot_name = '{slot}'");
+    wait_until("the server's statistics know of its use", PATIENCE, async || {
+        world.source_db.exec(&use_it).await;
+        world.source_db.query_text(&used).await != "0"
+    })
+    .await;
     let other = World::bare("used2", "").await;
     let error = begin(&world.source, &other.history, false).await.unwrap_err();
     assert_eq!(error.code(), Code::SlotWithoutHistory);
@@ -78,7 +85,8 @@ async fn a_slot_that_cannot_be_created_leaves_nothing_behind() {
     let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let open = writer.transaction().await.unwrap();
     open.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap();
-    let error = begin(&world.source, &world.history, false).await.unwrap_err();
+    let limit = Duration::from_secs(1);
+    let error = begin_within(&world.source, &world.history, false, limit).await.unwrap_err();
     assert_eq!(error.code(), Code::SlotBlocked);
     assert!(error.to_string().contains(&pid.to_string()), "{error}");
     assert_eq!(slots(&world).await, "0");

@@ -45,10 +45,8 @@ async fn feedback_goes_on_the_socket_is_closed_and_capture_recovers_by_itself() 
             matches!(state, State::Reconnecting { code: Code::HistoryStalled, .. })
         })
         .await;
-    wait_until("the walsender is gone", PATIENCE, async || {
-        world.source_db.query(walsender).await.is_empty()
-    })
-    .await;
+    wait_until("the walsender is gone", PATIENCE, async || world.source_db.query(walsender).await.is_empty())
+        .await;
     world.source_db.exec("INSERT INTO t VALUES (3)").await;
     world.source_db.exec("CHECKPOINT").await;
 
@@ -73,7 +71,9 @@ async fn a_flood_behind_a_standstill_is_left_at_the_source() {
     let lock = locker.transaction().await.unwrap();
     lock.execute("SELECT FROM waldelta.captures FOR UPDATE", &[]).await.unwrap();
     for round in 0..20 {
-        let sql = format!("INSERT INTO t SELECT {round} * 1000 + i, repeat('x', 1000) FROM generate_series(1, 1000) i");
+        let sql = format!(
+            "INSERT INTO t SELECT {round} * 1000 + i, repeat('x', 1000) FROM generate_series(1, 1000) i"
+        );
         world.source_db.exec(&sql).await;
     }
     capture

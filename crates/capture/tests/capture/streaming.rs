@@ -8,7 +8,11 @@ const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn committed_changes_arrive_with_both_images() {
-    let world = World::begun("arrive", "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY FULL").await;
+    let world = World::begun(
+        "arrive",
+        "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY FULL",
+    )
+    .await;
     let capture = world.run();
     world.source_db.exec("INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
     world.source_db.exec("UPDATE t SET v = 'c' WHERE id = 2").await;
@@ -19,8 +23,10 @@ async fn committed_changes_arrive_with_both_images() {
         .history_db
         .query("SELECT operation, row_key, data::text, old_data::text, table_name FROM waldelta.change_history ORDER BY epoch, lsn, seq")
         .await;
-    let text: Vec<String> =
-        rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect();
+    let text: Vec<String> = rows
+        .iter()
+        .map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "))
+        .collect();
     assert_eq!(
         text,
         [
@@ -110,7 +116,10 @@ async fn many_writers_at_once_keep_their_order() {
     let disorder = "SELECT count(*) FROM (SELECT data->>'n' AS n, lag(data->>'n') OVER (PARTITION BY data->>'writer' \
                     ORDER BY epoch, lsn, seq) AS before FROM waldelta.change_history) o WHERE n::int <> before::int + 1";
     assert_eq!(world.stored(disorder).await, "0");
-    wait_until("the slot knows all of it", PATIENCE, async || world.confirmed().await == world.durable().await).await;
+    wait_until("the slot knows all of it", PATIENCE, async || {
+        world.confirmed().await == world.durable().await
+    })
+    .await;
     capture.stop().await;
 }
 
@@ -136,12 +145,19 @@ async fn a_table_that_changes_shape_gets_a_new_version() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_dropped_before_it_was_read_is_known_by_the_stream() {
-    let world = World::begun("dropped", "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY)").await;
+    let world = World::begun(
+        "dropped",
+        "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY)",
+    )
+    .await;
     world.source_db.exec("INSERT INTO t VALUES (1, 'a')").await;
     world.source_db.exec("DROP TABLE t").await;
     world.source_db.exec("INSERT INTO u VALUES (1)").await;
     let capture = world.run();
     world.wait_stored("true", 2).await;
-    assert_eq!(world.stored("SELECT row_key FROM waldelta.change_history WHERE table_name = 'public.t'").await, "[1]");
+    assert_eq!(
+        world.stored("SELECT row_key FROM waldelta.change_history WHERE table_name = 'public.t'").await,
+        "[1]"
+    );
     capture.stop().await;
 }

@@ -98,7 +98,8 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "the server's part is played by the test")]
     pub(crate) fn run_with(&self, config: Config) -> Running {
         let (status, stop) = (Arc::new(Status::new()), CancellationToken::new());
-        let task = tokio::spawn(waldelta_capture::run(config, self.history.clone(), status.clone(), stop.clone()));
+        let task =
+            tokio::spawn(waldelta_capture::run(config, self.history.clone(), status.clone(), stop.clone()));
         Running { status, stop, task }
     }
 

@@ -472,4 +472,6 @@ impl Session {
 }
 
 #[cfg(test)]
+mod interleaving;
+#[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! The wire protocol, version 1 (docs/protocol.md): bytes from and for clients. No sockets here.
 
 pub(crate) mod client;
+#[cfg(test)]
+mod documented;
 pub(crate) mod json;
 pub(crate) mod oversize;
 pub(crate) mod server;

@@ -25,13 +25,17 @@ async fn a_second_connection_of_a_client_replaces_the_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cursor_gets_a_typed_answer() {
     let mut world = World::new("cursors").await;
-    let positions = world.commit_inserts(1..4).await;
+    let mut positions = Vec::new();
+    for id in 1..4 {
+        // Ids that every snapshot shows.
+        let change = insert(&world.t, 0, id);
+        positions.push(world.commit(3, vec![change]).await);
+    }
     let floor = world.history.floor().await.unwrap();
     let below = Position::before(Epoch(1), EndLsn(Lsn(floor.commit_lsn.0 - 10)));
     let beyond = Position::whole(Epoch(1), Lsn(world.head().commit_lsn.0 + 1));
     let foreign = Position { epoch: Epoch(9), ..positions[1] };
-    for (after, reason) in
-        [(below, "history_pruned"), (beyond, "epoch_changed"), (foreign, "epoch_changed")]
+    for (after, reason) in [(below, "history_pruned"), (beyond, "epoch_changed"), (foreign, "epoch_changed")]
     {
         let mut client = world.hello("web-1", json!({"after": after.to_string(), "snapshot": false})).await;
         assert_eq!(client.next_of_type("error", PATIENCE).await["code"], "WD-CURSOR-NOT-RESUMABLE");

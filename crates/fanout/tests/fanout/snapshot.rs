@@ -90,7 +90,8 @@ async fn the_checksum_is_that_of_the_rows_as_sent() {
         }
         if frame["type"] == "rows" {
             frames += 1;
-            let raw: std::collections::HashMap<&str, &serde_json::value::RawValue> = serde_json::from_str(&text).unwrap();
+            let raw: std::collections::HashMap<&str, &serde_json::value::RawValue> =
+                serde_json::from_str(&text).unwrap();
             let raw: Vec<&serde_json::value::RawValue> = serde_json::from_str(raw["rows"].get()).unwrap();
             for row in raw {
                 let digest = row.get().bytes().fold(0xcbf2_9ce4_8422_2325u64, |sum, byte| {
@@ -102,7 +103,10 @@ async fn the_checksum_is_that_of_the_rows_as_sent() {
         }
     };
     assert!(frames > 1, "rows come in several frames");
-    assert_eq!(end["tables"], json!([{"table": "public.t", "rows": rows, "checksum": format!("{sum:016x}")}]));
+    assert_eq!(
+        end["tables"],
+        json!([{"table": "public.t", "rows": rows, "checksum": format!("{sum:016x}")}])
+    );
     assert_eq!(rows, 1_000);
 }
 
@@ -135,7 +139,11 @@ async fn a_table_added_while_connected_comes_with_its_rows_on_the_same_cursor() 
     let mut world = World::new("subscribe").await;
     world.database.exec("INSERT INTO u VALUES (1, 'old')").await;
     let mut client = world.live("web-1").await;
-    client.send(&json!({"type": "subscribe", "subscriptions": [{"id": "s2", "table": "public.u", "where": "x"}]})).await;
+    client
+        .send(
+            &json!({"type": "subscribe", "subscriptions": [{"id": "s2", "table": "public.u", "where": "x"}]}),
+        )
+        .await;
     let error = client.next_of_type("error", PATIENCE).await;
     assert_eq!((&error["subscription"], &error["fatal"]), (&json!("s2"), &json!(false)), "the rest goes on");
 

@@ -12,19 +12,28 @@ async fn a_live_client_gets_each_transaction_in_order_without_gap() {
     let mut world = World::new("live").await;
     let mut client = world.hello("web-1", json!({"snapshot": false})).await;
     let welcome = client.next_json(PATIENCE).await;
-    assert_eq!((&welcome["type"], &welcome["mode"], &welcome["protocol"]), (&json!("welcome"), &json!("resume"), &json!("waldelta.v1.json")));
+    assert_eq!(
+        (&welcome["type"], &welcome["mode"], &welcome["protocol"]),
+        (&json!("welcome"), &json!("resume"), &json!("waldelta.v1.json"))
+    );
     assert_eq!(welcome["head"], world.head().to_string());
     let live = client.next_json(PATIENCE).await;
     assert_eq!((&live["type"], cursor(&live)), (&json!("live"), world.head()));
 
     let positions = world.commit_inserts(1..4).await;
     let schema = client.next_json(PATIENCE).await;
-    assert_eq!((&schema["type"], &schema["table"], &schema["version"]), (&json!("schema"), &json!("public.t"), &json!(1)));
+    assert_eq!(
+        (&schema["type"], &schema["table"], &schema["version"]),
+        (&json!("schema"), &json!("public.t"), &json!(1))
+    );
     let mut before = live["cursor"].clone();
     for (id, position) in (1..).zip(positions) {
         let tx = client.next_json(PATIENCE).await;
         assert_eq!((ids(&tx), cursor(&tx), &tx["prev"]), (vec![id], position, &before));
-        assert_eq!(tx["changes"][0], json!({"seq": 0, "op": "insert", "table": "public.t", "key": {"id": id}, "data": {"id": id, "v": "x"}, "sub": ["s1"]}));
+        assert_eq!(
+            tx["changes"][0],
+            json!({"seq": 0, "op": "insert", "table": "public.t", "key": {"id": id}, "data": {"id": id, "v": "x"}, "sub": ["s1"]})
+        );
         before = tx["cursor"].clone();
     }
     // What does not concern it does not reach it, and is no gap.
@@ -90,8 +99,9 @@ async fn a_large_transaction_comes_in_parts_and_again_from_its_beginning() {
     let lsn = world.next_lsn();
     let text = "y".repeat(200);
     for step in 0..5u32 {
-        let changes: Vec<Change> =
-            (step * 1_000..(step + 1) * 1_000).map(|seq| insert_text(&world.t, seq, seq.into(), &text)).collect();
+        let changes: Vec<Change> = (step * 1_000..(step + 1) * 1_000)
+            .map(|seq| insert_text(&world.t, seq, seq.into(), &text))
+            .collect();
         let piece = world.piece(lsn, FUTURE_XID, changes, step == 4);
         world.writer.append(vec![piece]).await.unwrap();
     }
@@ -114,7 +124,10 @@ async fn a_large_transaction_comes_in_parts_and_again_from_its_beginning() {
     assert_eq!(cursor(&client.next_of_type("live", PATIENCE).await), whole);
 
     // One that was cut in the middle gets it whole.
-    let inside = waldelta_wal::Position { index: 1_234, ..waldelta_wal::Position::whole(before.epoch, waldelta_wal::Lsn(lsn)) };
+    let inside = waldelta_wal::Position {
+        index: 1_234,
+        ..waldelta_wal::Position::whole(before.epoch, waldelta_wal::Lsn(lsn))
+    };
     let mut again = world.hello("web-2", json!({"after": inside.to_string()})).await;
     let mut got = Vec::new();
     while got.len() < 5_000 {
@@ -147,8 +160,9 @@ async fn a_quiet_client_gets_heartbeats_that_move_its_cursor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_every_kind_have_their_form() {
     let mut world = World::new("kinds").await;
-    let mut client =
-        world.hello("web-1", json!({"snapshot": false, "subscriptions": [{"id": "a", "table": "*", "old": true}]})).await;
+    let mut client = world
+        .hello("web-1", json!({"snapshot": false, "subscriptions": [{"id": "a", "table": "*", "old": true}]}))
+        .await;
     client.next_of_type("live", PATIENCE).await;
     let base = insert(&world.t, 0, 1);
     let update = Change {
@@ -168,11 +182,15 @@ async fn changes_of_every_kind_have_their_form() {
         old_data: Some(r#"{"id":2}"#.into()),
         ..base.clone()
     };
-    let truncate = Change { seq: 3, operation: Operation::Truncate, row_key: None, data: None, ..base.clone() };
+    let truncate =
+        Change { seq: 3, operation: Operation::Truncate, row_key: None, data: None, ..base.clone() };
     world.commit(FUTURE_XID, vec![base, update, delete, truncate]).await;
     let live = client.next_of_type("tx", PATIENCE).await;
     let mut resumed = world
-        .hello("web-2", json!({"after": live["prev"], "subscriptions": [{"id": "a", "table": "public.*", "old": true}]}))
+        .hello(
+            "web-2",
+            json!({"after": live["prev"], "subscriptions": [{"id": "a", "table": "public.*", "old": true}]}),
+        )
         .await;
     let read = resumed.next_of_type("tx", PATIENCE).await;
     for tx in [live, read] {

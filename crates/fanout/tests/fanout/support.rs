@@ -15,8 +15,8 @@ use waldelta_pgconn::{Environment, Target};
 use waldelta_source::Source;
 use waldelta_testkit::{TestDatabase, WsClient, wait_until};
 use waldelta_wal::{
-    Author, Change, Column, EndLsn, Epoch, Lsn, Operation, Piece, Position, ReplicaIdentity, Table, TableName,
-    TransactionHead,
+    Author, Change, Column, EndLsn, Epoch, Lsn, Operation, Piece, Position, ReplicaIdentity, Table,
+    TableName, TransactionHead,
 };
 
 /// How long anything may take.
@@ -98,7 +98,19 @@ impl World {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let running = spawn(serve(listener, fanout.clone(), stop.clone()));
-        World { database, history, writer, fanout, stop, running, t, u, address, next_lsn: start.0, new_tables }
+        World {
+            database,
+            history,
+            writer,
+            fanout,
+            stop,
+            running,
+            t,
+            u,
+            address,
+            next_lsn: start.0,
+            new_tables,
+        }
     }
 
     /// Appends a transaction right after the last one; its position.
@@ -116,7 +128,12 @@ impl World {
     }
 
     pub(crate) fn piece(&mut self, lsn: u64, xid: u64, changes: Vec<Change>, ends: bool) -> Piece {
-        let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(lsn), xid, committed_at_us: 1_793_707_200_000_000 };
+        let head = TransactionHead {
+            epoch: Epoch(1),
+            commit_lsn: Lsn(lsn),
+            xid,
+            committed_at_us: 1_793_707_200_000_000,
+        };
         self.next_lsn = lsn + 8;
         Piece {
             head,
@@ -157,8 +174,7 @@ impl World {
 
     /// Connects and says hello for table `t`.
     pub(crate) async fn hello(&self, client_id: &str, more: Value) -> WsClient {
-        let mut hello =
-            json!({"type": "hello", "client_id": client_id, "subscriptions": [{"id": "s1", "table": "public.t"}]});
+        let mut hello = json!({"type": "hello", "client_id": client_id, "subscriptions": [{"id": "s1", "table": "public.t"}]});
         for (name, value) in more.as_object().unwrap() {
             hello[name] = value.clone();
         }
@@ -177,7 +193,8 @@ impl World {
     /// Status and body of a GET.
     pub(crate) async fn get(&self, path: &str, headers: &str) -> (u16, Value) {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
-        let host = if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
+        let host =
+            if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
         let request = format!("GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -205,7 +222,8 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
 }
 
 async fn serve(listener: TcpListener, fanout: Fanout, stop: CancellationToken) {
-    let server = axum::serve(listener, fanout.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server =
+        axum::serve(listener, fanout.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
     let (served, ran) = tokio::join!(server.into_future(), fanout.run(stop));
     served.unwrap();
     ran.unwrap();

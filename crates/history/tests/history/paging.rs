@@ -1,7 +1,7 @@
 //! Reading in pages: nothing left out, nothing twice, wherever a page ends.
 
 use bytes::Bytes;
-use waldelta_history::{Part, ReadLimit, Writer};
+use waldelta_history::{History, Part, ReadLimit, Writer};
 use waldelta_testkit::TestDatabase;
 use waldelta_wal::{Change, Lsn, Position};
 
@@ -115,6 +115,47 @@ async fn one_row_comes_whatever_its_size_and_the_next_waits() {
         let page = history.read_after(position, whole(START), limit).await.unwrap();
         assert_eq!((page.parts[0].changes.len(), page.has_more), (changes, has_more));
         position = after(&page.parts[0]);
+    }
+}
+
+#[tokio::test]
+async fn what_compresses_well_does_not_make_a_page_unbounded() {
+    let database = TestDatabase::create("history_inflation").await;
+    let (history, mut writer) = written(&database).await;
+    let orders = writer.number(table(1, "orders"));
+    let same = Bytes::from(format!("{{\"note\": \"{}\"}}", "x".repeat(100_000)));
+    let changes = (0..50).map(|seq| Change { data: Some(same.clone()), ..insert(&orders, seq, 1) }).collect();
+    writer.append(vec![transaction(START, changes)]).await.unwrap();
+    let limit = ReadLimit { changes_max: 1000, bytes_max: 200_000 };
+    let (mut position, mut count, mut pages) = (whole(START - 1), 0, 0);
+    loop {
+        let page = history.read_after(position, whole(START), limit).await.unwrap();
+        let here = page.parts[0].changes.len();
+        assert!((1..=9).contains(&here), "{here} times 100 kB");
+        (count, pages) = (count + here, pages + 1);
+        position = after(&page.parts[0]);
+        assert_eq!(page.parts[0].last, !page.has_more);
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(count, 50);
+    assert!(pages < 10, "{pages}");
+}
+
+#[tokio::test]
+async fn more_readers_than_connections_do_not_wait_for_each_other() {
+    let database = TestDatabase::create("history_readers").await;
+    let (_, mut writer) = written(&database).await;
+    fill(&mut writer).await;
+    let mut config = config(&database);
+    config.connections_max = 1;
+    // This one knows no shapes yet, so each reader asks for one in the middle of its page.
+    let history = History::open(&config).await.unwrap();
+    let read = || history.read_after(whole(START - 1), whole(START + 30), ALL);
+    let all = futures_util::future::join_all((0..8).map(|_| read()));
+    for page in tokio::time::timeout(std::time::Duration::from_secs(10), all).await.unwrap() {
+        assert_eq!(page.unwrap().parts.len(), 4);
     }
 }
 

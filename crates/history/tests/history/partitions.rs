@@ -92,6 +92,43 @@ async fn a_page_reads_one_partition_by_its_key() {
 }
 
 #[tokio::test]
+async fn versions_of_a_row_are_paged_by_the_row_index() {
+    let database = TestDatabase::create("history_row_plan").await;
+    let (_, mut writer) = written(&database).await;
+    let orders = writer.number(table(1, "orders"));
+    // One row that changes all the time, among others that do not.
+    let rows =
+        |from: u32| (0..6_000).map(move |seq| (seq, if seq % 2 == 0 { 7 } else { (from + seq).into() }));
+    let changes = |from| rows(from).map(|(seq, id)| insert(&orders, seq, id)).collect::<Vec<_>>();
+    let pieces =
+        (1..4).map(|n| transaction(n * PARTITION_BYTES, changes(u32::try_from(n).unwrap() * 10_000)));
+    writer.append(pieces.collect()).await.unwrap();
+    // And one transaction each, as a hot row has them.
+    let single = |n| transaction(3 * PARTITION_BYTES + 1 + n, vec![insert(&orders, 0, 7)]);
+    writer.append((0..2_000).map(single).collect()).await.unwrap();
+    database.exec("ANALYZE waldelta.change_history").await;
+    let versions = format!(
+        "FROM waldelta.change_history
+         WHERE hashtextextended(row_key, table_oid::bigint) = hashtextextended('[7]', 1) AND row_key = '[7]' AND table_oid = 1
+             AND epoch = 1 AND lsn >= '0/{:X}' AND (lsn, seq) > ('0/{:X}', 0)",
+        3 * PARTITION_BYTES + 1000,
+        3 * PARTITION_BYTES + 1000,
+    );
+    let explain = format!("EXPLAIN (COSTS off) SELECT data {versions} ORDER BY lsn, seq LIMIT 10");
+    let plan: Vec<_> =
+        database.query(&explain).await.into_iter().filter_map(|mut row| row.remove(0)).collect();
+    let plan = plan.join("\n");
+    // The order comes from the index; only changes of one transaction are sorted.
+    assert!(
+        plan.contains("Incremental Sort") && plan.contains("Presorted Key: change_history.lsn"),
+        "{plan}"
+    );
+    assert_eq!(plan.matches("Index Scan").count(), 1, "{plan}");
+    assert!(plan.contains("hashtextextended"), "{plan}");
+    assert_eq!(database.query_text(&format!("SELECT count(*) {versions}")).await, "1000");
+}
+
+#[tokio::test]
 async fn opening_with_partitions_of_no_width_is_refused() {
     let database = TestDatabase::create("history_width").await;
     let mut config = config(&database);

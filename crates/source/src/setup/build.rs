@@ -27,7 +27,7 @@ pub async fn plan(client: &Client, source: &Source, wish: &Wish) -> Result<Plan,
     }
     let candidates = candidates(client, &source.publication).await?;
     let mut plan = Plan::default();
-    let captured = choose(&candidates, source, wish, &mut plan)?;
+    let captured = choose(&candidates, &prepared, source, wish, &mut plan)?;
     plan.tables = captured.iter().map(|table| table.name.clone()).collect();
     remark_on_server(&prepared, &mut plan);
     add_own(&prepared, &mut plan);
@@ -39,6 +39,7 @@ pub async fn plan(client: &Client, source: &Source, wish: &Wish) -> Result<Plan,
 /// The tables that are captured; what is to be said of the others goes into the plan, tables without key first.
 fn choose<'a>(
     candidates: &'a [Candidate],
+    prepared: &Prepared,
     source: &Source,
     wish: &Wish,
     plan: &mut Plan,
@@ -65,6 +66,9 @@ fn choose<'a>(
             captured.push(table);
         } else if table.is_published && verdict.remark.is_some() {
             remarks.push(format!("{} is in publication {} nevertheless", table.name, source.publication));
+            if prepared.publishes_all_tables {
+                continue;
+            }
             plan.suggestions.push(Step {
                 kind: StepKind::Publication,
                 why: format!("take {} out of the publication", table.name),

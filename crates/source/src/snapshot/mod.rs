@@ -22,13 +22,12 @@ const SNAPSHOT_BOUNDS: &[(&str, &str)] = &[
     ("lock_timeout", "10s"),
     ("statement_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
-    ("idle_session_timeout", "0"),
     ("row_security", "off"),
 ];
 
-/// `transaction_timeout` came with PostgreSQL 17; a server that does not know a setting refuses the connection.
-const LIFT_TRANSACTION_TIMEOUT: &str =
-    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
+/// These came with PostgreSQL 14 and 17; a server that does not know a setting would refuse the connection.
+const LIFT_NEWER_BOUNDS: &str = "SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The first question of the transaction: what it shows is fixed by it.
 const LOOK: &str = "SELECT pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS is_standby";
@@ -120,7 +119,7 @@ async fn connect(source: &Source) -> Result<(Client, ConnectionGuard), Error> {
 /// Begins the transaction and fixes what it shows.
 async fn begin(client: &Client, sql: &str) -> Result<PgSnapshot, Error> {
     const WHAT: &str = "open a snapshot";
-    for sql in [LIFT_TRANSACTION_TIMEOUT, sql] {
+    for sql in [LIFT_NEWER_BOUNDS, sql] {
         client.batch_execute(sql).await.map_err(|source| Error::Query { what: WHAT, source })?;
     }
     let answer = ask_one(client, WHAT, LOOK, &[]).await?;

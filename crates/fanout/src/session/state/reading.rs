@@ -18,6 +18,7 @@ impl Session {
             // A snapshot began anew meanwhile.
             return;
         }
+        let overlaps = self.delivery.overlaps.len();
         for slice in &read.slices {
             if slice.head.epoch != self.cursor.epoch {
                 return self.reset(Reset::EpochChanged, out);
@@ -30,6 +31,8 @@ impl Session {
             return self.reset(Reset::EpochChanged, out);
         }
         self.move_to(read.through);
+        // A client waits for the cursor from which its state is consistent; no transaction may come to tell it.
+        self.beat_due |= self.delivery.overlaps.len() < overlaps && self.told < self.cursor;
         self.idle = read.exhausted;
         if read.exhausted {
             self.caught_up(now, out);

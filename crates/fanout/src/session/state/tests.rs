@@ -246,6 +246,24 @@ fn after_a_snapshot_the_stream_goes_on_without_what_it_shows() {
 }
 
 #[test]
+fn a_client_learns_at_once_that_its_state_is_consistent() {
+    let mut it = Scenario::new();
+    it.hello(true);
+    it.apply(Event::FrontierKnown);
+    it.begin(None);
+    it.apply(Event::Hydration(ended(100, 130)));
+    assert_eq!(it.private(100, &[], 110, true), ["live@110"]);
+    it.apply(Event::Woken);
+    assert_eq!(it.private(110, &[], 120, true), Vec::<String>::new());
+    it.apply(Event::Woken);
+    assert_eq!(
+        it.private(120, &[], 131, true),
+        ["heartbeat@131"],
+        "no transaction tells that the fence has come"
+    );
+}
+
+#[test]
 fn a_snapshot_that_fails_says_why() {
     let mut it = Scenario::new();
     it.hello(true);

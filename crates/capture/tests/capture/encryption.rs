@@ -1,0 +1,82 @@
+//! TLS below the replication connection. The certificate in `tls/` is for localhost and 127.0.0.1; it protects nothing.
+
+use std::path::PathBuf;
+
+use waldelta_capture::State;
+use waldelta_source::Source;
+use waldelta_testkit::TestCluster;
+use waldelta_wal::Code;
+
+use crate::world::{World, target};
+
+const CERTIFICATE: &str = include_str!("tls/server.crt");
+const KEY: &str = include_str!("tls/server.key");
+
+fn certificates() -> String {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/capture/tls/ca.crt").display().to_string()
+}
+
+/// Written by the server itself, so that the files are its own.
+async fn write_file(world: &World, name: &str, text: &str) {
+    let lines: Vec<String> = text.lines().map(|line| format!("('{line}')")).collect();
+    let sql = format!("COPY (VALUES {}) TO PROGRAM 'umask 077; cat > {name}'", lines.join(", "));
+    world.source_db.exec(&sql).await;
+}
+
+async fn world(cluster: &TestCluster) -> World {
+    let world = World::bare_on(cluster, "tls", "CREATE TABLE t (id int PRIMARY KEY, v text)").await;
+    world.publish().await;
+    world.begin().await;
+    world
+}
+
+fn with(world: &World, cluster: &TestCluster, parameters: &str) -> waldelta_capture::Config {
+    let url =
+        format!("postgresql://postgres@localhost:{}/{}?{parameters}", cluster.port(), world.source_db.name());
+    let mut config = world.config();
+    config.source = Source { target: target(&url), ..world.source.clone() };
+    config
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verified_and_unverified_tls_carry_a_flood() {
+    let cluster = TestCluster::own(&[]).await;
+    let world = world(&cluster).await;
+    write_file(&world, "server.crt", CERTIFICATE).await;
+    write_file(&world, "server.key", KEY).await;
+    world.source_db.exec("ALTER SYSTEM SET ssl = on").await;
+    world.source_db.exec("SELECT pg_reload_conf()").await;
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl";
+    let verified = format!("sslmode=verify-full&sslrootcert={}", certificates());
+    for (round, parameters) in (0..).zip([verified.as_str(), "sslmode=require", "sslmode=prefer"]) {
+        let capture = world.run_with(with(&world, &cluster, parameters));
+        capture.wait_streaming().await;
+        assert_eq!(world.source_db.query_text(encrypted).await, "1", "{parameters}");
+        let flood = format!(
+            "INSERT INTO t SELECT {round} * 20000 + i, repeat('x', 300) FROM generate_series(1, 20000) i"
+        );
+        world.source_db.exec(&flood).await;
+        world.wait_stored(&format!("(data->>'id')::int > {round} * 20000"), 20_000).await;
+        // A read that ran into its timeout has lost nothing.
+        let timed_out = capture.status.read().received;
+        world.source_db.exec("SELECT pg_sleep(0.3)").await;
+        world.source_db.exec(&format!("INSERT INTO t VALUES (-{round} - 1, 'single')")).await;
+        world.wait_stored("(data->>'id')::int < 0", round + 1).await;
+        assert!(capture.status.read().received >= timed_out);
+        capture.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_that_is_demanded_and_not_there_is_named() {
+    let cluster = TestCluster::own(&[]).await;
+    let world = world(&cluster).await;
+    let capture = world.run_with(with(&world, &cluster, "sslmode=require"));
+    capture
+        .wait_state("TLS is missed", |state| {
+            matches!(state, State::Reconnecting { code: Code::TlsFailed, .. })
+        })
+        .await;
+    assert!(!capture.is_over());
+    capture.stop().await;
+}

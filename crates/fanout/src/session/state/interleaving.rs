@@ -1,0 +1,241 @@
+//! Whatever is published, evicted and read in whatever order: each session gets exactly what concerns it after its cursor,
+//! in order, and sees no gap in `prev`. The scope, the router's rules and the state machine are the real ones; only history
+//! is a list.
+
+use std::sync::atomic::AtomicU64;
+
+use proptest::prelude::*;
+use serde_json::Value;
+use waldelta_history::Transaction;
+
+use super::*;
+use crate::registry::{Attachment, Registry};
+use crate::scope::Content;
+use crate::session::private::{Changes, Slice};
+use crate::testing::{insert, position, subscription, table};
+use crate::wire::client::Hello;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A transaction becomes durable: on the followed table or another, by the client or another.
+    Commit {
+        concerned: bool,
+        own: bool,
+    },
+    /// The router takes what is durable; or finds that it fell behind.
+    Route {
+        behind: bool,
+    },
+    /// The session does what it wants next.
+    Read,
+    /// What it waits for may have come.
+    Wake,
+    Tick,
+    /// The connection breaks, and the client resumes from its cursor.
+    Reconnect,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(concerned, own)| Step::Commit { concerned, own }),
+        3 => prop::bool::weighted(0.1).prop_map(|behind| Step::Route { behind }),
+        6 => Just(Step::Read),
+        3 => Just(Step::Wake),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Reconnect),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+struct World {
+    registry: Arc<Registry>,
+    log: Vec<Arc<Transaction>>,
+    head: Position,
+    routed: usize,
+    now: Now,
+    sessions: u64,
+    // The client.
+    session: Session,
+    attachment: Option<Attachment>,
+    cursor: Position,
+    got: Vec<u64>,
+}
+
+fn session(number: u64, now: Now) -> Session {
+    let rules = Rules {
+        hello_timeout: Duration::from_secs(5),
+        heartbeat_interval: Duration::from_secs(15),
+        frontier_timeout: Duration::from_secs(5),
+        subscriptions_max: 3,
+    };
+    Session::new(rules, Seat { number, wake: Arc::default(), replaced: CancellationToken::new() }, now)
+}
+
+impl World {
+    fn new(scope_bytes_max: usize) -> Self {
+        let now = Now { instant: Instant::now(), unix_us: 0 };
+        let mut world = World {
+            registry: Arc::new(Registry::new(position(10), scope_bytes_max)),
+            log: Vec::new(),
+            head: position(10),
+            routed: 0,
+            now,
+            sessions: 0,
+            session: session(0, now),
+            attachment: None,
+            cursor: position(10),
+            got: Vec::new(),
+        };
+        world.connect();
+        world
+    }
+
+    fn connect(&mut self) {
+        self.sessions += 1;
+        self.session = session(self.sessions, self.now);
+        let hello = Hello {
+            client_id: "me".into(),
+            after: None,
+            subscriptions: vec![subscription("s1", "t")],
+            include_own: false,
+            snapshot: true,
+        };
+        self.apply(Event::Frame(Ok(ClientFrame::Hello(hello))));
+        // Whatever commits from now on began after the client connected.
+        let frontier: &AtomicU64 = &self.session.client().unwrap().frontier;
+        frontier.store(self.head.commit_lsn.0, std::sync::atomic::Ordering::Release);
+        self.apply(Event::FrontierKnown);
+        let extent = Extent { floor: position(10), head: self.head };
+        self.apply(Event::Resolved(Ok((extent, Some(Some(self.cursor))))));
+    }
+
+    fn apply(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.session.apply(event, self.now, &mut actions);
+        for action in actions {
+            match action {
+                Action::Attach(selection) => {
+                    let attachment = self.registry.attach(&selection, self.session.client().unwrap());
+                    let joined_at = attachment.joined_at;
+                    self.attachment = Some(attachment);
+                    self.session.apply(Event::Attached(joined_at), self.now, &mut Vec::new());
+                }
+                Action::Send(frame) => self.receive(&frame),
+                Action::Close(closing) => panic!("{closing:?}"),
+                _ => {}
+            }
+        }
+        assert!(self.session.cursor() <= self.head, "nothing beyond what is durable");
+    }
+
+    fn receive(&mut self, frame: &str) {
+        let frame: Value = serde_json::from_str(frame).unwrap();
+        let cursor = |name: &str| frame[name].as_str().map(|text| text.parse::<Position>().unwrap());
+        match (frame["type"].as_str().unwrap(), cursor("cursor")) {
+            ("tx", Some(at)) => {
+                assert!(cursor("prev").unwrap() <= self.cursor, "a gap: {frame}, at {}", self.cursor);
+                assert!(at > self.cursor, "twice or out of order");
+                self.cursor = at;
+                self.got.push(at.commit_lsn.0);
+            }
+            ("live" | "heartbeat", Some(at)) => {
+                assert!(at >= self.cursor);
+                self.cursor = at;
+            }
+            _ => {}
+        }
+    }
+
+    fn commit(&mut self, concerned: bool, own: bool) {
+        let lsn = self.head.commit_lsn.0 + 10;
+        let table = Arc::new(table(if concerned { "t" } else { "u" }));
+        self.log.push(insert(&table, lsn, own.then_some("me")));
+        // The durable end lies behind the commit record.
+        self.head = position(lsn + 3);
+    }
+
+    fn route(&mut self, behind: bool) {
+        let head = self.head;
+        if behind {
+            self.routed = self.log.len();
+            self.registry.cut(head);
+        }
+        while let Some(transaction) = self.log.get(self.routed) {
+            crate::hub::route_whole(&self.registry, transaction);
+            self.registry.routed_to(transaction.head.position());
+            self.routed += 1;
+        }
+        self.registry.routed_to(head);
+    }
+
+    fn read(&mut self) {
+        match self.session.want() {
+            Want::Nothing => {}
+            Want::Tail(after) => {
+                let routed = self.registry.routed();
+                let items = self.attachment.as_ref().unwrap().scope.read(after, 300);
+                self.apply(Event::Tail { items, routed });
+            }
+            Want::Private(after) => {
+                self.session.reading();
+                let mut slices: Vec<Slice> = Vec::new();
+                let rest = self.log.iter().filter(|transaction| transaction.head.position() > after);
+                for transaction in rest.take(3) {
+                    let changes = Changes::Shared(transaction.clone());
+                    slices.push(Slice { head: transaction.head, changes, last: true });
+                }
+                let exhausted = slices.len() < 3;
+                let through = if exhausted { self.head.max(after) } else { slices[2].head.position() };
+                self.apply(Event::Private(Ok(PrivateRead { after, slices, through, exhausted })));
+            }
+        }
+    }
+
+    /// What the client should have been told by the end: its table's transactions and its own.
+    fn expected(&self) -> Vec<u64> {
+        let concerns = |transaction: &&Arc<Transaction>| {
+            let change = &transaction.changes[0];
+            change.table.as_ref().unwrap().name.name == "t" || change.author.is_some()
+        };
+        self.log.iter().filter(concerns).map(|transaction| transaction.head.commit_lsn.0).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_session_gets_exactly_what_follows_its_cursor(steps in steps(), scope_bytes_max in 1usize..5_000) {
+        let mut world = World::new(scope_bytes_max);
+        for step in steps {
+            match step {
+                Step::Commit { concerned, own } => world.commit(concerned, own),
+                Step::Route { behind } => world.route(behind),
+                Step::Read => world.read(),
+                Step::Wake => world.apply(Event::Woken),
+                Step::Tick => {
+                    world.apply(Event::Heard);
+                    world.now.instant += Duration::from_secs(16);
+                    world.apply(Event::Tick);
+                }
+                Step::Reconnect => world.connect(),
+            }
+        }
+        // When everything stops, everybody converges.
+        world.route(false);
+        for _ in 0..200 {
+            world.apply(Event::Woken);
+            world.read();
+        }
+        prop_assert_eq!(world.session.state(), "live");
+        prop_assert_eq!(world.session.cursor(), world.head);
+        prop_assert_eq!(&world.got, &world.expected());
+    }
+}
+
+#[test]
+fn an_item_only_for_authors_is_among_what_is_tried() {
+    let mut world = World::new(1 << 20);
+    world.commit(false, true);
+    world.route(false);
+    let scope = world.attachment.as_ref().unwrap().scope.clone();
+    assert_eq!(scope.read(position(10), 1 << 20).unwrap()[0].content, Content::AuthorsOnly);
+}
