@@ -43,7 +43,7 @@ async fn write_table(
     while let Some(batch) = batches.next().await {
         let rows = batch?
             .into_iter()
-            .map(|row| BaselineRow { row_key: row.key, data: row.data, kept_as_text: Vec::new() })
+            .map(|row| BaselineRow { row_key: row.key, data: row.data, kept_as_text: row.kept_as_text })
             .collect();
         baseline.rows(rows).await?;
     }

@@ -22,7 +22,11 @@ pub(crate) fn describe() {
     describe_gauge!(RECEIVED, Unit::Bytes, "WAL position up to which everything was received");
     describe_gauge!(DURABLE, Unit::Bytes, "WAL position up to which everything is in history");
     describe_gauge!(REPORTED, Unit::Bytes, "WAL position that the slot was told");
-    describe_gauge!(LAG, Unit::Bytes, "WAL between the source's end and what is in history");
+    describe_gauge!(
+        LAG,
+        Unit::Bytes,
+        "WAL that may hold changes which are not in history; 0 when everything is"
+    );
     describe_gauge!(LAST_COMMIT, Unit::Seconds, "Commit time of the last transaction or canary in history");
     describe_counter!(TRANSACTIONS, Unit::Count, "Transactions stored");
     describe_counter!(CHANGES, Unit::Count, "Changes stored");
@@ -36,7 +40,7 @@ pub(crate) fn positions(reading: &Reading) {
     gauge!(RECEIVED).set(float(reading.received.0));
     gauge!(DURABLE).set(float(reading.durable.0.0));
     gauge!(REPORTED).set(float(reading.reported.0.0));
-    gauge!(LAG).set(float(reading.source_end.0.saturating_sub(reading.durable.0.0)));
+    gauge!(LAG).set(float(reading.lag_bytes()));
 }
 
 pub(crate) fn stored(stored: &Stored) {

@@ -182,7 +182,7 @@ impl Pump<'_> {
 
     fn check(&mut self, now: Instant) -> Result<(), Error> {
         self.status.source_end(self.intake.source_end());
-        self.status.positions(self.intake.progress().received(), self.link.reported());
+        publish_positions(self.status, &mut self.intake, &self.link);
         let stalled = self.appender.stalled_for(now);
         if stalled < self.stall_timeout {
             return Ok(());
@@ -196,7 +196,7 @@ impl Pump<'_> {
         if let Err(error) = self.streaming.finish().await {
             tracing::debug!(%error, "end the streaming");
         }
-        self.status.positions(self.intake.progress().received(), self.link.reported());
+        publish_positions(self.status, &mut self.intake, &self.link);
         self.appender.release(RELEASE_TIME_MAX).await;
     }
 
@@ -235,4 +235,9 @@ impl Pump<'_> {
             Some(Err(_)) | None => tracing::warn!("the append in flight did not end in time"),
         }
     }
+}
+
+fn publish_positions(status: &Status, intake: &mut Intake, link: &Link) {
+    let progress = intake.progress();
+    status.positions(progress.received(), link.reported(), progress.is_undurable());
 }

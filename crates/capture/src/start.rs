@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use waldelta_history::{Captured, Head, History, Writer};
 use waldelta_source::Source;
-use waldelta_source::catalog::{self, Identity, Slot};
+use waldelta_source::catalog::{self, Identity, PublishedTable, Slot};
 use waldelta_wal::{Assembler, Lsn};
 
 use crate::appender::Appender;
@@ -58,6 +58,7 @@ struct Prepared {
     client: Client,
     connection: Connection,
     identity: Identity,
+    tables: Vec<PublishedTable>,
     wal_sender_timeout: Option<Duration>,
 }
 
@@ -76,6 +77,8 @@ async fn prepare(config: &Config, captured: &Captured, head: Head) -> Result<Pre
             "the publication has not waldelta.canary: a lost publication is noticed later"
         );
     }
+    let tables = catalog::published_tables(&client, source).await?;
+    check_types(&tables)?;
     let target = source.target.clone();
     let (connection, system, wal_sender_timeout) = walsender::on_thread(move || {
         let mut connection = Connection::open(&target, APPLICATION_NAME)?;
@@ -87,14 +90,13 @@ async fn prepare(config: &Config, captured: &Captured, head: Head) -> Result<Pre
     .await?;
     // Two connections can reach two servers, behind one name.
     check_system(captured, system.system_id, system.timeline)?;
-    Ok(Prepared { client, connection, identity, wal_sender_timeout })
+    Ok(Prepared { client, connection, identity, tables, wal_sender_timeout })
 }
 
 impl Prepared {
     async fn stream(self, config: &Config, writer: Writer) -> Result<Started, Error> {
-        let Prepared { client, connection, identity, wal_sender_timeout } = self;
+        let Prepared { client, connection, identity, tables, wal_sender_timeout } = self;
         let head = writer.head();
-        let tables = catalog::published_tables(&client, &config.source).await?;
         let (slot, publication) = (config.source.slot.clone(), config.source.publication.clone());
         let copy =
             walsender::on_thread(move || connection.start_replication(&slot, &publication, head.durable_end))
@@ -118,6 +120,16 @@ impl Prepared {
             head,
             wal_end: identity.wal_end,
         })
+    }
+}
+
+/// Whether every published table can be captured. Otherwise its first row would stop capture, at a bad moment.
+fn check_types(tables: &[PublishedTable]) -> Result<(), Error> {
+    match catalog::unsupported(tables).into_iter().next() {
+        None => Ok(()),
+        Some((table, column, type_name)) => {
+            Err(waldelta_source::Error::UnsupportedType { table, column, type_name }.into())
+        }
     }
 }
 

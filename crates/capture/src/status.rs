@@ -55,6 +55,8 @@ pub struct Reading {
     pub durable: EndLsn,
     /// Reported to the slot (A).
     pub reported: EndLsn,
+    /// Whether something received was not durable yet, when that was last looked at.
+    pub waiting: bool,
     /// Commit time of the last transaction or canary stored, microseconds since 1970-01-01 UTC, by the source's clock.
     pub last_commit_us: Option<i64>,
     /// Transactions stored since the start.
@@ -65,6 +67,17 @@ pub struct Reading {
     pub reconnects: u64,
     /// The canary's state.
     pub canary: Canary,
+}
+
+impl Reading {
+    /// WAL, in bytes, that may hold changes which are not durable.
+    ///
+    /// While everything received is durable and the source has no more, it is 0, although D may lie behind: WAL without
+    /// captured changes moves it only now and then.
+    pub fn lag_bytes(&self) -> u64 {
+        let caught_up = self.state == State::Streaming && !self.waiting && self.received >= self.source_end;
+        if caught_up { 0 } else { self.source_end.0.saturating_sub(self.durable.0.0) }
+    }
 }
 
 /// Shared between capture, which writes it, and whoever shows it.
@@ -97,6 +110,7 @@ impl Status {
                 received: Lsn(0),
                 durable: EndLsn::default(),
                 reported: EndLsn::default(),
+                waiting: false,
                 last_commit_us: None,
                 transactions: 0,
                 changes: 0,
@@ -143,8 +157,9 @@ impl Status {
         reading.source_end = reading.source_end.max(end);
     }
 
-    pub(crate) fn positions(&self, received: EndLsn, reported: EndLsn) {
+    pub(crate) fn positions(&self, received: EndLsn, reported: EndLsn, waiting: bool) {
         let mut reading = self.lock();
+        reading.waiting = waiting;
         reading.received = reading.received.max(received.0);
         reading.source_end = reading.source_end.max(received.0);
         reading.reported = reported;

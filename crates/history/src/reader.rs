@@ -142,19 +142,14 @@ impl History {
             .bind(changes_max.cast_signed())
             .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
             .fetch(&mut *connection);
-        let (mut rows, mut bytes, mut inflated) = (Vec::new(), 0, false);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(row) = stream.try_next().await.map_err(failed)? {
             bytes += length_at(&row, 8).map_err(failed)? + length_at(&row, 9).map_err(failed)?;
             rows.push(row);
             if bytes > bytes_max.saturating_mul(INFLATION_MAX) {
-                inflated = true;
+                // The connection throws away what else was asked for, row by row, before it is used again.
                 break;
             }
-        }
-        drop(stream);
-        if inflated {
-            // Cheaper than reading to the end what was asked for too much.
-            connection.close_on_drop();
         }
         Ok(rows)
     }

@@ -58,9 +58,7 @@ async fn status(State(operations): State<Operations>) -> Response {
 
 async fn metrics(State(operations): State<Operations>) -> Response {
     let capture = operations.observer.capture();
-    metrics::gauge!("waldelta_lag_bytes").set(capture.lag_bytes as f64);
-    metrics::gauge!("waldelta_lag_seconds").set(capture.lag_seconds);
-    metrics::gauge!("waldelta_sessions").set(operations.observer.fanout.sessions().len() as f64);
+    metrics::gauge!("waldelta_capture_lag_seconds").set(capture.lag_seconds);
     let text = operations.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
@@ -84,14 +82,8 @@ fn page(content_type: &'static str, body: &'static str) -> Response {
 /// Names, units and meaning of the metrics that are made here.
 pub(crate) fn describe_metrics() {
     metrics::describe_gauge!(
-        "waldelta_lag_bytes",
-        metrics::Unit::Bytes,
-        "WAL between the source's end and what is durable"
-    );
-    metrics::describe_gauge!(
-        "waldelta_lag_seconds",
+        "waldelta_capture_lag_seconds",
         metrics::Unit::Seconds,
         "Age of the last durable commit while there is more to come"
     );
-    metrics::describe_gauge!("waldelta_sessions", "Connected clients");
 }

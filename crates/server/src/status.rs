@@ -51,7 +51,7 @@ pub(crate) struct CaptureStatus {
     pub durable_lsn: String,
     /// Reported to the slot.
     pub reported_lsn: String,
-    /// WAL between the source's end and the durable end.
+    /// WAL that may hold changes which are not durable; 0 when everything is.
     pub lag_bytes: u64,
     /// Age of the last commit that is durable, while there is more to come; 0 when all is durable.
     pub lag_seconds: f64,
@@ -132,7 +132,7 @@ impl Observer {
             State::Reconnecting { code, message } => ("reconnecting", Some((*code, message.clone()))),
             State::Stopped { code, message } => ("stopped", Some((*code, message.clone()))),
         };
-        let lag_bytes = reading.source_end.0.saturating_sub(reading.durable.0.0);
+        let lag_bytes = reading.lag_bytes();
         CaptureStatus {
             state: state.to_owned(),
             code: failure.as_ref().map(|(code, _)| code.as_str().to_owned()),

@@ -54,7 +54,6 @@ impl Certificates {
         own_by(&key, &cluster.socket_dir());
         let admin = connect(&cluster.url("postgres")).await;
         if crate::text(&admin, "SHOW ssl_library").await.is_empty() {
-            println!("skipped: this PostgreSQL is built without TLS");
             return false;
         }
         for (setting, value) in [

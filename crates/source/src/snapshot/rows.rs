@@ -22,6 +22,15 @@ pub struct SnapshotRow {
     pub key: Option<Bytes>,
     /// The row as a JSON object.
     pub data: Bytes,
+    /// Names of the `json` columns whose value jsonb cannot hold: in `data` it is a JSON string of its text.
+    pub kept_as_text: Vec<String>,
+}
+
+/// A row whose bytes still lie in the buffer of its batch.
+struct Draft {
+    key: Option<Range<usize>>,
+    data: Range<usize>,
+    kept_as_text: Vec<String>,
 }
 
 pub(super) async fn read(client: &Client, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
@@ -92,7 +101,7 @@ impl Reading {
     /// The next rows; `None` after the last.
     async fn batch(&mut self) -> Result<Option<Vec<SnapshotRow>>, Error> {
         let mut buffer = Vec::new();
-        let mut rows: Vec<(Option<Range<usize>>, Range<usize>)> = Vec::new();
+        let mut rows: Vec<Draft> = Vec::new();
         while let Some(line) = self.copy.next().await {
             let line = line.map_err(|source| failed(&self.table.name, source))?;
             rows.push(self.row(&line, &mut buffer)?);
@@ -105,19 +114,16 @@ impl Reading {
         }
         let buffer = Bytes::from(buffer);
         let slice = |range: Range<usize>| buffer.slice(range);
-        Ok(Some(
-            rows.into_iter()
-                .map(|(key, data)| SnapshotRow { key: key.map(slice), data: slice(data) })
-                .collect(),
-        ))
+        let row = |Draft { key, data, kept_as_text }| SnapshotRow {
+            key: key.map(slice),
+            data: slice(data),
+            kept_as_text,
+        };
+        Ok(Some(rows.into_iter().map(row).collect()))
     }
 
     /// Appends key and row to the buffer. Each CopyData of the server is one line.
-    fn row(
-        &mut self,
-        line: &[u8],
-        buffer: &mut Vec<u8>,
-    ) -> Result<(Option<Range<usize>>, Range<usize>), Error> {
+    fn row(&mut self, line: &[u8], buffer: &mut Vec<u8>) -> Result<Draft, Error> {
         let name = &self.table.name;
         let broken = |source| Error::Row { table: name.clone(), source };
         let values = self
@@ -127,7 +133,9 @@ impl Reading {
         let start = buffer.len();
         let has_key = self.encoder.encode_key(values.clone(), buffer).map_err(broken)?;
         let middle = buffer.len();
-        self.encoder.encode_object(values, buffer).map_err(broken)?;
-        Ok((has_key.then_some(start..middle), middle..buffer.len()))
+        let notes = self.encoder.encode_object(values, buffer).map_err(broken)?;
+        let column = |index: u16| self.table.columns[usize::from(index)].name.clone();
+        let kept_as_text = notes.kept_as_text.into_iter().map(column).collect();
+        Ok(Draft { key: has_key.then_some(start..middle), data: middle..buffer.len(), kept_as_text })
     }
 }
