@@ -3,7 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use waldelta_testkit::Service;
+use waldelta_testkit::{Service, wait_until};
 
 use crate::load::{Dice, Load, SCHEMA, TABLES};
 use crate::oracle::Oracle;
@@ -81,6 +81,38 @@ async fn at_any_time() {
     let mut socket = setting.resume("away", &mut replica).await;
     setting.equal(&mut socket, &mut replica, &TABLES).await;
     assert_eq!(replica.resets(), [""; 0], "it could resume every time");
+    setting.history_equals_source(&TABLES).await;
+    oracle.check_all().await;
+}
+
+/// A lock on the row with the durable end keeps the last statement of an append waiting, with the rows sent already. The
+/// server finds out that the service is gone only afterwards, and may then do what it was told to: all or nothing.
+#[tokio::test]
+async fn between_the_rows_and_the_durable_end() {
+    let mut setting = Setting::new("kill_between", SCHEMA).await;
+    let oracle = Oracle::begin(&setting.source, &setting.history).await;
+    let load = Load::start(setting.source.url(), 4, 1);
+    for _ in 0..3 {
+        load.more(30).await;
+        let holder = setting.history.client().await;
+        holder.batch_execute("BEGIN; SELECT FROM waldelta.captures FOR UPDATE").await.unwrap();
+        let writers = |and: &str| {
+            format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                 AND application_name = 'waldelta-history-writer' {and}"
+            )
+        };
+        let waits = writers("AND wait_event_type = 'Lock'");
+        wait_until("the append waits", PATIENCE, async || setting.history.query_text(&waits).await == "1").await;
+        setting.service.kill9().await;
+        oracle.check("killed in the middle").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        let left = writers("");
+        wait_until("the append has ended", PATIENCE, async || setting.history.query_text(&left).await == "0").await;
+        oracle.check("after the middle").await;
+        setting.service = Service::start(setting.run_options()).await;
+    }
+    load.stop().await;
     setting.history_equals_source(&TABLES).await;
     oracle.check_all().await;
 }

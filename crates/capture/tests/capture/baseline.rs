@@ -56,3 +56,15 @@ async fn a_baseline_that_fails_takes_everything_back() {
     begin(&world.source, &history, true).await.unwrap();
     world.wait_stored("operation = 'baseline'", 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_that_jsonb_cannot_hold_is_kept_as_text_and_flagged() {
+    let world = World::bare("basejson", "CREATE TABLE t (id int PRIMARY KEY, doc json)").await;
+    world.source_db.exec(r#"INSERT INTO t VALUES (1, '"\u0000"'), (2, '"plain"')"#).await;
+    world.publish().await;
+    begin(&world.source, &world.history, true).await.unwrap();
+    world.wait_stored("operation = 'baseline'", 2).await;
+    let kept = "SELECT string_agg(row_key || jsonb_typeof(data->'doc') || (data->>'doc') || coalesce(metadata::text, ''), ' ' \
+                ORDER BY row_key) FROM waldelta.change_history";
+    assert_eq!(world.stored(kept).await, r#"[1]string"\u0000"{"flagged": ["doc"]} [2]stringplain"#);
+}
