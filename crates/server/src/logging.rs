@@ -8,7 +8,9 @@ use crate::cli::{LogFormat, LogOptions};
 
 /// Starts logging for the whole process.
 pub(crate) fn start(options: &LogOptions) {
-    let filter = EnvFilter::try_new(&options.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The database's notices about what is there already are nothing to tell, unless they are asked for.
+    let filter = EnvFilter::try_new(format!("sqlx=warn,{}", options.log));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("sqlx=warn,info"));
     let json = match options.log_format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,
