@@ -132,9 +132,12 @@ async fn doctor_says_what_is_missing_until_nothing_is() {
     assert!(checks.iter().filter(|check| check["state"] == "failed").all(|check| check["fix"].is_string()));
 
     waldelta_ok(&with_databases(&["init", "--apply"], &source, &history));
-    assert!(waldelta_ok(&with_databases(&["doctor"], &source, &history)).contains("nothing stands in the way"));
+    assert!(
+        waldelta_ok(&with_databases(&["doctor"], &source, &history)).contains("nothing stands in the way")
+    );
     let checks: Vec<Value> =
-        serde_json::from_str(&waldelta_ok(&with_databases(&["doctor", "--json"], &source, &history))).unwrap();
+        serde_json::from_str(&waldelta_ok(&with_databases(&["doctor", "--json"], &source, &history)))
+            .unwrap();
     for name in ["publication", "identities", "types", "slot", "canary"] {
         assert_eq!(state(&checks, name), "ok");
     }
@@ -179,7 +182,8 @@ async fn tail_and_status_show_a_running_service() {
     let setting = Setting::new("cli_tail", SCHEMA).await;
     let url = setting.service.http("");
     let tail = |more: &[&str]| Reader::start(&words(&[&["tail", "--url", &url], more].concat()));
-    let (mut plain, mut json) = (tail(&["--limit", "2"]), tail(&["--limit", "1", "--json", "--table", "public.t"]));
+    let (mut plain, mut json) =
+        (tail(&["--limit", "2"]), tail(&["--limit", "1", "--json", "--table", "public.t"]));
     plain.until("-- live");
     json.until("\"type\":\"live\"");
     setting.source.exec("INSERT INTO t VALUES (1, 'shown')").await;
@@ -199,10 +203,12 @@ async fn tail_and_status_show_a_running_service() {
 
     let status = waldelta_ok(&words(&["status", "--url", &url]));
     let slot = setting.source.slot("slot");
-    for text in ["ready", "capture   streaming", "lag ", &format!("slot      {slot} (active)"), "sessions  1"] {
+    for text in ["ready", "capture   streaming", "lag ", &format!("slot      {slot} (active)"), "sessions  1"]
+    {
         assert!(status.contains(text), "{text}:\n{status}");
     }
-    let status: Value = serde_json::from_str(&waldelta_ok(&words(&["status", "--json", "--url", &url]))).unwrap();
+    let status: Value =
+        serde_json::from_str(&waldelta_ok(&words(&["status", "--json", "--url", &url]))).unwrap();
     assert_eq!((&status["ready"], &status["slot"]["name"]), (&true.into(), &slot.as_str().into()));
     assert_eq!(status["sessions"].as_array().unwrap().len(), 1);
     assert!(status["history"]["head"].as_str().unwrap() >= cursor);
@@ -218,7 +224,8 @@ async fn remove_shows_and_then_takes_away_what_is_ours_and_nothing_else() {
     let mut setting = Setting::new("cli_remove", SCHEMA).await;
     setting.source.exec("INSERT INTO t VALUES (1, 'stays')").await;
     setting.settled().await;
-    let remove = |more: &[&str]| with_databases(&[&["remove"], more].concat(), &setting.source, &setting.history);
+    let remove =
+        |more: &[&str]| with_databases(&[&["remove"], more].concat(), &setting.source, &setting.history);
     let (shown, all, kept) = (remove(&[]), remove(&["--yes", "--history"]), remove(&["--yes"]));
     refused(&kept, "WD-SLOT-ACTIVE");
     setting.service.stop().await;
@@ -229,7 +236,10 @@ async fn remove_shows_and_then_takes_away_what_is_ours_and_nothing_else() {
     }
     assert_eq!(ours(&setting.source).await, everything);
     assert!(waldelta_ok(&kept).contains("history is kept"));
-    assert_eq!((ours(&setting.source).await.as_str(), ours(&setting.history).await.as_str()), ("", "schema,history"));
+    assert_eq!(
+        (ours(&setting.source).await.as_str(), ours(&setting.history).await.as_str()),
+        ("", "schema,history")
+    );
     assert_eq!(setting.history.query_text("SELECT count(*) FROM waldelta.change_history").await, "1");
     waldelta_ok(&all);
     assert_eq!(ours(&setting.history).await, "");
@@ -245,9 +255,7 @@ async fn remove_leaves_no_trace_where_history_is_in_the_same_database() {
     let source = TestDatabase::create("cli_same").await;
     source.exec(SCHEMA).await;
     let slot = source.slot("slot");
-    let command = |more: &[&str]| {
-        words(&[more, &["--database-url", source.url(), "--slot", &slot]].concat())
-    };
+    let command = |more: &[&str]| words(&[more, &["--database-url", source.url(), "--slot", &slot]].concat());
     waldelta_ok(&command(&["init", "--baseline"]));
     let mut service = Service::start(ServiceOptions::new(command(&["run"]))).await;
     source.exec("INSERT INTO t VALUES (1, 'x')").await;
@@ -332,7 +340,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let path = PathBuf::from(format!("/tmp/wd{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+        let path =
+            PathBuf::from(format!("/tmp/wd{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir(&path).unwrap();
         // The private PostgreSQL runs as another user when we are root.
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -427,7 +436,10 @@ async fn dev_works_by_its_three_lines_and_leaves_nothing_behind() {
     assert_eq!(hints.page, format!("{}/", service.http("")));
     for (path, text) in [("/", "<!doctype html>"), ("/page.js", "WebSocket"), ("/page.css", "{")] {
         let (status, body) = service.get(path).await;
-        assert!(status == 200 && body.to_lowercase().contains(&text.to_lowercase()), "{path} {status} {body}");
+        assert!(
+            status == 200 && body.to_lowercase().contains(&text.to_lowercase()),
+            "{path} {status} {body}"
+        );
     }
     interrupt(&service);
     let status = service.wait_exit(PATIENCE).await;
@@ -445,7 +457,8 @@ async fn dev_goes_on_from_where_it_was() {
     shell(&first.psql);
     let head = |service: &Service| {
         let url = service.http("");
-        let status: Value = serde_json::from_str(&waldelta_ok(&words(&["status", "--json", "--url", &url]))).unwrap();
+        let status: Value =
+            serde_json::from_str(&waldelta_ok(&words(&["status", "--json", "--url", &url]))).unwrap();
         (status["history"]["epoch"].as_u64().unwrap(), status["history"]["head"].as_str().unwrap().to_owned())
     };
     let stored = "SELECT count(*) FROM waldelta.change_history WHERE operation = 'update'";
@@ -464,7 +477,8 @@ async fn dev_goes_on_from_where_it_was() {
     assert!(after.0 == before.0 && after.1 >= before.1, "{before:?} {after:?}");
     assert_eq!(count(&second.url).await, 1);
     service.kill9().await;
-    wait_until("PostgreSQL is gone", Duration::from_secs(30), async || processes_of(&folder.0).is_empty()).await;
+    wait_until("PostgreSQL is gone", Duration::from_secs(30), async || processes_of(&folder.0).is_empty())
+        .await;
 
     service.start_again().await;
     let third = ready(&mut service, 3).await;

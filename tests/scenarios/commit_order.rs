@@ -5,7 +5,8 @@ use waldelta_testkit::{TestDatabase, connect};
 
 use crate::setting::{Setting, changes, of_type, record};
 
-const SCHEMA: &str = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)";
+const SCHEMA: &str =
+    "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)";
 const TABLES: [&str; 2] = ["public.a", "public.b"];
 const SESSIONS: usize = 4;
 const ROUNDS: usize = 12;
@@ -124,7 +125,8 @@ async fn the_rows_of_one_copy_keep_their_order_beside_other_transactions() {
     let frames = record(&mut socket, &mut replica, "the last one", is_last).await;
     let ids: Vec<i64> = changes(&frames).iter().map(|change| change["key"]["id"].as_i64().unwrap()).collect();
     let copied = i64::try_from(COPIED).unwrap();
-    let expected: Vec<i64> = [-1, -2].into_iter().chain(1..=copied).chain((1..=copied).rev()).chain([-3]).collect();
+    let expected: Vec<i64> =
+        [-1, -2].into_iter().chain(1..=copied).chain((1..=copied).rev()).chain([-3]).collect();
     assert!(ids == expected, "{} changes, in another order", ids.len());
     assert_eq!(stored(&setting.history).await, witness.saw(&setting.source).await);
     setting.equal(&mut socket, &mut replica, &TABLES).await;

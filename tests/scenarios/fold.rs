@@ -77,7 +77,8 @@ fn filled(data: &str, before: Option<&str>, unchanged: &[String]) -> String {
     let before = before.unwrap_or_else(|| panic!("{unchanged:?} are unchanged, and were never there"));
     let mut before: BTreeMap<String, Box<RawValue>> = serde_json::from_str(before).unwrap();
     for column in unchanged {
-        let value = before.remove(column).unwrap_or_else(|| panic!("{column} is unchanged, and was not there"));
+        let value =
+            before.remove(column).unwrap_or_else(|| panic!("{column} is unchanged, and was not there"));
         row.insert(column.clone(), value);
     }
     serde_json::to_string(&row).unwrap()
@@ -90,7 +91,8 @@ pub fn assert_same(table: &str, found: &[String], wanted: &[String]) {
     if found == wanted {
         return;
     }
-    let (found_set, wanted_set): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), wanted.iter().collect());
+    let (found_set, wanted_set): (BTreeSet<_>, BTreeSet<_>) =
+        (found.iter().collect(), wanted.iter().collect());
     let missing: Vec<_> = wanted_set.difference(&found_set).take(SHOWN).collect();
     let surplus: Vec<_> = found_set.difference(&wanted_set).take(SHOWN).collect();
     panic!(

@@ -151,7 +151,10 @@ async fn a_connection_lost_before_the_copy_is_consistent_loses_nothing() {
 #[tokio::test]
 async fn a_connection_lost_inside_the_snapshot_begins_anew() {
     let setting = Setting::new("late_inside", SCHEMA).await;
-    setting.source.exec("INSERT INTO a SELECT i, 0, repeat('x', 100) FROM generate_series(1000001, 1020000) i").await;
+    setting
+        .source
+        .exec("INSERT INTO a SELECT i, 0, repeat('x', 100) FROM generate_series(1000001, 1020000) i")
+        .await;
     let load = Load::start(&setting.source);
     load.has_committed(50).await;
     let mut replica = Replica::new();

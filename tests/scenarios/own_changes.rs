@@ -34,7 +34,9 @@ impl Pair {
 
 /// What each transaction said: whether it is own, its author, and the ids that it inserted.
 fn told(frames: &[Value]) -> Vec<(bool, Value, Vec<i64>)> {
-    let ids = |tx: &Value| changes(std::slice::from_ref(tx)).iter().map(|c| c["key"]["id"].as_i64().unwrap()).collect();
+    let ids = |tx: &Value| {
+        changes(std::slice::from_ref(tx)).iter().map(|c| c["key"]["id"].as_i64().unwrap()).collect()
+    };
     of_type(frames, "tx").iter().map(|tx| (tx["own"] == true, tx["client_id"].clone(), ids(tx))).collect()
 }
 
@@ -42,7 +44,10 @@ fn told(frames: &[Value]) -> Vec<(bool, Value, Vec<i64>)> {
 async fn the_author_gets_a_confirmation_and_the_others_the_changes() {
     let setting = Setting::new("own", SCHEMA).await;
     let mut pair = Pair::new(&setting).await;
-    setting.source.exec(&format!("BEGIN; {SET_CLIENT}; INSERT INTO t VALUES (1, 'mine'), (2, 'mine'); COMMIT")).await;
+    setting
+        .source
+        .exec(&format!("BEGIN; {SET_CLIENT}; INSERT INTO t VALUES (1, 'mine'), (2, 'mine'); COMMIT"))
+        .await;
     setting.source.exec("INSERT INTO t VALUES (3, 'from nobody')").await;
 
     let (to_author, to_other) = pair.up_to(3).await;
@@ -82,7 +87,8 @@ async fn only_what_follows_set_client_has_the_author() {
         told(&to_other),
         [(false, author, vec![1, 2]), (true, json!("other"), vec![]), (false, Value::Null, vec![5])]
     );
-    let authors = "SELECT string_agg(coalesce(client_id, '-'), ',' ORDER BY lsn, seq) FROM waldelta.change_history
+    let authors =
+        "SELECT string_agg(coalesce(client_id, '-'), ',' ORDER BY lsn, seq) FROM waldelta.change_history
                    WHERE operation = 'insert'";
     assert_eq!(setting.history.query_text(authors).await, "-,author,other,-");
 }
@@ -104,7 +110,8 @@ async fn a_transaction_of_uncaptured_tables_alone_is_confirmed() {
 #[tokio::test]
 async fn after_a_reconnect_own_changes_are_delivered_and_marked() {
     let mut setting = Setting::new("own_again", SCHEMA).await;
-    let Pair { author: (socket, mut author), other: (mut other_socket, mut other) } = Pair::new(&setting).await;
+    let Pair { author: (socket, mut author), other: (mut other_socket, mut other) } =
+        Pair::new(&setting).await;
     socket.close().await;
     // It went before it could store what it wrote: from history, and after a restart, it has to get it.
     setting.source.exec(&format!("BEGIN; {SET_CLIENT}; INSERT INTO t VALUES (1, 'mine'); COMMIT")).await;
@@ -118,7 +125,9 @@ async fn after_a_reconnect_own_changes_are_delivered_and_marked() {
     // Live again: not echoed. And so until it goes once more.
     setting
         .source
-        .exec(&format!("BEGIN; {SET_CLIENT}; UPDATE t SET v = 'mine too' WHERE id = 1; COMMIT; INSERT INTO t VALUES (2)"))
+        .exec(&format!(
+            "BEGIN; {SET_CLIENT}; UPDATE t SET v = 'mine too' WHERE id = 1; COMMIT; INSERT INTO t VALUES (2)"
+        ))
         .await;
     let is_two = |frame: &Value| frame["changes"][0]["key"]["id"] == 2;
     let frames = record(&mut socket, &mut author, "the next one", is_two).await;

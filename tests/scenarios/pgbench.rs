@@ -25,7 +25,9 @@ async fn follow_for(socket: &mut WsClient, replica: &mut Replica, time: Duration
     let until = Instant::now() + time;
     while let Some(frame) = socket.frame_within(until.saturating_duration_since(Instant::now())).await {
         match frame {
-            Frame::Text(text) => replica.apply(&text).unwrap_or_else(|violation| panic!("{}: {text}", violation.0)),
+            Frame::Text(text) => {
+                replica.apply(&text).unwrap_or_else(|violation| panic!("{}: {text}", violation.0))
+            }
             closed @ Frame::Closed { .. } => panic!("{closed:?}"),
         }
     }
@@ -66,7 +68,8 @@ async fn every_client_and_history_equal_the_source_after_pgbench() {
 
     setting.settled().await;
     let (from, to) = (connect(setting.source.url()).await, connect(setting.history.url()).await);
-    let transactions = from.query_one("SELECT count(*) FROM pgbench_history", &[]).await.unwrap().get::<_, i64>(0);
+    let transactions =
+        from.query_one("SELECT count(*) FROM pgbench_history", &[]).await.unwrap().get::<_, i64>(0);
     assert!(transactions > 0, "{report}");
     for (name, (mut socket, mut replica)) in [("early", early), ("late", late), ("back", back)] {
         setting.equal(&mut socket, &mut replica, &pgbench::TABLES).await;

@@ -6,7 +6,8 @@ use waldelta_wal::{Epoch, Lsn, Position};
 
 use crate::setting::{PATIENCE, Setting, all_tables, changes, config_file, of_type, record};
 
-const SCHEMA: &str = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)";
+const SCHEMA: &str =
+    "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)";
 const TABLES: [&str; 2] = ["public.a", "public.b"];
 
 /// Transactions `from..to`, each over both tables; the rows have the transaction's number.
@@ -88,7 +89,10 @@ async fn a_client_far_behind_is_served_from_the_table() {
     let (socket, mut replica) = setting.client("c").await;
     socket.close().await;
     write(&setting, 1..600).await;
-    setting.source.exec("INSERT INTO a SELECT i, repeat('x', 500) FROM generate_series(10001, 12000) i").await;
+    setting
+        .source
+        .exec("INSERT INTO a SELECT i, repeat('x', 500) FROM generate_series(10001, 12000) i")
+        .await;
     setting.settled().await;
 
     let (mut socket, frames) = come_back(&setting, "c", &mut replica).await;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use waldelta_testkit::{Frame, Replica, Service, ServiceOptions, TestDatabase, WsClient, connect, source_rows, wait_until};
+use waldelta_testkit::{
+    Frame, Replica, Service, ServiceOptions, TestDatabase, WsClient, connect, source_rows, wait_until,
+};
 use waldelta_wal::{Epoch, Position};
 
 use crate::fold::{assert_same, folded};
@@ -48,7 +50,10 @@ impl Setting {
         let durable = format!("SELECT durable_end >= '{end}'::pg_lsn FROM waldelta.captures");
         // A quiet source writes no commit for capture to see: a message of ours is one.
         self.source.exec("SELECT pg_logical_emit_message(true, 'waldelta.fence', 'settled')").await;
-        wait_until("history has everything", PATIENCE, async || self.history.query_text(&durable).await == "t").await;
+        wait_until("history has everything", PATIENCE, async || {
+            self.history.query_text(&durable).await == "t"
+        })
+        .await;
     }
 
     /// A client that follows all tables, up to the moment when it is live and equal to the source.
@@ -63,7 +68,9 @@ impl Setting {
         replica.disconnected();
         let mut socket = WsClient::connect(&self.service.stream()).await;
         socket.send(&replica.hello(client_id, &[all_tables()])).await;
-        socket.follow(replica, "it is live", PATIENCE, |replica| replica.is_live() && replica.is_consistent()).await;
+        socket
+            .follow(replica, "it is live", PATIENCE, |replica| replica.is_live() && replica.is_consistent())
+            .await;
         socket
     }
 
@@ -104,7 +111,8 @@ impl Setting {
 
     /// Checks that each change of a transaction is in history exactly once, numbered from 0 without a gap.
     pub async fn history_is_gapless(&self) {
-        let sql = "SELECT epoch, lsn, min(seq), max(seq), count(*), count(DISTINCT id) FROM waldelta.change_history
+        let sql =
+            "SELECT epoch, lsn, min(seq), max(seq), count(*), count(DISTINCT id) FROM waldelta.change_history
                    GROUP BY epoch, lsn
                    HAVING min(seq) <> 0 OR max(seq) <> count(*) - 1 OR count(DISTINCT id) <> count(*)";
         let broken = self.history.query(sql).await;
@@ -203,7 +211,9 @@ impl Drop for ConfigFile {
 pub fn with_databases(command: &[&str], source: &TestDatabase, history: &TestDatabase) -> Vec<String> {
     let mut args: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
     let slot = source.slot("slot");
-    args.extend(["--database-url", source.url(), "--history-url", history.url(), "--slot", &slot].map(str::to_owned));
+    args.extend(
+        ["--database-url", source.url(), "--history-url", history.url(), "--slot", &slot].map(str::to_owned),
+    );
     args
 }
 
