@@ -1,6 +1,7 @@
 //! End to end, on the real binary, real PostgreSQL and real sockets: a module per promise, so that the folder's
 //! listing says what Waldelta does.
 #![expect(unreachable_pub, reason = "a test binary exports nothing: `pub` says what other modules use")]
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod fold;
 mod load;

@@ -11,7 +11,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("capture", &["history", "pgconn", "source", "wal"], &["axum", "sqlx"]),
     ("fanout", &["history", "source", "wal"], &["postgres-protocol", "sqlx"]),
     ("pglocal", &["wal"], &["axum", "sqlx", "tokio-postgres"]),
-    ("server", &["capture", "fanout", "history", "pgconn", "pglocal", "source", "wal"], &["sqlx", "postgres-protocol"]),
+    (
+        "server",
+        &["capture", "fanout", "history", "pgconn", "pglocal", "source", "wal"],
+        &["sqlx", "postgres-protocol"],
+    ),
     ("testkit", &["pglocal", "wal"], &["sqlx"]),
     ("bench", &["capture", "fanout", "history", "pgconn", "pglocal", "source", "testkit", "wal"], &[]),
 ];
@@ -34,8 +38,12 @@ fn no_crate_knows_more_than_it_may() {
 #[test]
 fn every_crate_has_its_arrows_written_down() {
     for manifest in files_below("crates", "Cargo.toml") {
-        let name = manifest.parent().and_then(|folder| folder.file_name()).expect("a folder").to_string_lossy();
-        assert!(ALLOWED.iter().any(|(known, _, _)| *known == name), "crates/{name} is not in the list of arrows");
+        let name =
+            manifest.parent().and_then(|folder| folder.file_name()).expect("a folder").to_string_lossy();
+        assert!(
+            ALLOWED.iter().any(|(known, _, _)| *known == name),
+            "crates/{name} is not in the list of arrows"
+        );
     }
 }
 
@@ -44,7 +52,9 @@ fn every_crate_has_its_arrows_written_down() {
 fn the_pure_core_waits_for_nothing_and_asks_nobody() {
     for path in files_below("crates/wal/src", ".rs") {
         let text = read(&path);
-        for word in ["async fn", ".await", "std::net", "std::fs", "std::env", "SystemTime", "Instant", "std::thread"] {
+        for word in
+            ["async fn", ".await", "std::net", "std::fs", "std::env", "SystemTime", "Instant", "std::thread"]
+        {
             assert!(!text.contains(word), "{}: {word} has no place in the pure core", path.display());
         }
     }

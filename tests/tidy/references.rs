@@ -15,7 +15,8 @@ fn the_page_of_error_codes_is_what_the_code_says() {
 fn codes_are_distinct_and_well_formed() {
     let mut texts: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     for text in &texts {
-        let well_formed = text.starts_with("WD-") && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
+        let well_formed = text.starts_with("WD-")
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
         assert!(well_formed, "{text}");
     }
     texts.sort_unstable();

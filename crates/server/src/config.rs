@@ -225,7 +225,7 @@ impl Config {
 }
 
 fn invalid(message: impl Into<String>) -> anyhow::Error {
-    Failure::new(Code::ConfigInvalid, message)
+    Failure::error(Code::ConfigInvalid, message)
 }
 
 /// Reads a configuration file; an unknown key is refused with the one that was probably meant.

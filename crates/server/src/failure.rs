@@ -18,7 +18,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// An error with this code and message.
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn error(code: Code, message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Failure { code, message: message.into() })
     }
 }

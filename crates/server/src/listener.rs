@@ -11,9 +11,9 @@ use crate::failure::Failure;
 /// read every captured row.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     if !address.ip().is_loopback() {
-        return Err(Failure::new(Code::ListenUnprotected, format!("listen on {address}")));
+        return Err(Failure::error(Code::ListenUnprotected, format!("listen on {address}")));
     }
     TcpListener::bind(address)
         .await
-        .map_err(|error| Failure::new(Code::ListenFailed, format!("listen on {address}: {error}")))
+        .map_err(|error| Failure::error(Code::ListenFailed, format!("listen on {address}: {error}")))
 }

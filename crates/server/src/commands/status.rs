@@ -33,7 +33,7 @@ pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn unreachable(url: &str, why: &str) -> anyhow::Error {
-    Failure::new(Code::ServiceUnreachable, format!("ask {url}: {why}"))
+    Failure::error(Code::ServiceUnreachable, format!("ask {url}: {why}"))
 }
 
 /// One GET over plain HTTP/1.0, which ends with the connection: all that asking a loopback service takes.

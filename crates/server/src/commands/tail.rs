@@ -60,7 +60,7 @@ impl Follower<'_> {
         let mut request = url.into_client_request().context("make the request")?;
         request.headers_mut().insert("sec-websocket-protocol", "waldelta.v1.json".parse()?);
         let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|error| {
-            Failure::new(Code::ServiceUnreachable, format!("connect to {}: {error}", self.options.url))
+            Failure::error(Code::ServiceUnreachable, format!("connect to {}: {error}", self.options.url))
         })?;
         *reached = true;
         socket.send(Message::text(self.hello().to_string())).await.context("say hello")?;
