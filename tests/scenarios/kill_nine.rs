@@ -39,7 +39,12 @@ async fn at_each_step_around_the_append() {
             // In the program under test a panic at a fault point ends the process then and there.
             setting.service = Service::spawn(options);
             let status = setting.service.wait_exit(PATIENCE).await;
-            assert_eq!(status.signal(), Some(SIGABRT), "{step} after {passes}: {status}\n{}", setting.service.log());
+            assert_eq!(
+                status.signal(),
+                Some(SIGABRT),
+                "{step} after {passes}: {status}\n{}",
+                setting.service.log()
+            );
             oracle.check(&format!("killed at {step} after {passes}")).await;
         }
     }
@@ -68,7 +73,9 @@ async fn at_any_time() {
             setting.service.wait_ready().await;
             socket = setting.resume("away", &mut replica).await;
             let goal = replica.transactions() + dice.roll(40);
-            socket.follow(&mut replica, "it has some more", PATIENCE, |replica| replica.transactions() >= goal).await;
+            socket
+                .follow(&mut replica, "it has some more", PATIENCE, |replica| replica.transactions() >= goal)
+                .await;
         }
         setting.service.kill9().await;
         oracle.check(&format!("kill {kill} of seed {seed}")).await;
@@ -103,12 +110,14 @@ async fn between_the_rows_and_the_durable_end() {
             )
         };
         let waits = writers("AND wait_event_type = 'Lock'");
-        wait_until("the append waits", PATIENCE, async || setting.history.query_text(&waits).await == "1").await;
+        wait_until("the append waits", PATIENCE, async || setting.history.query_text(&waits).await == "1")
+            .await;
         setting.service.kill9().await;
         oracle.check("killed in the middle").await;
         holder.batch_execute("COMMIT").await.unwrap();
         let left = writers("");
-        wait_until("the append has ended", PATIENCE, async || setting.history.query_text(&left).await == "0").await;
+        wait_until("the append has ended", PATIENCE, async || setting.history.query_text(&left).await == "0")
+            .await;
         oracle.check("after the middle").await;
         setting.service = Service::start(setting.run_options()).await;
     }

@@ -62,7 +62,10 @@ impl Load {
     /// Waits until so many transactions more have committed.
     pub async fn more(&self, transactions: u64) {
         let goal = self.committed.load(Ordering::Relaxed) + transactions;
-        wait_until("the writers have written", PATIENCE, async || self.committed.load(Ordering::Relaxed) >= goal).await;
+        wait_until("the writers have written", PATIENCE, async || {
+            self.committed.load(Ordering::Relaxed) >= goal
+        })
+        .await;
     }
 
     /// Stops, and waits until no writer writes any more.
@@ -101,13 +104,19 @@ async fn transaction(client: &Client, writer: u64, dice: &mut Dice) -> Result<()
     let mut sql = String::from("BEGIN;");
     for _ in 0..=dice.roll(3) {
         let (rows, value) = (dice.roll(5) + 1, dice.roll(1_000_000));
-        let mine = format!("SELECT id FROM item WHERE owner = {writer} ORDER BY id DESC OFFSET {value} % 7 LIMIT {rows}");
+        let mine = format!(
+            "SELECT id FROM item WHERE owner = {writer} ORDER BY id DESC OFFSET {value} % 7 LIMIT {rows}"
+        );
         sql += &match dice.roll(6) {
-            0 | 1 => format!("INSERT INTO item (owner, value) SELECT {writer}, '{value}' FROM generate_series(1, {rows});"),
+            0 | 1 => format!(
+                "INSERT INTO item (owner, value) SELECT {writer}, '{value}' FROM generate_series(1, {rows});"
+            ),
             2 => format!("UPDATE item SET value = value || '-{value}' WHERE id IN ({mine});"),
             3 => format!("DELETE FROM item WHERE id IN ({mine});"),
             4 => format!("INSERT INTO entry (note, at) VALUES ('{value} by {writer}', clock_timestamp());"),
-            _ => "SAVEPOINT s; INSERT INTO entry (note, at) VALUES ('never', now()); ROLLBACK TO s;".to_owned(),
+            _ => {
+                "SAVEPOINT s; INSERT INTO entry (note, at) VALUES ('never', now()); ROLLBACK TO s;".to_owned()
+            }
         };
     }
     // Last, so that no two writers wait for each other.

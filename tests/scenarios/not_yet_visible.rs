@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use waldelta_testkit::{Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, source_rows, wait_until};
+use waldelta_testkit::{
+    Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, source_rows, wait_until,
+};
 
-use crate::setting::{PATIENCE, Setting, all_tables, run_options, waldelta_ok, with_databases};
+use crate::setting::{PATIENCE, Setting, all_tables, config_file, run_options, waldelta_ok, with_databases};
 
 const SCHEMA: &str = "
     CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
@@ -28,7 +30,9 @@ struct Waiting {
 impl Waiting {
     async fn new(hint: &str) -> Self {
         // Who says nothing does not wait: the tests' own connections.
-        let cluster = TestCluster::own(&[("synchronous_standby_names", "nobody"), ("synchronous_commit", "local")]).await;
+        let cluster =
+            TestCluster::own(&[("synchronous_standby_names", "nobody"), ("synchronous_commit", "local")])
+                .await;
         let source = TestDatabase::create_on(&cluster, hint).await;
         let history = TestDatabase::create(&format!("{hint}_h")).await;
         source.exec(SCHEMA).await;
@@ -45,7 +49,8 @@ impl Waiting {
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
         self.waiters.spawn(async move { book(&client, amount).await });
         let source = &self.setting.source;
-        let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'SyncRep'");
+        let waits =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'SyncRep'");
         wait_until("the commit waits", PATIENCE, async || source.query_text(&waits).await == "1").await;
         self.in_history(amount).await;
         let seen = format!("SELECT count(*) FROM entry WHERE amount = {amount}");
@@ -129,6 +134,13 @@ async fn the_newest_transaction_of_all() {
     let mut waiting = Waiting::new("unseen_newest").await;
     waiting.commit_seen(1).await;
     waiting.commit_unseen(2).await;
+    // Not even in the list of transactions in progress: a snapshot ends before it.
+    let xid = waiting
+        .setting
+        .history
+        .query_text("SELECT max(transaction_id::text::bigint) FROM waldelta.change_history");
+    let ends = format!("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint <= {}", xid.await);
+    assert_eq!(waiting.setting.source.query_text(&ends).await, "t");
     let (socket, replica) = waiting.client_that_waits().await;
     waiting.lift().await;
     waiting.live_and_equal(socket, replica).await;
@@ -162,7 +174,11 @@ async fn one_that_the_snapshot_need_not_wait_for() {
     socket.follow(&mut replica, "it is live while the source does not show all", PATIENCE, live).await;
     let client = connect(waiting.setting.source.url()).await;
     let shown = source_rows(&client, "public.entry").await;
-    assert_eq!(replica.rows("public.entry").len(), shown.len() + 1, "what is durable, also what the source does not show");
+    assert_eq!(
+        replica.rows("public.entry").len(),
+        shown.len() + 1,
+        "what is durable, also what the source does not show"
+    );
     waiting.lift().await;
     waiting.live_and_equal(socket, replica).await;
 }
@@ -172,6 +188,11 @@ async fn one_that_the_snapshot_need_not_wait_for() {
 #[tokio::test]
 async fn the_service_does_not_wait_for_a_standby() {
     let mut waiting = Waiting::new("unseen_own").await;
+    let config = config_file("[capture]\ncanary_interval_ms = 200\n");
+    let status = waiting.setting.service.stop().await;
+    assert!(status.success(), "{status}; {}", waiting.setting.service.log());
+    let often = config.add_to(waiting.setting.run_options());
+    waiting.setting.service.start_again_with(often).await;
     waiting.commit_seen(1).await;
     let (socket, replica) = waiting.setting.client("new").await;
     let source = &waiting.setting.source;

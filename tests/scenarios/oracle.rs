@@ -54,7 +54,9 @@ impl Oracle {
     /// has to be there.
     pub async fn begin(source: &TestDatabase, history: &TestDatabase) -> Self {
         let slot = source.slot("witness");
-        source.query_text(&format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+        source
+            .query_text(&format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'pgoutput')"))
+            .await;
         let (source_url, history_url) = (source.url().to_owned(), history.url().to_owned());
         Oracle { source_url, history_url, slot, service_slot: source.slot("slot") }
     }
@@ -85,7 +87,8 @@ impl Oracle {
         let (source, history) = (connect(&self.source_url).await, connect(&self.history_url).await);
         // The slot first: what it was told by then must be durable by now.
         let slot = &self.service_slot;
-        let confirmed = format!("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        let confirmed =
+            format!("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'");
         let confirmed: Lsn = text(&source, &confirmed).await.parse().unwrap();
         let (durable, stored) = stored(&history).await;
         assert!(confirmed <= durable, "{when}: the slot was told {confirmed}, history has {durable}");
@@ -94,14 +97,26 @@ impl Oracle {
         let due = witnessed.iter().filter(|transaction| transaction.end <= durable);
         let due: BTreeMap<Lsn, (String, i64)> = due.map(|t| (t.commit, (t.xid.clone(), t.rows))).collect();
         for (commit, transaction) in &due {
-            assert_eq!(Some(transaction), stored.get(commit), "{when}: (xid, rows) of {commit}, with D at {durable}");
+            assert_eq!(
+                Some(transaction),
+                stored.get(commit),
+                "{when}: (xid, rows) of {commit}, with D at {durable}"
+            );
         }
         for (commit, transaction) in &stored {
-            assert_eq!(due.get(commit), Some(transaction), "{when}: (xid, rows) of {commit}, with D at {durable}");
+            assert_eq!(
+                due.get(commit),
+                Some(transaction),
+                "{when}: (xid, rows) of {commit}, with D at {durable}"
+            );
         }
         let gaps = history.query(GAPS_SQL, &[]).await.unwrap();
         let gaps: Vec<(String, String)> = gaps.iter().map(|row| (row.get(0), row.get(1))).collect();
-        assert_eq!(gaps, [], "{when}: (epoch, lsn) of transactions that are not numbered from 0 without gaps");
+        assert_eq!(
+            gaps,
+            [],
+            "{when}: (epoch, lsn) of transactions that are not numbered from 0 without gaps"
+        );
         assert_eq!(text(&history, IDS_SQL).await, "0", "{when}: changes that share their id with another");
     }
 

@@ -403,12 +403,12 @@ impl Replica {
             }
             Kind::Put { key: Some(key), moved_from, mut data, unchanged } => {
                 let here = table.keyed.get(&key);
-                let before = if moved_from.is_some() { deleted.as_ref() } else { here };
+                // What a snapshot is ahead of comes again after a reconnect: the row may be where it goes already, and
+                // another one where it was.
+                let before =
+                    if moved_from.is_none() || is_ahead && here.is_some() { here } else { deleted.as_ref() };
                 for column in unchanged {
                     let kept = before.and_then(|row| row.get(&column));
-                    // What a snapshot is ahead of comes again after a reconnect: the row may be gone from where it was,
-                    // and be where it goes already.
-                    let kept = kept.or_else(|| here.filter(|_| is_ahead)?.get(&column));
                     match kept.cloned() {
                         Some(value) => _ = data.insert(column, value),
                         None if is_ahead => {}

@@ -105,9 +105,7 @@ impl World {
 
     /// Capture that is expected to end by itself.
     pub(crate) async fn run_to_error(&self) -> (Error, State) {
-        let running = self.run();
-        let ended = tokio::time::timeout(PATIENCE, running.task).await.expect("capture goes on").unwrap();
-        (ended.unwrap_err(), running.status.read().state)
+        self.run().error().await
     }
 
     /// What a query on history says, as text.
@@ -155,6 +153,12 @@ impl Running {
 
     pub(crate) async fn wait_streaming(&self) {
         self.wait_state("capture streams", |state| *state == State::Streaming).await;
+    }
+
+    /// Waits until it ends by itself: why, and the state that it leaves.
+    pub(crate) async fn error(self) -> (Error, State) {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("capture goes on").unwrap();
+        (ended.unwrap_err(), self.status.read().state)
     }
 
     pub(crate) async fn stop(self) {
