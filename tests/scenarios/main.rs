@@ -14,6 +14,7 @@ mod commit_order;
 mod kill_nine;
 mod large_transaction;
 mod late_joiner;
+mod local_only;
 mod not_yet_visible;
 mod own_changes;
 mod pgbench;

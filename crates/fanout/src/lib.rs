@@ -63,7 +63,13 @@ impl Fanout {
 
     /// Routes `/v1/stream` and `/v1/changes`.
     pub fn router(&self) -> axum::Router {
-        http::router(self.inner.clone())
+        self.router_with(axum::Router::new())
+    }
+
+    /// The same together with other routes of the listener, all behind one check of Host and Origin: what web pages must
+    /// not read of one they must not read of the others.
+    pub fn router_with(&self, others: axum::Router) -> axum::Router {
+        http::router(self.inner.clone(), others)
     }
 
     /// Feeds the scopes until `stop` is cancelled; then lets every session go with 1012 and waits for them. After an

@@ -76,6 +76,8 @@ pub(crate) struct ServerConfig {
     pub listen: SocketAddr,
     /// Origins of web pages that may connect, such as `https://app.example.com`; loopback pages always may.
     pub allowed_origins: Vec<String>,
+    /// Names that a request may call the service by, beside addresses and localhost: those of a proxy in front.
+    pub allowed_hosts: Vec<String>,
     /// A quiet session gets a heartbeat this often.
     pub heartbeat_ms: u64,
     /// Sessions at most.
@@ -120,6 +122,7 @@ impl Default for ServerConfig {
         ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7654)),
             allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             heartbeat_ms: 15_000,
             sessions_max: 10_000,
             snapshots_max: 4,
@@ -200,6 +203,7 @@ impl Config {
             sessions_max: self.server.sessions_max,
             snapshots_max: self.server.snapshots_max,
             allowed_origins: self.server.allowed_origins.clone(),
+            allowed_hosts: self.server.allowed_hosts.clone(),
             ..waldelta_fanout::Config::default()
         }
     }

@@ -82,7 +82,7 @@ impl Service {
             Arc::new(Observer::new(capture.clone(), history.clone(), fanout.clone(), source.clone()));
         let operations =
             Operations { observer: observer.clone(), metrics: recorder.clone(), stop: stop.clone() };
-        let app = http::router(operations).merge(fanout.router());
+        let app = fanout.router_with(http::router(operations));
 
         let mut supervisor = Supervisor::new(stop.clone());
         supervisor.spawn("listener", serve(listener, app, stop.clone()));

@@ -12,11 +12,12 @@ use axum::routing::get;
 
 use crate::inner::Inner;
 
-/// Routes of the client side; each is behind the check of Host and Origin.
-pub(crate) fn router(inner: Arc<Inner>) -> Router {
+/// Routes of the client side and `others`; each is behind the check of Host and Origin.
+pub(crate) fn router(inner: Arc<Inner>, others: Router) -> Router {
     Router::new()
         .route("/v1/stream", get(stream::stream))
         .route("/v1/changes", get(changes::changes))
-        .route_layer(axum::middleware::from_fn_with_state(inner.clone(), guard::check))
-        .with_state(inner)
+        .with_state(inner.clone())
+        .merge(others)
+        .route_layer(axum::middleware::from_fn_with_state(inner, guard::check))
 }

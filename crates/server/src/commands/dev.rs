@@ -37,7 +37,11 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
         "a private PostgreSQL is running"
     );
     let url = cluster.url(DATABASE);
-    let outcome = serve(&cluster, url, page, listener, &mut signals).await;
+    let outcome = match prepare(&cluster, &url, listener, &mut signals).await {
+        Ok(Some(service)) => serve(service, url, page, &mut signals).await,
+        Ok(None) => Ok(Outcome::Stopped),
+        Err(error) => Err(error),
+    };
     tokio::task::spawn_blocking(move || cluster.stop()).await.context("stop PostgreSQL")??;
     tracing::info!("PostgreSQL has stopped");
     Ok(match outcome? {
@@ -68,32 +72,49 @@ fn start_cluster(options: &DevOptions) -> anyhow::Result<Cluster> {
     Cluster::start(cluster).context("start PostgreSQL")
 }
 
-/// Prepares the database and serves it.
-async fn serve(
+/// Prepares the database and starts the service on it; `None` when a signal came first.
+async fn prepare(
     cluster: &Cluster,
-    url: String,
-    page: String,
+    url: &str,
     listener: tokio::net::TcpListener,
     signals: &mut StopSignals,
+) -> anyhow::Result<Option<Service>> {
+    let preparing = async {
+        create_database(cluster).await.context("create the database")?;
+        let mut config = Config::default();
+        url.clone_into(&mut config.source.url);
+        config.server.listen = listener.local_addr()?;
+        let source = config.source()?;
+        let client = source.connect().await.context("connect to PostgreSQL")?;
+        client.batch_execute(DEMO_SQL).await.context("create the demo table")?;
+        let plan = setup::plan(&client, &source, &Wish::default()).await.context("plan the set-up")?;
+        for remark in &plan.remarks {
+            tracing::info!("{remark}");
+        }
+        setup::apply(&client, &source, &plan.without_slot()).await.context("set capture up")?;
+        let stop = CancellationToken::new();
+        let history = open_history(&config.history()?, &stop).await?;
+        if history.captured().await?.is_none() {
+            waldelta_capture::setup::begin(&source, &history, true).await.context("begin history")?;
+        }
+        Service::start(config, source, history, listener, stop)
+    };
+    tokio::select! {
+        service = preparing => Ok(Some(service?)),
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before capture began");
+            Ok(None)
+        }
+    }
+}
+
+/// Tells how to try it as soon as it captures, and serves until a signal comes.
+async fn serve(
+    mut service: Service,
+    url: String,
+    page: String,
+    signals: &mut StopSignals,
 ) -> anyhow::Result<Outcome> {
-    create_database(cluster).await.context("create the database")?;
-    let mut config = Config::default();
-    config.source.url.clone_from(&url);
-    config.server.listen = listener.local_addr()?;
-    let source = config.source()?;
-    let client = source.connect().await.context("connect to PostgreSQL")?;
-    client.batch_execute(DEMO_SQL).await.context("create the demo table")?;
-    let plan = setup::plan(&client, &source, &Wish::default()).await.context("plan the set-up")?;
-    for remark in &plan.remarks {
-        tracing::info!("{remark}");
-    }
-    setup::apply(&client, &source, &plan.without_slot()).await.context("set capture up")?;
-    let stop = CancellationToken::new();
-    let history = open_history(&config.history()?, &stop).await?;
-    if history.captured().await?.is_none() {
-        waldelta_capture::setup::begin(&source, &history, true).await.context("begin history")?;
-    }
-    let mut service = Service::start(config, source, history, listener, stop)?;
     service.when_capturing(move || {
         answer(format_args!("\nReady. Change a row, and see it arrive:\n"))?;
         answer(format_args!("  psql '{url}' -c 'UPDATE demo_todos SET done = NOT done WHERE id = 1'"))?;

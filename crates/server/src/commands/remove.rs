@@ -15,13 +15,17 @@ pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
     let config = Config::load(&options.options)?;
     let source = config.source()?;
     let client = source.connect().await.context("connect to the source")?;
-    // History first: the plan for the source says whether the schema that both may share is empty then.
-    if options.history && options.yes {
+    // Planned before anything is dropped: a wrong URL or slot, or a slot in use, must not cost the history.
+    let plan = setup::removal(&client, &source).await.context("plan the removal")?;
+    // History goes first: whether the schema that both may share is empty then is for a new plan to say.
+    let plan = if options.history && options.yes {
         let history = History::open(&config.history()?).await.context("open history")?;
         history.drop_everything().await.context("drop history")?;
         answer("-- history is dropped")?;
-    }
-    let plan = setup::removal(&client, &source).await.context("plan the removal")?;
+        setup::removal(&client, &source).await.context("plan the removal")?
+    } else {
+        plan
+    };
     answer(plan.to_sql())?;
     if !options.yes {
         if options.history {

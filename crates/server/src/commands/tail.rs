@@ -126,8 +126,13 @@ impl Follower<'_> {
         if ends_something {
             self.cursor = frame["cursor"].as_str().map(str::to_owned).or_else(|| self.cursor.take());
         }
-        if kind == "reset" {
-            self.cursor = None;
+        match kind {
+            // Without a snapshot it begins here: a connection lost before the first change must not skip that one.
+            "welcome" if frame["mode"] == "resume" && self.cursor.is_none() => {
+                self.cursor = frame["head"].as_str().map(str::to_owned);
+            }
+            "reset" => self.cursor = None,
+            _ => {}
         }
         if kind == "tx" && ends_something {
             self.transactions_left -= 1;
