@@ -25,7 +25,8 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --features waldelta/failpoints -- -D warnings
 
 docs: ## Write the generated reference pages
-	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --package waldelta-scenarios --test tidy references
+	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta-scenarios --test tidy references
+	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta reference
 
 bench: ## Measure capture against pg_recvlogical, and commit-to-client latency
 	$(CARGO) build --release --package waldelta --package waldelta-bench

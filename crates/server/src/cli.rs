@@ -1,4 +1,6 @@
 //! The command line. Every flag has an environment variable; the configuration file has what both leave out.
+//!
+//! Help names the variables but not what they hold: a URL may have a password in it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,13 +21,21 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct LogOptions {
     /// What is logged, such as `info` or `warn,waldelta_capture=debug`
-    #[arg(long, global = true, env = "WALDELTA_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "WALDELTA_LOG",
+        hide_env_values = true,
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
     /// How it is logged
     #[arg(
         long,
         global = true,
         env = "WALDELTA_LOG_FORMAT",
+        hide_env_values = true,
         value_enum,
         default_value = "auto",
         value_name = "FORMAT"
@@ -65,44 +75,56 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Options {
     /// Configuration file (TOML)
-    #[arg(long, env = "WALDELTA_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "WALDELTA_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The database to capture, such as postgresql://user@host/db; PG* variables and ~/.pgpass fill it up
-    #[arg(long, env = "WALDELTA_DATABASE_URL", value_name = "URL")]
+    #[arg(long, env = "WALDELTA_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
     /// Where history is kept [default: in the captured database]
-    #[arg(long, env = "WALDELTA_HISTORY_URL", value_name = "URL")]
+    #[arg(long, env = "WALDELTA_HISTORY_URL", hide_env_values = true, value_name = "URL")]
     pub history_url: Option<String>,
     /// Name of the publication
-    #[arg(long, env = "WALDELTA_PUBLICATION", value_name = "NAME")]
+    #[arg(long, env = "WALDELTA_PUBLICATION", hide_env_values = true, value_name = "NAME")]
     pub publication: Option<String>,
     /// Name of the replication slot
-    #[arg(long, env = "WALDELTA_SLOT", value_name = "NAME")]
+    #[arg(long, env = "WALDELTA_SLOT", hide_env_values = true, value_name = "NAME")]
     pub slot: Option<String>,
     /// Address to serve on
-    #[arg(long, env = "WALDELTA_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "WALDELTA_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DevOptions {
     /// Folder of the private cluster
-    #[arg(long, env = "WALDELTA_DEV_DATA", default_value = ".waldelta/pg", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "WALDELTA_DEV_DATA",
+        hide_env_values = true,
+        default_value = ".waldelta/pg",
+        value_name = "DIR"
+    )]
     pub data: PathBuf,
     /// Use a cluster that is removed on exit
-    #[arg(long, env = "WALDELTA_DEV_EPHEMERAL")]
+    #[arg(long, env = "WALDELTA_DEV_EPHEMERAL", hide_env_values = true)]
     pub ephemeral: bool,
     /// Folder with PostgreSQL's programs [default: search, then fetch]
-    #[arg(long, env = "WALDELTA_DEV_PG_BINDIR", value_name = "DIR")]
+    #[arg(long, env = "WALDELTA_DEV_PG_BINDIR", hide_env_values = true, value_name = "DIR")]
     pub pg_bindir: Option<PathBuf>,
     /// Port of the private PostgreSQL [default: a free one, then the same again]
-    #[arg(long, env = "WALDELTA_DEV_PORT", value_name = "PORT")]
+    #[arg(long, env = "WALDELTA_DEV_PORT", hide_env_values = true, value_name = "PORT")]
     pub port: Option<u16>,
     /// Never fetch PostgreSQL
-    #[arg(long, env = "WALDELTA_DEV_OFFLINE")]
+    #[arg(long, env = "WALDELTA_DEV_OFFLINE", hide_env_values = true)]
     pub offline: bool,
     /// Address to serve on
-    #[arg(long, env = "WALDELTA_LISTEN", default_value = "127.0.0.1:7654", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "WALDELTA_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:7654",
+        value_name = "ADDRESS"
+    )]
     pub listen: SocketAddr,
 }
 
@@ -111,16 +133,22 @@ pub(crate) struct InitOptions {
     #[command(flatten)]
     pub options: Options,
     /// Tables to capture [default: all that can be]
-    #[arg(long = "table", env = "WALDELTA_INIT_TABLES", value_name = "SCHEMA.TABLE", value_delimiter = ',')]
+    #[arg(
+        long = "table",
+        env = "WALDELTA_INIT_TABLES",
+        hide_env_values = true,
+        value_name = "SCHEMA.TABLE",
+        value_delimiter = ','
+    )]
     pub tables: Vec<TableName>,
     /// Also capture tables without primary key, insert-only: their owner's UPDATE and DELETE will fail
-    #[arg(long, env = "WALDELTA_INIT_ALLOW_KEYLESS")]
+    #[arg(long, env = "WALDELTA_INIT_ALLOW_KEYLESS", hide_env_values = true)]
     pub allow_keyless: bool,
     /// Do it instead of printing it
-    #[arg(long, env = "WALDELTA_INIT_APPLY")]
+    #[arg(long, env = "WALDELTA_INIT_APPLY", hide_env_values = true)]
     pub apply: bool,
     /// Do it, and write the rows that exist already into history
-    #[arg(long, env = "WALDELTA_INIT_BASELINE")]
+    #[arg(long, env = "WALDELTA_INIT_BASELINE", hide_env_values = true)]
     pub baseline: bool,
 }
 
@@ -129,48 +157,61 @@ pub(crate) struct DoctorOptions {
     #[command(flatten)]
     pub options: Options,
     /// Print JSON
-    #[arg(long, env = "WALDELTA_JSON")]
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TailOptions {
     /// The running service
-    #[arg(long, env = "WALDELTA_URL", default_value = "http://127.0.0.1:7654", value_name = "URL")]
+    #[arg(
+        long,
+        env = "WALDELTA_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7654",
+        value_name = "URL"
+    )]
     pub url: String,
     /// Tables to follow: names, `schema.*` or `*`
     #[arg(
         long = "table",
         env = "WALDELTA_TAIL_TABLES",
+        hide_env_values = true,
         default_value = "*",
         value_name = "TABLE",
         value_delimiter = ','
     )]
     pub tables: Vec<String>,
     /// Begin after this cursor or LSN [default: now]
-    #[arg(long, env = "WALDELTA_TAIL_AFTER", value_name = "CURSOR")]
+    #[arg(long, env = "WALDELTA_TAIL_AFTER", hide_env_values = true, value_name = "CURSOR")]
     pub after: Option<String>,
     /// Begin with a snapshot of the tables
-    #[arg(long, env = "WALDELTA_TAIL_SNAPSHOT", conflicts_with = "after")]
+    #[arg(long, env = "WALDELTA_TAIL_SNAPSHOT", hide_env_values = true, conflicts_with = "after")]
     pub snapshot: bool,
     /// Show old rows too, where the source gives them
-    #[arg(long, env = "WALDELTA_TAIL_OLD")]
+    #[arg(long, env = "WALDELTA_TAIL_OLD", hide_env_values = true)]
     pub old: bool,
     /// Print the frames as they come, one JSON object a line
-    #[arg(long, env = "WALDELTA_JSON")]
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
     /// Stop after this many transactions
-    #[arg(long, env = "WALDELTA_TAIL_LIMIT", value_name = "N")]
+    #[arg(long, env = "WALDELTA_TAIL_LIMIT", hide_env_values = true, value_name = "N")]
     pub limit: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
     /// The running service
-    #[arg(long, env = "WALDELTA_URL", default_value = "http://127.0.0.1:7654", value_name = "URL")]
+    #[arg(
+        long,
+        env = "WALDELTA_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7654",
+        value_name = "URL"
+    )]
     pub url: String,
     /// Print JSON
-    #[arg(long, env = "WALDELTA_JSON")]
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
 }
 
@@ -179,10 +220,10 @@ pub(crate) struct RemoveOptions {
     #[command(flatten)]
     pub options: Options,
     /// Do it instead of showing it
-    #[arg(long, env = "WALDELTA_REMOVE_YES")]
+    #[arg(long, env = "WALDELTA_REMOVE_YES", hide_env_values = true)]
     pub yes: bool,
     /// Drop history too: every recorded change is gone for good
-    #[arg(long, env = "WALDELTA_REMOVE_HISTORY")]
+    #[arg(long, env = "WALDELTA_REMOVE_HISTORY", hide_env_values = true)]
     pub history: bool,
 }
 
@@ -203,7 +244,33 @@ mod tests {
             for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let name = argument.get_id();
                 assert!(argument.get_env().is_some(), "{} --{name}", command.get_name());
+                assert!(argument.is_hide_env_values_set(), "{} --{name} shows a value", command.get_name());
             }
         }
+    }
+
+    /// The page is what `--help` prints; `make docs` writes it.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the only knob of this test, set by `make docs`")]
+    fn the_reference_page_is_what_help_prints() {
+        let mut page = String::from(
+            "# Command line\n\n<!-- Made from crates/server/src/cli.rs by `make docs`. -->\n\n\
+             Exit codes: 0 done; 1 failed, a check failed, or the service is not ready; 2 the command line is wrong; 3 capture had\n\
+             stopped in a state that needs a decision.\n",
+        );
+        let command = Cli::command().term_width(100);
+        for subcommand in command.get_subcommands() {
+            let mut subcommand =
+                subcommand.clone().term_width(100).bin_name(format!("waldelta {}", subcommand.get_name()));
+            let help = subcommand.render_long_help().to_string();
+            let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+            page.push_str(&format!("\n## waldelta {}\n\n```text\n{help}```\n", subcommand.get_name()));
+        }
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
+        if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == page, "docs/reference/cli.md is stale: run `make docs`");
     }
 }
