@@ -35,7 +35,7 @@ bench: ## Measure capture against pg_recvlogical, and commit-to-client latency
 soak: test-deps ## The main job at full length: pgbench for two minutes with three clients
 	$(CARGO) build --release --package waldelta
 	WALDELTA_SOAK_SECONDS=120 WALDELTA_TEST_PROGRAM=$(CURDIR)/target/release/waldelta \
-		$(CARGO) nextest run --release --package waldelta-scenarios --test scenarios pgbench --no-capture
+		$(CARGO) nextest run --package waldelta-scenarios --test scenarios pgbench
 
 deny: ## Licences, advisories and bans of the dependency tree
 	$(CARGO) deny check

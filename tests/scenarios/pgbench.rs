@@ -20,9 +20,8 @@ fn duration() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Follows for so long, whatever comes.
-async fn follow_for(socket: &mut WsClient, replica: &mut Replica, time: Duration) {
-    let until = Instant::now() + time;
+/// Follows until then, whatever comes. A client that does not read is let go, so each reads while there is load.
+async fn follow_until(socket: &mut WsClient, replica: &mut Replica, until: Instant) {
     while let Some(frame) = socket.frame_within(until.saturating_duration_since(Instant::now())).await {
         match frame {
             Frame::Text(text) => {
@@ -45,22 +44,24 @@ async fn every_client_and_history_equal_the_source_after_pgbench() {
     let time = duration();
     let (mut socket, mut early) = setting.client("early").await;
     let (mut leaving_socket, mut leaving) = setting.client("leaving").await;
+    let (begun, over) = (Instant::now(), Instant::now() + time);
     let load = pgbench::run(setting.source.url(), CLIENTS, time);
     let from_the_start = async {
-        follow_for(&mut socket, &mut early, time).await;
+        follow_until(&mut socket, &mut early, over).await;
         (socket, early)
     };
     let late = async {
         tokio::time::sleep(time / 3).await;
         let (mut socket, mut replica) = setting.client("late").await;
-        follow_for(&mut socket, &mut replica, time / 3).await;
+        follow_until(&mut socket, &mut replica, over).await;
         (socket, replica)
     };
     let leaving_and_coming_back = async {
-        follow_for(&mut leaving_socket, &mut leaving, time / 4).await;
+        follow_until(&mut leaving_socket, &mut leaving, begun + time / 4).await;
         drop(leaving_socket);
         tokio::time::sleep(time / 4).await;
-        let socket = setting.resume("leaving", &mut leaving).await;
+        let mut socket = setting.resume("leaving", &mut leaving).await;
+        follow_until(&mut socket, &mut leaving, over).await;
         (socket, leaving)
     };
     let all = async { tokio::join!(load, from_the_start, late, leaving_and_coming_back) };
