@@ -84,6 +84,12 @@ pub enum Error {
         /// Its name.
         slot: String,
     },
+    /// A baseline was asked for, but history began without the rows of these tables.
+    #[error("history has begun without the rows that existed before in {tables}")]
+    BaselineMissing {
+        /// Names of the tables, the first few of them.
+        tables: String,
+    },
     /// The slot could not be created in time, because transactions that are open have to end first.
     #[error("replication slot {slot:?} could not be created within {waited_ms} ms; waiting for {blockers}")]
     SlotBlocked {
@@ -167,6 +173,7 @@ impl Error {
             Error::SlotActive { .. } => Code::SlotActive,
             Error::SlotAhead { .. } => Code::SlotAhead,
             Error::SlotWithoutHistory { .. } => Code::SlotWithoutHistory,
+            Error::BaselineMissing { .. } => Code::BaselineMissing,
             Error::SlotBlocked { .. } => Code::SlotBlocked,
             Error::SourceBehind { .. } => Code::SourceBehind,
             Error::PublicationMissing { .. } | Error::CanaryLost { .. } => Code::PublicationMissing,
@@ -191,6 +198,7 @@ impl Error {
             | Error::SlotForeign { .. }
             | Error::SlotAhead { .. }
             | Error::SlotWithoutHistory { .. }
+            | Error::BaselineMissing { .. }
             | Error::SourceBehind { .. }
             | Error::PublicationMissing { .. }
             | Error::CanaryLost { .. }

@@ -2,7 +2,7 @@
 //! helps.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use waldelta_history::History;
@@ -11,9 +11,6 @@ use crate::backoff::Backoff;
 use crate::start::start;
 use crate::status::Status;
 use crate::{Config, Error, pump};
-
-/// A connection that lived this long was a good one: the next failure is a new one.
-const GOOD_TIME_MIN: Duration = Duration::from_secs(10);
 
 /// Another instance captures: this one looks as often as this whether it still does.
 const STANDBY_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -31,14 +28,16 @@ pub async fn run(
 ) -> Result<(), Error> {
     let mut backoff = Backoff::new();
     loop {
-        let begun = Instant::now();
+        let durable_before = status.read().durable;
         let Err(error) = attempt(&config, &history, &status, &stop).await else { return Ok(()) };
         if !error.is_retryable() {
             status.stopped(error.code(), error.chain());
             return Err(error);
         }
         status.reconnecting(&error);
-        if begun.elapsed() >= GOOD_TIME_MIN {
+        // A connection that made something durable was a good one: the next failure is a new one. Time says nothing, since
+        // one that fails for the same reason each time can take long to do so.
+        if status.read().durable > durable_before {
             backoff.reset();
         }
         let wait = match &error {

@@ -20,16 +20,20 @@ use crate::{Error, baseline, questions};
 const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Ending the connection that waited takes no longer than this.
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Tables that a message names at most.
+const TABLES_NAMED_MAX: usize = 10;
 
 /// Creates the slot if it is missing and begins history at its consistent point. With `with_baseline`, the rows that
 /// existed then are written first, as operation `baseline`, read in the slot's own snapshot, so that nothing lies
-/// between them and the first change. A no-op when history has begun and the slot is there.
+/// between them and the first change. A no-op when history has begun and the slot is there, and the baseline too where one
+/// is asked for.
 ///
 /// A slot that is there and was never used is taken into use from where it begins; for a baseline it is created anew.
 ///
 /// # Errors
 /// When there is a used slot without a history or a history without its slot: a gap may lie between, and only
-/// its owner can decide. [`Error::SlotBlocked`] when open transactions kept the slot from being created in time; it leaves
+/// its owner can decide. [`Error::BaselineMissing`] when history has begun and a baseline was not written to its end: the
+/// rows as they were then can no longer be read. [`Error::SlotBlocked`] when open transactions kept the slot from being created in time; it leaves
 /// nothing behind.
 pub async fn begin(source: &Source, history: &History, with_baseline: bool) -> Result<Head, Error> {
     begin_within(source, history, with_baseline, SLOT_TIME_MAX).await
@@ -55,7 +59,7 @@ pub async fn begin_within(
             return Err(Error::SlotMissing { slot: source.slot.clone() });
         }
         if with_baseline {
-            tracing::warn!("history has begun already: no baseline is written");
+            check_baseline(source, &client, history).await?;
         }
         return Ok(head);
     }
@@ -68,56 +72,85 @@ pub async fn begin_within(
         }
         match slot.confirmed {
             Some(start) if !with_baseline => {
-                return Ok(history
-                    .begin(&captured(source, &identity), start, "begun at an unused slot")
-                    .await?);
+                let begun =
+                    history.begin(&captured(source, &identity), start, "begun at an unused slot").await;
+                return begun_by_another(source, &identity, history, begun).await;
             }
             _ => questions::drop_slot(&client, &source.slot).await?,
         }
     }
     let (connection, created) = create_slot(source, &client, &identity, slot_time_max).await?;
-    match begin_at(source, history, &identity, &created, with_baseline).await {
-        Ok(head) => Ok(head),
-        Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => Err(error),
-        Err(error) => {
-            // Nobody would ever read it.
-            let dropped = walsender::on_thread({
-                let (mut connection, slot) = (connection, source.slot.clone());
-                move || connection.drop_slot(&slot)
-            });
-            if let Err(left) = dropped.await {
-                tracing::warn!(slot = source.slot, error = %left, "the slot that was created could not be dropped again");
+    let begun =
+        history.begin(&captured(source, &identity), created.consistent_point, "begun with a new slot").await;
+    let (error, is_unused) = match begun {
+        Ok(head) if !with_baseline => return Ok(head),
+        Ok(head) => match baseline::write(source, history, &created.snapshot).await {
+            Ok(()) => return Ok(head),
+            // Somebody else writes this history already, so it is not ours alone to take back.
+            Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => (error, false),
+            Err(error) => {
+                // Half a baseline would be taken for a whole one. Nothing else can be in this history yet.
+                if let Err(left) = history.drop_everything().await {
+                    tracing::warn!(error = %left, "the history that was begun could not be taken back");
+                }
+                (error, true)
             }
-            Err(error)
+        },
+        Err(waldelta_history::Error::AlreadyBegun) => {
+            let begun = Err(waldelta_history::Error::AlreadyBegun);
+            return begun_by_another(source, &identity, history, begun).await;
         }
+        // The answer may have been lost after the commit: the slot is unused only if history says so.
+        Err(error) => (error.into(), matches!(history.captured().await, Ok(None))),
+    };
+    if is_unused {
+        drop_created(connection, &source.slot).await;
+    }
+    Err(error)
+}
+
+/// What `begun` says, or where history is if another instance began it in the same moment, at this very slot.
+async fn begun_by_another(
+    source: &Source,
+    identity: &Identity,
+    history: &History,
+    begun: Result<Head, waldelta_history::Error>,
+) -> Result<Head, Error> {
+    match begun {
+        Err(waldelta_history::Error::AlreadyBegun) => match history.captured().await? {
+            Some((captured, head)) => {
+                check_feed(&captured, source)?;
+                check_identity(&captured, identity)?;
+                Ok(head)
+            }
+            None => Err(waldelta_history::Error::AlreadyBegun.into()),
+        },
+        begun => Ok(begun?),
     }
 }
 
-/// With the slot just created, whose connection is kept open meanwhile: its snapshot lives no longer.
-async fn begin_at(
-    source: &Source,
-    history: &History,
-    identity: &Identity,
-    created: &CreatedSlot,
-    with_baseline: bool,
-) -> Result<Head, Error> {
-    let head =
-        history.begin(&captured(source, identity), created.consistent_point, "begun with a new slot").await?;
-    if !with_baseline {
-        return Ok(head);
+/// Drops the slot that was just created: nobody would ever read it.
+async fn drop_created(mut connection: Connection, slot: &str) {
+    let name = slot.to_owned();
+    if let Err(left) = walsender::on_thread(move || connection.drop_slot(&name)).await {
+        tracing::warn!(slot, error = %left, "the slot that was created could not be dropped again");
     }
-    match baseline::write(source, history, &created.snapshot).await {
-        Ok(()) => Ok(head),
-        // Somebody else writes this history already, so it is not ours alone to take back.
-        Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => Err(error),
-        Err(error) => {
-            // Half a baseline would be taken for a whole one. Nothing else can be in this history yet.
-            if let Err(left) = history.drop_everything().await {
-                tracing::warn!(error = %left, "the history that was begun could not be taken back");
-            }
-            Err(error)
-        }
+}
+
+/// Whether history has the rows that every published table had when it began.
+async fn check_baseline(source: &Source, client: &Client, history: &History) -> Result<(), Error> {
+    let stored = history.baselines().await?;
+    let published = catalog::published_tables(client, source).await?;
+    let missing = published.into_iter().filter(|published| !stored.contains(&published.table.oid));
+    let missing: Vec<String> = missing.map(|published| published.table.name.to_string()).collect();
+    if missing.is_empty() {
+        return Ok(());
     }
+    let mut tables = missing[..missing.len().min(TABLES_NAMED_MAX)].join(", ");
+    if let Some(more) = missing.len().checked_sub(TABLES_NAMED_MAX).filter(|more| *more > 0) {
+        tables.push_str(&format!(" and {more} more"));
+    }
+    Err(Error::BaselineMissing { tables })
 }
 
 fn captured(source: &Source, identity: &Identity) -> Captured {

@@ -21,6 +21,11 @@ pub struct Config {
     pub scope_bytes_max: usize,
     /// Snapshots that run at the same time at most.
     pub snapshots_max: usize,
+    /// How long a session waits for its turn to take a snapshot (1013 beyond; it can come back).
+    pub snapshot_wait_timeout: Duration,
+    /// A snapshot that is not handed over whole within this ends the session (4418): while it lasts the source cleans up
+    /// nothing that is newer.
+    pub snapshot_timeout: Duration,
     /// How long a snapshot waits for a committed transaction to become visible.
     pub visibility_timeout: Duration,
     /// How long `live` waits to learn from the source which transactions began before the client connected.
@@ -44,6 +49,8 @@ impl Default for Config {
             client_frame_bytes_max: 64 * 1024,
             scope_bytes_max: 16 * 1024 * 1024,
             snapshots_max: 4,
+            snapshot_wait_timeout: Duration::from_secs(60),
+            snapshot_timeout: Duration::from_secs(600),
             visibility_timeout: Duration::from_secs(30),
             frontier_timeout: Duration::from_secs(5),
             catch_up_reads_max: 8,

@@ -2,12 +2,14 @@
 //!
 //! It owns no truth: should it fall behind the feed, the tails are cut and the sessions read history.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
-use waldelta_history::{Entry, Feed, Transaction};
-use waldelta_wal::{Change, Position, Table, TableName, TransactionHead};
+use waldelta_history::{Entry, Feed, Large, Transaction};
+use waldelta_wal::{Author, Change, Position, Table, TableName, TransactionHead};
 
 use crate::metrics::Metrics;
 use crate::registry::{Client, Destinations, Registry};
@@ -68,14 +70,56 @@ async fn route_available(
 fn route(registry: &Registry, entry: &Entry) {
     match entry {
         Entry::Whole(transaction) => route_whole(registry, transaction),
-        Entry::Large(head) => {
-            // Which tables it touches is not known without reading it.
-            let found = registry.destinations(head.position(), None, std::iter::empty());
-            for scope in &found.scopes {
-                push(scope, head, Content::Large, Vec::new(), Vec::new());
-            }
+        Entry::Large(large) => route_large(registry, large),
+    }
+}
+
+/// Routes a transaction that has to be read from history: to the scopes that it concerns, so that their sessions read it,
+/// and to its authors elsewhere, who are told that it is durable and nothing else.
+fn route_large(registry: &Registry, large: &Large) {
+    let position = large.head.position();
+    let Some(touched) = &large.touched else {
+        // Whom it concerns is not known without reading it: everybody reads it.
+        for scope in &registry.destinations(position, None, std::iter::empty()).scopes {
+            push(scope, &large.head, Content::Large, Vec::new(), Vec::new());
+        }
+        return;
+    };
+    let tables: Vec<&TableName> = touched.tables.iter().collect();
+    let authors = touched.authors.iter().map(|author| &*author.client_id);
+    let Destinations { scopes, authors } = registry.destinations(position, Some(&tables), authors);
+    for scope in &scopes {
+        push(scope, &large.head, Content::Large, Vec::new(), Vec::new());
+    }
+    // Those that have it, and then those of authors that have got it.
+    let mut told: HashSet<*const Scope> = scopes.iter().map(Arc::as_ptr).collect();
+    for (_, scope) in &authors {
+        if !told.insert(Arc::as_ptr(scope)) {
+            continue;
+        }
+        let own = authors.iter().filter(|(_, other)| Arc::ptr_eq(other, scope));
+        let own =
+            own.map(|(client, _)| Ok((client.id.clone(), empty_frame(scope, large, &touched.authors)?)));
+        match own.collect::<Result<_, NotText>>() {
+            Ok(own) => push(scope, &large.head, Content::AuthorsOnly, own, Vec::new()),
+            Err(NotText) => push(scope, &large.head, Content::Large, Vec::new(), Vec::new()),
         }
     }
+    for (client, _) in &authors {
+        client.wake.notify_one();
+    }
+}
+
+/// The frame by which an author learns that a transaction is durable of which nothing concerns its scope.
+fn empty_frame(scope: &Scope, large: &Large, authors: &[Arc<Author>]) -> Result<Utf8Bytes, NotText> {
+    let author = match authors {
+        [one] => TxAuthor::One(one),
+        _ => TxAuthor::Several,
+    };
+    let (head, prev) = (&large.head, scope.newest());
+    let envelope =
+        Envelope { head, cursor: head.position(), prev, own: true, author, part: None, last: true };
+    transaction::encode(&envelope, std::iter::empty())
 }
 
 pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
@@ -97,15 +141,12 @@ pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
     // An author is told even where nothing of it concerns its scope.
     let concerned = scopes.len();
     for (_, scope) in &authors {
-        if !scopes.iter().any(|other| std::sync::Arc::ptr_eq(other, scope)) {
+        if !scopes.iter().any(|other| Arc::ptr_eq(other, scope)) {
             scopes.push(scope.clone());
         }
     }
     for (index, scope) in scopes.iter().enumerate() {
-        let mut own = authors
-            .iter()
-            .filter(|(_, other)| std::sync::Arc::ptr_eq(other, scope))
-            .map(|(client, _)| client);
+        let mut own = authors.iter().filter(|(_, other)| Arc::ptr_eq(other, scope)).map(|(client, _)| client);
         if let Err(NotText) = frame_and_push(scope, transaction, index < concerned, &mut own) {
             tracing::warn!(lsn = %transaction.head.commit_lsn, "an image in the feed is not UTF-8; sessions read history");
             push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
@@ -198,10 +239,87 @@ fn push(
     scope: &Scope,
     head: &TransactionHead,
     content: Content,
-    own: Vec<(std::sync::Arc<str>, Utf8Bytes)>,
+    own: Vec<(Arc<str>, Utf8Bytes)>,
     mut schemas: Vec<crate::scope::SchemaFrame>,
 ) {
     let position: Position = head.position();
     schemas.dedup_by_key(|schema| (schema.oid, schema.version));
     scope.push(Item { position, prev: scope.newest(), content, own, schemas, routed_at: Instant::now() });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use waldelta_history::Touched;
+
+    use super::*;
+    use crate::registry::Attachment;
+    use crate::scope::Item;
+    use crate::subscription::Selection;
+    use crate::testing::{head, position, subscription};
+
+    fn attach(registry: &Arc<Registry>, id: &str, table: &str) -> Attachment {
+        let client = Client {
+            id: id.into(),
+            session: 1,
+            include_own: false,
+            frontier: Arc::new(AtomicU64::new(u64::MAX)),
+            wake: Arc::default(),
+            replaced: CancellationToken::new(),
+        };
+        registry.attach(&Selection::new(vec![subscription("s", table)]), &client)
+    }
+
+    fn large(lsn: u64, touched: Option<Touched>) -> Entry {
+        Entry::Large(Arc::new(Large { head: head(lsn, 3), touched }))
+    }
+
+    fn items(attachment: &Attachment, after: u64) -> Vec<Arc<Item>> {
+        attachment.scope.read(position(after), usize::MAX).expect("the scope has what is after it")
+    }
+
+    #[test]
+    fn a_large_transaction_goes_to_the_scopes_concerned_and_to_its_authors() {
+        let registry = Arc::new(Registry::new(position(10), 1 << 20));
+        let [reader, both, other, author, again] =
+            [("reader", "t"), ("both", "t"), ("other", "u"), ("author", "v"), ("again", "v")]
+                .map(|(id, table)| attach(&registry, id, table));
+        let mut others = other.scope.watch();
+        others.mark_unchanged();
+        let named = |id: &str| Arc::new(Author { client_id: id.into(), metadata: None });
+        let touched = Touched {
+            tables: vec!["t".parse().unwrap(), "not_followed".parse().unwrap()],
+            authors: ["author", "both", "again", "gone"].map(named).into(),
+        };
+        route(&registry, &large(20, Some(touched)));
+        registry.routed_to(position(20));
+
+        for concerned in [&reader, &both] {
+            let items = items(concerned, 10);
+            assert_eq!((items.len(), items[0].position), (1, position(20)));
+            assert_eq!(items[0].content, Content::Large);
+        }
+        // Nothing keeps the others from taking the router's position for theirs.
+        assert!(items(&other, 10).is_empty() && !others.has_changed().unwrap());
+        assert_eq!(registry.routed(), position(20));
+        let told = items(&author, 10);
+        assert_eq!((told.len(), &told[0].content), (1, &Content::AuthorsOnly));
+        let mut ids: Vec<_> = told[0].own.iter().map(|(id, _)| &**id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["again", "author"], "{}", again.scope.newest());
+        for (_, frame) in &told[0].own {
+            let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+            assert_eq!(frame["cursor"], position(20).to_string());
+            assert_eq!(frame["prev"], position(10).to_string());
+            assert_eq!((&frame["own"], &frame["last"]), (&true.into(), &true.into()));
+            assert_eq!(frame["changes"], serde_json::json!([]));
+        }
+
+        route(&registry, &large(30, None));
+        for anybody in [&reader, &other, &author] {
+            let items = items(anybody, 20);
+            assert_eq!((items.len(), &items[0].content), (1, &Content::Large));
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What is captured, since when and how far: the progress row, epochs, and what clients have acknowledged.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
@@ -14,6 +16,7 @@ const BEGIN_EPOCH: &str = include_str!("../../../sql/queries/begin_epoch.sql");
 const FLOOR: &str = "SELECT floor_epoch, floor_lsn FROM waldelta.captures WHERE id = $1";
 const EPOCHS_WITH_LSN: &str = include_str!("../../../sql/queries/epochs_with_lsn.sql");
 const RECORD_ACK: &str = include_str!("../../../sql/queries/record_ack.sql");
+const BASELINES: &str = "SELECT table_oid FROM waldelta.history_from WHERE baseline";
 const ACKED: &str = "SELECT cursor FROM waldelta.clients WHERE client_id = $1";
 
 const FIRST_EPOCH: Epoch = Epoch(1);
@@ -70,6 +73,15 @@ impl History {
         let row = row.ok_or(Error::NotBegun)?;
         let epoch = Epoch(row.try_get::<i32, _>(0).map_err(failed)?.cast_unsigned());
         Ok(Position::before(epoch, EndLsn(lsn_at(&row, 1).map_err(failed)?)))
+    }
+
+    /// Object ids of the tables whose rows that existed when history began are stored.
+    pub async fn baselines(&self) -> Result<HashSet<u32>, Error> {
+        let tables: Vec<Oid> = sqlx::query_scalar(BASELINES)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|source| Error::Read { what: "which tables have a baseline", source })?;
+        Ok(tables.into_iter().map(|oid| oid.0).collect())
     }
 
     /// Resolves a bare LSN K to the cursor that has everything committed strictly before it, if it lies in exactly

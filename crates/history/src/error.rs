@@ -152,6 +152,14 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// The source does not show what history has of it: it was restored, or it is another server.
+    #[error(
+        "history holds more than a million transactions that the source, at transaction {xmax}, does not show"
+    )]
+    AheadOfSource {
+        /// The first transaction id that the source has not used up.
+        xmax: u64,
+    },
     /// A client's cursor could not be stored.
     #[error("record what a client has acknowledged")]
     RecordAck(#[source] sqlx::Error),
@@ -179,6 +187,7 @@ impl Error {
             Error::Poison { .. } => Code::PoisonRow,
             Error::BaselineExists { .. } => Code::BaselineExists,
             Error::Corrupt { .. } => Code::HistoryCorrupt,
+            Error::AheadOfSource { .. } => Code::SourceBehind,
             Error::Unusable { .. } => Code::ConfigInvalid,
             Error::CommitUnknown { .. } => Code::HistoryUnreachable,
             Error::OutOfOrder { .. } | Error::TransactionOpen | Error::WriterClosed => {
@@ -226,6 +235,7 @@ impl Error {
             | Error::OutOfOrder { .. }
             | Error::TransactionOpen
             | Error::BaselineExists { .. }
+            | Error::AheadOfSource { .. }
             | Error::Corrupt { .. } => false,
         }
     }

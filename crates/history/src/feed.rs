@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use waldelta_wal::{Change, Position, TransactionHead};
 
-use crate::{Head, metrics};
+use crate::{Head, Large, metrics};
 
 /// A whole committed transaction that is durable in history.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ pub enum Entry {
     /// The transaction itself.
     Whole(Arc<Transaction>),
     /// One too large to keep in memory: read it from history.
-    Large(TransactionHead),
+    Large(Arc<Large>),
 }
 
 impl Entry {
@@ -40,16 +40,16 @@ impl Entry {
     pub fn position(&self) -> Position {
         match self {
             Entry::Whole(transaction) => transaction.head.position(),
-            Entry::Large(head) => head.position(),
+            Entry::Large(large) => large.head.position(),
         }
     }
 
     /// Memory that it holds, about.
     fn bytes(&self) -> usize {
-        let own = size_of::<Entry>() + size_of::<Transaction>();
+        const OWN: usize = size_of::<Entry>() + size_of::<Transaction>();
         match self {
-            Entry::Whole(transaction) => own + transaction.changes.iter().map(change_bytes).sum::<usize>(),
-            Entry::Large(_) => own,
+            Entry::Whole(transaction) => OWN + transaction.changes.iter().map(change_bytes).sum::<usize>(),
+            Entry::Large(large) => OWN + large.bytes(),
         }
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! A notification only says "look now"; looking happens every second anyway, so that one lost, doubled or late costs
 //! latency and nothing else.
+//!
+//! When history itself goes back (restored from a backup, dropped and begun anew), the feed's head goes back with it. Whoever
+//! keeps positions of what came out of the feed, such as a fan-out, does not go back: a process that follows must end its
+//! fan-out then and start another one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::TransactionHead;
 
+use crate::large::Survey;
 use crate::pool::connect_options;
 use crate::reader::{Part, ReadLimit};
 use crate::{Entry, Error, HEAD_CHANNEL, Head, History, Transaction};
@@ -92,6 +96,7 @@ impl History {
         let Some((_, head)) = self.captured().await? else { return Ok(()) };
         if head < known {
             // Restored from a backup, or dropped and begun anew: what the feed holds may never have been.
+            tracing::warn!(from = %known.cursor(), to = %head.cursor(), "history went back; a fan-out on it must be started anew");
             self.feed().restart_at(head);
         }
         if head > known {
@@ -137,19 +142,25 @@ struct EntryAssembler {
     entries: Vec<Entry>,
     bytes: usize,
     /// The transaction that has begun and not ended.
-    open: Option<TransactionHead>,
+    open: Option<Survey>,
 }
 
 impl EntryAssembler {
     fn add(&mut self, part: Part) {
         let head = part.head;
-        let whole = self.open.is_none() && part.last;
-        self.open = (!part.last).then_some(head);
-        if whole {
+        if self.open.is_none() && part.last {
             self.bytes += part.changes.iter().map(crate::feed::change_bytes).sum::<usize>();
             self.entries.push(Entry::Whole(Arc::new(Transaction { head, changes: part.changes })));
-        } else if part.last {
-            self.entries.push(Entry::Large(head));
+            return;
+        }
+        let mut open = self.open.take().unwrap_or_default();
+        open.note(&part.changes);
+        if part.last {
+            let large = open.finish(head);
+            self.bytes += large.bytes();
+            self.entries.push(Entry::Large(Arc::new(large)));
+        } else {
+            self.open = Some(open);
         }
     }
 }

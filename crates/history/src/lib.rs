@@ -12,6 +12,7 @@ mod baseline;
 mod captures;
 mod encode;
 mod follow;
+mod large;
 mod lease;
 mod link;
 mod metrics;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub use baseline::{Baseline, BaselineRow};
 pub use error::Error;
 pub use feed::{Behind, Entry, Feed, Transaction};
+pub use large::{Large, Touched};
 pub use lease::LeaseKeeper;
 pub use metrics::describe as describe_metrics;
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
-use waldelta_wal::{Author, Change, Epoch, Lsn, Operation, Position, Table, TransactionHead};
+use waldelta_wal::{Author, Change, Epoch, Lsn, Operation, PgSnapshot, Position, Table, TransactionHead};
 
 use crate::shapes::StoredTable;
 use crate::sql_row::{
@@ -23,12 +23,13 @@ use crate::sql_row::{
 use crate::{Error, History, metrics};
 
 const READ_AFTER: &str = include_str!("../../../sql/queries/read_after.sql");
-const XIDS_FROM: &str = include_str!("../../../sql/queries/xids_from.sql");
+const XIDS_UNSEEN: &str = include_str!("../../../sql/queries/xids_unseen.sql");
 const LATEST_TABLES: &str = include_str!("../../../sql/queries/latest_tables.sql");
 const TABLE_VERSION: &str = include_str!("../../../sql/queries/table_version.sql");
 const EPOCHS_BETWEEN: &str = "SELECT epoch FROM waldelta.epochs WHERE epoch BETWEEN $1 AND $2 ORDER BY epoch";
 
-/// Transactions that [`History::xids_from`] gives at most: 8 MB of ids.
+/// Transactions that [`History::xids_unseen_by`] gives at most. Each is held up by a backend or a prepared transaction of
+/// the source, so that there are never as many.
 const XIDS_MAX: usize = 1_000_000;
 
 /// The database cuts a page by the size that it stores, which is compressed. What comes out may be this much more; beyond
@@ -154,12 +155,19 @@ impl History {
         Ok(rows)
     }
 
-    /// Ids at or above `xid_min` of the transactions that history holds at or below `upto`, of its epoch.
-    pub async fn xids_from(&self, xid_min: u64, upto: Position) -> Result<Vec<u64>, Error> {
+    /// Ids of the transactions that history holds at or below `upto`, of its epoch, and that this snapshot of the source
+    /// does not show: those in progress in it, and those at or above its `xmax`, of which none is listed in it.
+    ///
+    /// # Errors
+    /// [`Error::AheadOfSource`] when there are more than a source that history follows can have.
+    pub async fn xids_unseen_by(&self, snapshot: &PgSnapshot, upto: Position) -> Result<Vec<u64>, Error> {
         let failed = |source| Error::Read { what: "transaction ids", source };
         let Some(to_lsn) = last_whole_lsn(upto) else { return Ok(Vec::new()) };
-        let rows = sqlx::query(XIDS_FROM)
-            .bind(i64::try_from(xid_min).unwrap_or(i64::MAX))
+        let stored = |xid: u64| i64::try_from(xid).unwrap_or(i64::MAX);
+        let in_progress: Vec<i64> = snapshot.in_progress().iter().map(|xid| stored(*xid)).collect();
+        let rows = sqlx::query(XIDS_UNSEEN)
+            .bind(stored(snapshot.xmax()))
+            .bind(in_progress)
             .bind(i32::try_from(upto.epoch.0).unwrap_or(i32::MAX))
             .bind(SqlLsn(to_lsn))
             .bind(XIDS_MAX as i64 + 1)
@@ -167,7 +175,7 @@ impl History {
             .await
             .map_err(failed)?;
         if rows.len() > XIDS_MAX {
-            return Err(Error::Unusable { what: "a snapshot that a million transactions are newer than" });
+            return Err(Error::AheadOfSource { xmax: snapshot.xmax() });
         }
         rows.iter().filter_map(|row| u64_at(row, 0).transpose()).collect::<Result<_, _>>().map_err(failed)
     }

@@ -14,6 +14,7 @@ use waldelta_wal::{EndLsn, Epoch, Piece, Table};
 
 use crate::encode::RowEncoder;
 use crate::error::sqlstate_is_poison;
+use crate::large::Survey;
 use crate::lease::{self, LeaseKeeper, Taken};
 use crate::link::{CommitFailure, Link, Move};
 use crate::poison::{Blame, too_large};
@@ -39,8 +40,8 @@ pub struct Writer {
     pub(crate) buffer: BytesMut,
     pub(crate) accepted: Arc<AtomicU64>,
     sequence: Sequence,
-    /// Changes of the large transaction under way.
-    large_changes: u64,
+    /// Whom the large transaction under way concerns.
+    large: Survey,
     /// Tells [`History`] that this writer is still there.
     _alive: Arc<()>,
 }
@@ -66,7 +67,7 @@ impl Writer {
             shapes: Shapes::new(tables),
             buffer: BytesMut::with_capacity(2 * CHUNK_BYTES),
             accepted: Arc::default(),
-            large_changes: 0,
+            large: Survey::default(),
             link: Some(link),
             head,
             history,
@@ -148,7 +149,7 @@ impl Writer {
         let mut link = self.link.take().ok_or(Error::WriterClosed)?;
         link.rollback().await?;
         self.shapes.rolled_back();
-        self.large_changes = 0;
+        self.large = Survey::default();
         self.sequence = Sequence::new(self.head.epoch, self.head.durable_end);
         self.link = Some(link);
         Ok(())
@@ -189,7 +190,7 @@ impl Writer {
             fail_point!("history::before_publish");
             self.made_durable(end, entries);
         } else {
-            self.large_changes += rows as u64;
+            run.pieces.iter().for_each(|piece| self.large.note(&piece.changes));
         }
         metrics::appended(
             started.elapsed(),
@@ -299,7 +300,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What the feed gets of a run that is durable: nothing of empty transactions, only the head of large ones.
+    /// What the feed gets of a run that is durable: nothing of empty transactions, a reference to large ones.
     fn feed_entries(&mut self, pieces: Vec<Piece>) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(pieces.len());
         for piece in pieces {
@@ -309,11 +310,12 @@ impl Writer {
                 (true, Some(_)) => {
                     entries.push(Entry::Whole(Arc::new(Transaction { head, changes: piece.changes })));
                 }
-                (_, None) => self.large_changes += piece.changes.len() as u64,
+                (_, None) => self.large.note(&piece.changes),
                 (false, Some(_)) => {
-                    let changes = std::mem::take(&mut self.large_changes) + piece.changes.len() as u64;
-                    if changes > 0 {
-                        entries.push(Entry::Large(head));
+                    let mut large = std::mem::take(&mut self.large);
+                    large.note(&piece.changes);
+                    if !large.is_empty() {
+                        entries.push(Entry::Large(Arc::new(large.finish(head))));
                     }
                 }
             }

@@ -116,15 +116,18 @@ impl Service {
                 }
                 () = self.stop.cancelled() => break None,
                 ended = self.supervisor.next() => match ended {
-                    // Capture that needs a decision leaves the clients served with what is durable.
-                    Some(Ended { name: "capture", result: Err(error) }) => log_capture_stopped(&error),
+                    // Capture that needs a decision leaves the clients served with what is durable. One that has
+                    // fallen over without a word, by a panic, ends the service: it would look alive.
+                    Some(Ended { name: "capture", result: Err(error) }) if self.capture_has_stopped() => {
+                        log_capture_stopped(&error);
+                    }
                     Some(Ended { name: "announcer", result: Ok(()) }) => {}
                     Some(Ended { name, result }) => break Some((name, result)),
                     None => break None,
                 },
             }
         };
-        let capture_stopped = matches!(self.observer.capture.read().state, State::Stopped { .. });
+        let capture_stopped = self.capture_has_stopped();
         tokio::select! {
             () = self.supervisor.stop(self.stop_timeout) => {}
             signal = signals.next() => tracing::warn!(signal, "asked again: stopping at once"),
@@ -134,6 +137,10 @@ impl Service {
             _ if capture_stopped => Ok(Outcome::CaptureStopped),
             _ => Ok(Outcome::Stopped),
         }
+    }
+
+    fn capture_has_stopped(&self) -> bool {
+        matches!(self.observer.capture.read().state, State::Stopped { .. })
     }
 }
 
@@ -187,23 +194,26 @@ async fn run_capture(
     status: Arc<waldelta_capture::Status>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    while history.captured().await.context("read what is captured")?.is_none() {
-        match waldelta_capture::setup::begin(&config.source, &history, false).await {
-            Ok(head) => tracing::info!(from = %head.durable_end, slot = config.source.slot, "history begins"),
-            Err(error) if error.is_retryable() => {
-                let error = anyhow::Error::new(error);
-                tracing::warn!(error = failure::chain_text(&error), "cannot begin yet; trying again");
-                if stop.run_until_cancelled(tokio::time::sleep(OPEN_RETRY_DELAY)).await.is_none() {
-                    return Ok(());
-                }
-            }
-            Err(error) => {
-                status.stopped(error.code(), error.to_string());
-                return Err(error.into());
-            }
+    while let Err(error) = begin_unless_begun(&config.source, &history).await {
+        if !error.is_retryable() {
+            status.stopped(error.code(), error.to_string());
+            return Err(error.into());
+        }
+        let error = anyhow::Error::new(error);
+        tracing::warn!(error = failure::chain_text(&error), "cannot begin yet; trying again");
+        if stop.run_until_cancelled(tokio::time::sleep(OPEN_RETRY_DELAY)).await.is_none() {
+            return Ok(());
         }
     }
     waldelta_capture::run(config, history, status, stop).await.map_err(anyhow::Error::new)
+}
+
+async fn begin_unless_begun(source: &Source, history: &History) -> Result<(), waldelta_capture::Error> {
+    if history.captured().await?.is_none() {
+        let head = waldelta_capture::setup::begin(source, history, false).await?;
+        tracing::info!(from = %head.durable_end, slot = source.slot, "history begins");
+    }
+    Ok(())
 }
 
 /// Ctrl-C and SIGTERM, from the moment it is made on: none is missed in between.
@@ -229,3 +239,6 @@ impl StopSignals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

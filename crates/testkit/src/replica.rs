@@ -86,6 +86,12 @@ enum Kind {
     Delete {
         key: String,
     },
+    /// In a table without key: the row that goes away, and what comes instead of it.
+    Replace {
+        old: Row,
+        data: Option<Row>,
+        unchanged: Vec<String>,
+    },
     Truncate,
     Message,
 }
@@ -290,15 +296,16 @@ impl Replica {
             snapshot.begins_at
         );
         ensure!(cursor.is_whole(), "a snapshot ends inside a transaction, at {cursor}");
+        ensure!(
+            self.position.is_none_or(|position| position <= cursor),
+            "a snapshot that ends at {cursor} goes back"
+        );
         let mut counted = BTreeMap::new();
         for table in frame.objects("tables")? {
             counted.insert(table.string("table")?, table.number("rows")?);
         }
         ensure!(counted == snapshot.rows, "snapshot_end counts {counted:?}, received {:?}", snapshot.rows);
-        // With tables that were there before, the stream goes on where it was; the new ones are ahead of it.
-        if self.tables.keys().all(|table| snapshot.rows.contains_key(table)) {
-            self.position = Some(cursor);
-        }
+        self.position = Some(cursor);
         self.consistent_at = self.consistent_at.max(Some(consistent_at));
         Ok(())
     }
@@ -308,8 +315,8 @@ impl Replica {
         ensure!(cursor.is_whole() == last, "tx with cursor {cursor} and last {last}");
         let lsn = frame.string("lsn")?;
         ensure!(lsn == cursor.commit_lsn.to_string(), "tx with cursor {cursor} and lsn {lsn}");
-        let Some(position) = self.position.or(self.snapshot.as_ref().map(|snapshot| snapshot.begins_at))
-        else {
+        ensure!(self.snapshot.is_none(), "tx {cursor} inside a snapshot");
+        let Some(position) = self.position else {
             return Err(Violation(format!("tx {cursor} before any snapshot")));
         };
         ensure!(cursor > position, "tx {cursor} comes after {position}");
@@ -334,9 +341,6 @@ impl Replica {
                 "seq {} follows {before:?} in {cursor}",
                 change.seq
             );
-            let in_snapshot =
-                self.snapshot.as_ref().is_some_and(|snapshot| snapshot.rows.contains_key(&change.table));
-            ensure!(!in_snapshot, "tx {cursor} changes {} inside its snapshot", change.table);
             pending.changes.push(change);
         }
         if !last {
@@ -351,9 +355,7 @@ impl Replica {
             self.confirmed.push(cursor);
         }
         self.transactions += 1;
-        if self.snapshot.is_none() || self.position.is_some() {
-            self.position = Some(cursor);
-        }
+        self.position = Some(cursor);
         Ok(())
     }
 
@@ -370,15 +372,21 @@ impl Replica {
                 let schema = self.schemas.get(&table).ok_or_else(|| unknown(&table))?;
                 let derived = schema.check(&table, &data, &unchanged)?;
                 ensure!(key == derived, "{op} of {table} has key {key:?}, and its data {derived:?}");
-                ensure!(key.is_some() || op == "insert", "{op} of {table}, which has no key");
                 let moved_from = change.moved_from()?;
                 ensure!(moved_from.is_none() || op == "insert", "{op} of {table} that moved");
-                Kind::Put { key, moved_from, data, unchanged }
+                match key {
+                    None if op == "update" => {
+                        Kind::Replace { old: change.object("old")?.row()?, data: Some(data), unchanged }
+                    }
+                    key => Kind::Put { key, moved_from, data, unchanged },
+                }
             }
-            "delete" => {
-                let key = key.ok_or_else(|| Violation(format!("delete of {table} without key")))?;
-                Kind::Delete { key }
-            }
+            "delete" => match key {
+                Some(key) => Kind::Delete { key },
+                None => {
+                    Kind::Replace { old: change.object("old")?.row()?, data: None, unchanged: Vec::new() }
+                }
+            },
             "truncate" => Kind::Truncate,
             _ => return Err(Violation(format!("unknown operation {op:?}"))),
         };
@@ -422,6 +430,14 @@ impl Replica {
                 table.keyed.insert(key, data);
             }
             Kind::Delete { key } => return Ok(table.keyed.remove(&key)),
+            Kind::Replace { old, data, unchanged } => {
+                ensure!(table.take(&old) || is_ahead, "{name} has no row {}", object(&old));
+                if let Some(mut data) = data {
+                    let kept = unchanged.into_iter().filter_map(|column| old.get_key_value(&column));
+                    data.extend(kept.map(|(column, value)| (column.clone(), value.clone())));
+                    table.inserted.insert((position, seq), data);
+                }
+            }
             Kind::Truncate => *table = Table::default(),
             Kind::Message => {}
         }
@@ -457,6 +473,18 @@ impl Replica {
             (self.position, self.consistent_at) = (None, None);
         }
         Ok(())
+    }
+}
+
+impl Table {
+    /// Takes one row away that is equal to this one; whether there was one.
+    fn take(&mut self, row: &Row) -> bool {
+        if let Some(index) = self.from_snapshot.iter().position(|other| other == row) {
+            self.from_snapshot.swap_remove(index);
+            return true;
+        }
+        let place = self.inserted.iter().find(|(_, other)| *other == row).map(|(place, _)| *place);
+        place.is_some_and(|place| self.inserted.remove(&place).is_some())
     }
 }
 

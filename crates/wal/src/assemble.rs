@@ -22,8 +22,11 @@ use crate::table::{ReplicaIdentity, Table, TableName};
 use crate::transaction::{AUTHOR_PREFIX, FENCE_PREFIX, Operation, Piece, TransactionHead};
 use crate::xid::XidWidener;
 
-/// The schema whose tables are ours: their rows are signs of life, never changes.
+/// The schema whose tables are ours: their rows never become changes.
 const OUR_SCHEMA: &str = "waldelta";
+/// Our table whose rows are signs of life. Those of the others say nothing: a publication of all tables has history's own
+/// rows in it, and must not make each append bring the next.
+const CANARY: &str = "canary";
 
 /// What a message completed.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,8 +140,10 @@ pub struct Assembler {
 
 /// What is known of a table.
 enum Known {
-    /// It is one of ours: rows say nothing but that they arrived.
-    Ours,
+    /// It is one of ours. A row of the canary says that it arrived, one of the others nothing.
+    Ours {
+        canary: bool,
+    },
     /// The caller has not defined it yet.
     Undefined(Relation),
     Defined(Box<Defined>),
@@ -216,7 +221,7 @@ impl Assembler {
             Some(Known::Undefined(relation)) => relation,
             Some(Known::Defined(defined)) if defined.table == table => return Ok(()),
             Some(Known::Defined(defined)) => &defined.relation,
-            Some(Known::Ours) | None => return Err(AssembleError::UnknownRelation { oid }),
+            Some(Known::Ours { .. }) | None => return Err(AssembleError::UnknownRelation { oid }),
         };
         if !fits(&table, relation) {
             return Err(AssembleError::DefinitionMismatch { table: relation.table_name() });
@@ -261,7 +266,7 @@ impl Assembler {
     fn relation(&mut self, mut relation: Relation) -> Option<Relation> {
         let oid = relation.oid;
         if relation.schema == OUR_SCHEMA {
-            self.relations.insert(oid, Known::Ours);
+            self.relations.insert(oid, Known::Ours { canary: relation.name == CANARY });
             return None;
         }
         for column in &mut relation.columns {
@@ -288,9 +293,12 @@ impl Assembler {
         if open.durable {
             return Ok(());
         }
-        let Some(defined) = defined(&mut self.relations, relation)? else {
-            open.urgent = true;
-            return Ok(());
+        let defined = match defined(&mut self.relations, relation)? {
+            Found::Captured(defined) => defined,
+            Found::Ours { canary } => {
+                open.urgent |= canary;
+                return Ok(());
+            }
         };
         let commit_lsn = open.head.commit_lsn;
         let rows = encode(&defined.encoder, old, new, &mut open.arena).map_err(|source| {
@@ -306,8 +314,8 @@ impl Assembler {
         }
         for relation in relations {
             match defined(&mut self.relations, *relation)? {
-                Some(defined) => add(open, Operation::Truncate, Some(defined), Rows::default())?,
-                None => open.urgent = true,
+                Found::Captured(defined) => add(open, Operation::Truncate, Some(defined), Rows::default())?,
+                Found::Ours { canary } => open.urgent |= canary,
             }
         }
         Ok(())
@@ -353,11 +361,17 @@ fn fits(table: &Table, relation: &Relation) -> bool {
     same_columns && key_ascends && key_exists
 }
 
-/// The table of this object id; `None` for one of ours.
-fn defined(relations: &mut HashMap<u32, Known>, oid: u32) -> Result<Option<&mut Defined>, AssembleError> {
+/// What the table of an object id is.
+enum Found<'a> {
+    Captured(&'a mut Defined),
+    Ours { canary: bool },
+}
+
+/// The table of this object id.
+fn defined(relations: &mut HashMap<u32, Known>, oid: u32) -> Result<Found<'_>, AssembleError> {
     match relations.get_mut(&oid) {
-        Some(Known::Defined(defined)) => Ok(Some(defined)),
-        Some(Known::Ours) => Ok(None),
+        Some(Known::Defined(defined)) => Ok(Found::Captured(defined)),
+        Some(Known::Ours { canary }) => Ok(Found::Ours { canary: *canary }),
         Some(Known::Undefined(relation)) => Err(AssembleError::NotDefined { table: relation.table_name() }),
         None => Err(AssembleError::UnknownRelation { oid }),
     }

@@ -207,7 +207,7 @@ codes! {
     TypeUnsupported = "WD-TYPE-UNSUPPORTED" {
         title: "A table has a column of a type that is not supported yet.",
         cause: "Only built-in scalar types, their arrays, json and jsonb can be captured without changing their values.",
-        fix: "Leave the table out of the publication, or leave the column out with a column list."
+        fix: "Leave the table out of the publication, or the column out with a column list, before it is captured. WAL that has such rows already cannot be read past yet: begin a new history (`waldelta remove --history --yes`, then `waldelta init`)."
     }
     ValueUnreadable = "WD-VALUE-UNREADABLE" {
         title: "A value cannot be read as its column's type, so capture stopped before it.",
@@ -469,9 +469,19 @@ codes! {
         cause: "`init --baseline` ran for this table before.",
         fix: "Nothing needs to be done for this table."
     }
+    BaselineMissing = "WD-BASELINE-MISSING" {
+        title: "History has begun without the rows that some tables had before.",
+        cause: "`init` ran without --baseline, was stopped before the baseline was whole, or the tables were published later; the rows as they were then can no longer be read.",
+        fix: "`waldelta remove --history --yes`, which drops the recorded changes, then `waldelta init --baseline` again; or `waldelta run` to go on without them."
+    }
     PoisonRow = "WD-POISON-ROW" {
         title: "A row holds a value that history cannot store.",
         cause: "jsonb refuses it, now and at every further try; capture stops at it rather than leave it out.",
         fix: "The message names table and position. Report it with the SQLSTATE; correcting the row at the source only helps what follows."
+    }
+    SnapshotsBusy = "WD-SNAPSHOTS-BUSY" {
+        title: "Too many snapshots are being taken already.",
+        cause: "As many clients as `server.snapshots_max` allows are reading their first rows, and none of them ended in time.",
+        fix: "Come back after the time in the close reason. If it lasts, raise `server.snapshots_max` or see which clients read slowly."
     }
 }

@@ -110,8 +110,10 @@ impl Relation {
         let indexes = |chosen: &dyn Fn(&RelationColumn) -> bool| -> Vec<u16> {
             (0u16..).zip(&self.columns).filter(|(_, column)| chosen(column)).map(|(index, _)| index).collect()
         };
-        // With USING INDEX of other columns a delete names nothing but those, so the primary key would leave it nameless.
-        let sent = |column: &RelationColumn| self.identity != ReplicaIdentity::Index || column.identity;
+        // A delete names nothing but the columns of the identity, so a primary key of others would leave it nameless: one
+        // beside USING INDEX, or one that the catalog has by now but that these rows were written before.
+        let all_sent = matches!(self.identity, ReplicaIdentity::Full | ReplicaIdentity::Nothing);
+        let sent = |column: &RelationColumn| all_sent || column.identity;
         if let Some(primary_key) = primary_key.filter(|names| !names.is_empty()) {
             let key = indexes(&|column| primary_key.contains(&column.name) && sent(column));
             if key.len() == primary_key.len() {
@@ -163,6 +165,11 @@ mod tests {
         let flagged = [("a", true), ("b", false), ("c", true)];
         assert_eq!(key(&relation(Default, &flagged), &["c", "a"]), [0, 2], "in the order of the columns");
         assert_eq!(relation(Default, &flagged).to_table(None, |_| true).unwrap().key, [0, 2]);
+        assert_eq!(
+            key(&relation(Default, &flagged), &["b"]),
+            [0, 2],
+            "a primary key made after these rows were written"
+        );
         assert_eq!(key(&relation(Full, &[("a", true), ("b", true)]), &["b"]), [1]);
         assert_eq!(key(&relation(Full, &[("a", true), ("b", true)]), &[]), Vec::<u16>::new());
         assert_eq!(key(&relation(Nothing, &[("a", false), ("b", false)]), &["a"]), [0]);

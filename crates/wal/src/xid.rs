@@ -55,6 +55,11 @@ impl PgSnapshot {
         self.xmax
     }
 
+    /// The transactions below `xmax` that are not visible, in ascending order.
+    pub fn in_progress(&self) -> &[u64] {
+        &self.in_progress
+    }
+
     /// Whether the snapshot sees a committed transaction of this id, as `pg_visible_in_snapshot` answers it.
     pub fn visible(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())

@@ -68,3 +68,24 @@ async fn json_that_jsonb_cannot_hold_is_kept_as_text_and_flagged() {
                 ORDER BY row_key) FROM waldelta.change_history";
     assert_eq!(world.stored(kept).await, r#"[1]string"\u0000"{"flagged": ["doc"]} [2]stringplain"#);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_baseline_that_is_not_whole_is_said_and_a_whole_one_is_not_written_again() {
+    let tables = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)";
+    let world = World::bare("basehalf", tables).await;
+    world.source_db.exec("INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)").await;
+    world.publish().await;
+    let head = begin(&world.source, &world.history, true).await.unwrap();
+    assert_eq!(begin(&world.source, &world.history, true).await.unwrap(), head);
+    assert_eq!(world.stored_count("operation = 'baseline'").await, 2);
+    // As a process leaves it that is killed between the two tables.
+    let half = "DELETE FROM waldelta.change_history WHERE table_name = 'public.b';
+        DELETE FROM waldelta.history_from WHERE lsn IS NOT NULL AND table_oid =
+            (SELECT table_oid FROM waldelta.table_schemas WHERE table_name = 'b')";
+    world.history_db.exec(half).await;
+    let error = begin(&world.source, &world.history, true).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), (Code::BaselineMissing, false));
+    assert!(error.to_string().ends_with(" in public.b"), "{error}");
+    // Whoever asks for none goes on with what there is.
+    assert_eq!(begin(&world.source, &world.history, false).await.unwrap(), head);
+}

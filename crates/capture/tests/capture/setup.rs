@@ -38,6 +38,25 @@ async fn a_slot_made_by_hand_and_never_used_is_taken_into_use() {
     capture.stop().await;
 }
 
+/// Two instances that start for the first time together: neither takes away the slot that the other's history begins at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beginning_at_once_from_two_sides_leaves_one_history_and_its_slot() {
+    let world = World::bare("both", TABLE).await;
+    world.publish().await;
+    let create = format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", world.source.slot);
+    world.source_db.exec(&create).await;
+    let (one, other) = tokio::join!(
+        begin(&world.source, &world.history, false),
+        begin(&world.source, &world.history, false)
+    );
+    assert_eq!(one.unwrap(), other.unwrap());
+    assert_eq!(slots(&world).await, "1");
+    world.source_db.exec("INSERT INTO t VALUES (1)").await;
+    let capture = world.run();
+    world.wait_stored("true", 1).await;
+    capture.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_used_slot_without_history_belongs_to_somebody() {
     let world = World::begun("used", TABLE).await;

@@ -134,6 +134,10 @@ impl Answer {
     ) -> Result<(), Problem> {
         // Shapes are not told here, and parts are cut by pages alone.
         let mut delivery = Delivery::without_shapes();
+        if !self.at.is_whole() {
+            // The page before told a part of this transaction: the client waits for its end.
+            delivery.goes_on();
+        }
         self.has_more = self.at < head;
         while self.has_more
             && self.changes < request.limit

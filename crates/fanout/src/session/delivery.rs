@@ -61,6 +61,8 @@ pub(crate) struct Delivery {
 struct Open {
     parts: u32,
     own: bool,
+    /// Parts of it were told before, elsewhere: its end is told even if nothing of it is told here.
+    goes_on: bool,
 }
 
 /// Who gets the frames, and what it has been told before them.
@@ -78,6 +80,11 @@ impl Delivery {
     /// For a client that is told transactions alone.
     pub(crate) fn without_shapes() -> Self {
         Delivery { no_shapes: true, ..Delivery::default() }
+    }
+
+    /// The first transaction is one that the client has a part of: its end is told in any case.
+    pub(crate) fn goes_on(&mut self) {
+        self.open = Some(Open { parts: 0, own: false, goes_on: true });
     }
 
     /// Notes that the client knows a table's shape.
@@ -140,8 +147,9 @@ impl Delivery {
             let (chunk, after) = rest.split_at(chunk_len(rest));
             rest = after;
             let ends = last && rest.is_empty();
-            let parts = self.open.as_ref().map_or(0, |open| open.parts);
-            if chunk.is_empty() && !(ends && (parts > 0 || own)) {
+            let (parts, goes_on) = self.open.as_ref().map_or((0, false), |open| (open.parts, open.goes_on));
+            let begun = parts > 0 || goes_on;
+            if chunk.is_empty() && !(ends && (begun || own)) {
                 break;
             }
             self.tell_shapes(chunk, &mut frames);
@@ -150,13 +158,13 @@ impl Delivery {
                 Some((change, ..)) if !ends => Position { index: change.seq, ..whole },
                 _ => whole,
             };
-            let part = (parts > 0 || !ends).then_some(parts);
+            let part = (begun || !ends).then_some(parts);
             let envelope = Envelope { head, cursor, prev: to.prev, own, author, part, last: ends };
             let routed = chunk.iter().filter_map(|(change, table, route)| {
                 Some((*change, *table, self.routes.get(*route).and_then(|(_, route)| route.as_ref())?))
             });
             frames.push(transaction::encode(&envelope, routed)?);
-            self.open = (!ends).then_some(Open { parts: parts + 1, own });
+            self.open = (!ends).then_some(Open { parts: parts + 1, own, goes_on });
             if rest.is_empty() {
                 break;
             }
@@ -165,7 +173,7 @@ impl Delivery {
             self.open = None;
         } else if own && self.open.is_none() {
             // Its author is told at the end, even if nothing of it is told before.
-            self.open = Some(Open { parts: 0, own });
+            self.open = Some(Open { parts: 0, own, goes_on: false });
         } else if let Some(open) = &mut self.open {
             open.own = own;
         }

@@ -52,13 +52,31 @@ pub(crate) enum Failure {
     ForNow { code: Code, message: String },
     /// A subscription names a table that is not captured.
     NotCaptured { subscription: String, table: String },
+    /// It was not taken over within [`Config::snapshot_timeout`](crate::Config::snapshot_timeout).
+    TooSlow,
 }
 
 /// Reads a snapshot and hands it over step by step; the receiver's pace is its own. Ends early when nobody listens.
 pub(crate) async fn run(order: Order, inner: &Inner, steps: mpsc::Sender<Step>) {
-    let failure = match read(&order, inner, &steps).await {
+    let config = &inner.config;
+    // A waiting session holds nothing of the source.
+    let permit = match tokio::time::timeout(config.snapshot_wait_timeout, inner.snapshots.acquire()).await {
+        Ok(permit) => permit,
+        Err(_elapsed) => {
+            let code = Code::SnapshotsBusy;
+            let message = code.explanation().title.to_owned();
+            let _ = steps.send(Step::Failed(Failure::ForNow { code, message })).await;
+            return;
+        }
+    };
+    // A snapshot holds back what the source may clean up: its time is bounded, whatever the client's pace is.
+    let read = tokio::time::timeout(config.snapshot_timeout, read(&order, inner, &steps)).await;
+    // Before anything is handed over: the client's pace is no matter of others.
+    drop(permit);
+    let failure = match read.unwrap_or(Err(Stopped::TooSlow)) {
         Ok(()) => return,
         Err(Stopped::NobodyListens) => return,
+        Err(Stopped::TooSlow) => Failure::TooSlow,
         Err(Stopped::NotCaptured { subscription, table }) => Failure::NotCaptured { subscription, table },
         Err(Stopped::Error(error)) => {
             let code = error.code();
@@ -76,6 +94,7 @@ pub(crate) async fn run(order: Order, inner: &Inner, steps: mpsc::Sender<Step>) 
 
 enum Stopped {
     NobodyListens,
+    TooSlow,
     NotCaptured { subscription: String, table: String },
     Error(Error),
 }
@@ -100,10 +119,10 @@ impl From<NotText> for Stopped {
 
 async fn read(order: &Order, inner: &Inner, steps: &mpsc::Sender<Step>) -> Result<(), Stopped> {
     let (history, source) = (&inner.history, &inner.source);
-    let _permit = inner.snapshots.acquire().await;
     let cursor = history.feed().head().cursor().max(order.at_least);
-    let oldest = snapshot::oldest_running(source).await?;
-    let xids = history.xids_from(oldest, cursor).await?;
+    // Asked after the head was taken: what is visible by now stays so, and only the rest has to be waited for.
+    let visible = snapshot::visible_now(source).await?;
+    let xids = history.xids_unseen_by(&visible, cursor).await?;
     snapshot::wait_visible(source, &xids, inner.config.visibility_timeout).await?;
     let snapshot = Snapshot::open(source).await?;
     let mut published = snapshot.tables().await?;
@@ -165,7 +184,8 @@ impl Order {
 
 /// A subscription to a table by its name must find it: a client would wait for ever for a table that is misspelt.
 fn find_missing(order: &Order, published: &[PublishedTable]) -> Result<(), Stopped> {
-    for subscription in order.selection.subscriptions() {
+    let had = |id: &str| order.except.as_ref().is_some_and(|except| except.has(id));
+    for subscription in order.selection.subscriptions().iter().filter(|subscription| !had(&subscription.id)) {
         if let Pattern::Table(table) = &subscription.table
             && !published.iter().any(|published| published.table.name == *table)
         {
@@ -227,5 +247,7 @@ mod tests {
         assert!(find_missing(&order(&["t", "other.*", "*"]), &[published(table("t"))]).is_ok());
         let missing = find_missing(&order(&["t", "u"]), &[published(table("t"))]);
         assert!(matches!(missing, Err(Stopped::NotCaptured { subscription, .. }) if subscription == "u"));
+        let added = Order { except: Some(order(&["u"]).selection), ..order(&["t", "u"]) };
+        assert!(find_missing(&added, &[published(table("t"))]).is_ok(), "`u` is what the client had before");
     }
 }

@@ -1,5 +1,6 @@
 //! Reading for one session alone: from the feed where it reaches back far enough, else from history, in pages.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -10,6 +11,9 @@ use crate::metrics::Metrics;
 
 /// Bounds of one page: it is in memory until it is written to the socket.
 const PAGE: ReadLimit = ReadLimit { changes_max: 1_000, bytes_max: 128 * 1024 };
+/// Bytes of images, about, that are taken at once of a transaction in the feed: frames of it are made and kept until they
+/// are written, for each session anew.
+const SLICE_BYTES_MAX: usize = 256 * 1024;
 
 /// What a read gave.
 #[derive(Debug)]
@@ -36,8 +40,18 @@ pub(crate) struct Slice {
 /// Changes, shared with the feed or read for this session.
 #[derive(Debug)]
 pub(crate) enum Changes {
-    Shared(Arc<Transaction>),
+    /// A run of a transaction's changes.
+    Shared(Arc<Transaction>, Range<usize>),
     Read(Vec<Change>),
+}
+
+impl Changes {
+    /// All changes of a transaction.
+    #[cfg(test)]
+    pub(crate) fn whole(transaction: Arc<Transaction>) -> Self {
+        let all = 0..transaction.changes.len();
+        Changes::Shared(transaction, all)
+    }
 }
 
 impl std::ops::Deref for Changes {
@@ -45,7 +59,7 @@ impl std::ops::Deref for Changes {
 
     fn deref(&self) -> &[Change] {
         match self {
-            Changes::Shared(transaction) => &transaction.changes,
+            Changes::Shared(transaction, range) => transaction.changes.get(range.clone()).unwrap_or_default(),
             Changes::Read(changes) => changes,
         }
     }
@@ -60,16 +74,13 @@ pub(crate) async fn read(
 ) -> Result<PrivateRead, waldelta_history::Error> {
     // Read before the entries: what is not among them then does not exist up to here.
     let head = history.feed().head().cursor();
-    let upto = if after.is_whole() {
-        match history.feed().after(after, PAGE.bytes_max) {
-            Ok(entries) => match from_feed(after, head, entries) {
-                Ok(read) => return Ok(read),
-                Err(large) => large,
-            },
-            Err(_behind) => head,
-        }
-    } else {
-        Position::whole(after.epoch, after.commit_lsn)
+    let upto = match history.feed().after(after, PAGE.bytes_max) {
+        Ok(entries) => match from_feed(after, head, entries) {
+            Ok(read) => return Ok(read),
+            Err(elsewhere) => elsewhere,
+        },
+        Err(_behind) if after.is_whole() => head,
+        Err(_behind) => whole(after),
     };
     if upto <= after {
         return Ok(PrivateRead { after, slices: Vec::new(), through: after, exhausted: true });
@@ -83,28 +94,68 @@ pub(crate) async fn read(
     Ok(from_page(after, upto, upto == head, page))
 }
 
+/// The end of the transaction that a position lies in.
+fn whole(position: Position) -> Position {
+    Position::whole(position.epoch, position.commit_lsn)
+}
+
 /// The transactions of the feed up to the first that it does not hold; that one's position when it comes first.
+///
+/// A large transaction comes in slices, so that a session holds frames of a part of it, not of all of it.
 fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<PrivateRead, Position> {
+    let goes_on = entries.first().is_some_and(|entry| entry.position() == whole(after));
+    if !after.is_whole() && !goes_on {
+        return Err(whole(after));
+    }
     if entries.is_empty() {
         return Ok(PrivateRead { after, slices: Vec::new(), through: after.max(head), exhausted: true });
     }
     let mut slices = Vec::with_capacity(entries.len());
     let mut through = after;
+    let mut room = SLICE_BYTES_MAX;
     for entry in entries {
+        let position = entry.position();
         match entry {
             Entry::Whole(transaction) => {
-                through = transaction.head.position();
+                let changes = &transaction.changes;
+                let from = match position == whole(after) {
+                    true => changes.partition_point(|change| change.seq <= after.index),
+                    false => 0,
+                };
+                let to = from + slice_len(&changes[from..], &mut room);
+                let last = to == changes.len();
+                if !last && !slices.is_empty() {
+                    break;
+                }
+                through = match changes[from..to].last() {
+                    Some(change) if !last => Position { index: change.seq, ..position },
+                    _ => position,
+                };
                 slices.push(Slice {
                     head: transaction.head,
-                    changes: Changes::Shared(transaction),
-                    last: true,
+                    changes: Changes::Shared(transaction, from..to),
+                    last,
                 });
+                if !last {
+                    break;
+                }
             }
-            Entry::Large(large) if slices.is_empty() => return Err(large.position()),
+            Entry::Large(_) if slices.is_empty() => return Err(position),
             Entry::Large(_) => break,
         }
     }
     Ok(PrivateRead { after, slices, through, exhausted: false })
+}
+
+/// How many changes go into `room` bytes of images, and one more, so that it goes on whatever their size.
+fn slice_len(changes: &[Change], room: &mut usize) -> usize {
+    let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
+    let taken = changes.iter().take_while(|change| {
+        let fits = *room > 0;
+        *room = room.saturating_sub(length(&change.data) + length(&change.old_data));
+        fits
+    });
+    taken.count()
 }
 
 fn from_page(after: Position, upto: Position, upto_is_head: bool, page: Page) -> PrivateRead {
@@ -128,24 +179,59 @@ fn from_page(after: Position, upto: Position, upto_is_head: bool, page: Page) ->
 mod tests {
     use super::*;
     use crate::testing::{change, head, insert, position, table};
-    use waldelta_history::Part;
+    use waldelta_history::{Large, Part};
     use waldelta_wal::Operation;
 
     #[test]
     fn takes_from_the_feed_up_to_what_it_does_not_hold() {
         let table = Arc::new(table("t"));
         let whole = |lsn| Entry::Whole(insert(&table, lsn, None));
-        let read =
-            from_feed(position(10), position(50), vec![whole(20), Entry::Large(head(30, 3)), whole(40)])
-                .unwrap();
+        let large = |lsn| Entry::Large(Arc::new(Large { head: head(lsn, 3), touched: None }));
+        let read = from_feed(position(10), position(50), vec![whole(20), large(30), whole(40)]).unwrap();
         assert_eq!((read.slices.len(), read.through, read.exhausted), (1, position(20), false));
-        let large =
-            from_feed(position(20), position(50), vec![Entry::Large(head(30, 3)), whole(40)]).unwrap_err();
-        assert_eq!(large, position(30));
+        let first = from_feed(position(20), position(50), vec![large(30), whole(40)]).unwrap_err();
+        assert_eq!(first, position(30));
         let read = from_feed(position(40), position(50), Vec::new()).unwrap();
         assert_eq!((read.through, read.exhausted), (position(50), true));
         let read = from_feed(position(60), position(50), Vec::new()).unwrap();
         assert_eq!(read.through, position(60), "a position never goes back");
+    }
+
+    #[test]
+    fn a_large_transaction_of_the_feed_is_taken_in_slices_of_bounded_size() {
+        let table = Arc::new(table("t"));
+        let data = |bytes: usize| Some(bytes::Bytes::from(vec![b'x'; bytes]));
+        let large = |seq, bytes| Change { data: data(bytes), ..change(seq, Operation::Insert, &table, 1) };
+        // The history's feed gives an entry whole, whatever its size.
+        let changes: Vec<Change> = (0..100).map(|seq| large(seq, 40 * 1024)).collect();
+        let transaction = Arc::new(Transaction { head: head(20, 2), changes });
+        let (mut at, mut seen, mut reads) = (position(10), Vec::new(), 0);
+        while !at.is_whole() || at < position(20) {
+            let read = from_feed(at, position(50), vec![Entry::Whole(transaction.clone())]).unwrap();
+            let [slice] = &read.slices[..] else { panic!("{} slices", read.slices.len()) };
+            let bytes: usize = slice.changes.iter().map(|change| change.data.as_ref().unwrap().len()).sum();
+            assert!(bytes <= SLICE_BYTES_MAX + 40 * 1024, "{bytes} bytes at once");
+            assert_eq!((slice.last, read.exhausted), (read.through == position(20), false));
+            seen.extend(slice.changes.iter().map(|change| change.seq));
+            (at, reads) = (read.through, reads + 1);
+        }
+        assert_eq!((seen, reads), ((0..100).collect::<Vec<_>>(), 15));
+
+        // After its last change only its end is left.
+        let end = Position { index: 99, ..position(20) };
+        let read = from_feed(end, position(50), vec![Entry::Whole(transaction.clone())]).unwrap();
+        assert_eq!(
+            (read.slices[0].changes.len(), read.slices[0].last, read.through),
+            (0, true, position(20))
+        );
+        // Small ones before it come alone.
+        let entries = vec![Entry::Whole(insert(&table, 15, None)), Entry::Whole(transaction.clone())];
+        let read = from_feed(position(10), position(50), entries).unwrap();
+        assert_eq!((read.slices.len(), read.through), (1, position(15)));
+        // What the feed no longer has is read elsewhere.
+        for entries in [Vec::new(), vec![Entry::Whole(insert(&table, 30, None))]] {
+            assert_eq!(from_feed(end, position(50), entries).unwrap_err(), position(20));
+        }
     }
 
     #[test]

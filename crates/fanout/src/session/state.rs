@@ -129,10 +129,7 @@ pub(crate) enum Listens {
 enum Phase {
     AwaitingHello,
     Resolving,
-    /// `late` when the snapshot is of tables added while connected.
-    Hydrating {
-        late: bool,
-    },
+    Hydrating,
     CatchingUp,
     Live,
     Closing,
@@ -155,6 +152,8 @@ pub(crate) struct Session {
     client: Option<Client>,
     snapshot_welcome: bool,
     selection: Selection,
+    /// While a snapshot of tables added while connected is taken: the selection without them.
+    before_adding: Option<Selection>,
     delivery: Delivery,
     /// Everything up to here was handed over; always the end of a transaction.
     cursor: Position,
@@ -176,8 +175,10 @@ pub(crate) struct Session {
     heard_at: Instant,
     beat_at: Instant,
     beat_due: bool,
-    /// Nothing was sent since the last beat.
+    /// Nothing was sent since the last beat but the heartbeat itself.
     quiet: bool,
+    /// Heartbeats that the event in hand has led to.
+    beats: usize,
     frames: (Instant, u32),
 }
 
@@ -207,6 +208,7 @@ impl Session {
             client: None,
             snapshot_welcome: true,
             selection: Selection::default(),
+            before_adding: None,
             delivery: Delivery::default(),
             cursor: Position::default(),
             at: Position::default(),
@@ -222,6 +224,7 @@ impl Session {
             heard_at: instant,
             beat_due: false,
             quiet: true,
+            beats: 0,
             frames: (instant, 0),
         }
     }
@@ -229,6 +232,7 @@ impl Session {
     /// Takes an event in and adds what is to be done to `out`.
     pub(crate) fn apply(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
         let sent_before = out.len();
+        self.beats = 0;
         match event {
             _ if self.phase == Phase::Closing => {}
             Event::Gone => self.end(Closing::Gone, out),
@@ -251,9 +255,9 @@ impl Session {
             Event::Woken => self.idle = false,
             Event::Recorded(recorded) => self.recorded(recorded, out),
         }
-        if out[sent_before..].iter().any(|action| matches!(action, Action::Send(_))) {
-            self.quiet = false;
-        }
+        let sent = out[sent_before..].iter().filter(|action| matches!(action, Action::Send(_))).count();
+        // A heartbeat counts as quiet: else every second one would be left out.
+        self.quiet &= sent == self.beats;
     }
 
     /// What to read next. The caller says with [`Session::reading`] that it has begun.
@@ -293,7 +297,7 @@ impl Session {
     pub(crate) fn state(&self) -> &'static str {
         match self.phase {
             Phase::AwaitingHello | Phase::Resolving => "connecting",
-            Phase::Hydrating { .. } => "hydrating",
+            Phase::Hydrating => "hydrating",
             Phase::CatchingUp => "catching_up",
             Phase::Live => "live",
             Phase::Closing => "closing",
@@ -356,6 +360,7 @@ impl Session {
 
     fn tell_cursor(&mut self, now: Now, out: &mut Vec<Action>) {
         self.told = self.cursor;
+        self.beats += 1;
         out.push(Action::Send(server::heartbeat(self.cursor, now.unix_us)));
     }
 
@@ -399,14 +404,21 @@ impl Session {
     }
 
     fn hydrate(&mut self, except: Option<Selection>, at_least: Position, out: &mut Vec<Action>) {
-        self.phase = Phase::Hydrating { late: except.is_some() };
+        self.phase = Phase::Hydrating;
+        self.before_adding.clone_from(&except);
         out.push(Action::Hydrate(Order { selection: self.selection.clone(), except, at_least }));
     }
 
     fn hydrated(&mut self, step: Step, out: &mut Vec<Action>) {
-        let Phase::Hydrating { late } = self.phase else { return };
+        if self.phase != Phase::Hydrating {
+            return;
+        }
+        // The snapshot of added tables is ahead of the stream. The client stores the cursor that it is told, so it is told
+        // the stream's: else what lies between would be lost to the tables that it had before.
+        let stream = self.before_adding.as_ref().map(|_| self.cursor);
         match step {
             Step::Begun { cursor, tables } => {
+                let cursor = stream.unwrap_or(cursor);
                 out.push(Action::Send(server::snapshot_begin(cursor, &tables)));
             }
             Step::Shape(table) => {
@@ -415,12 +427,11 @@ impl Session {
             }
             Step::Rows(frame) => out.push(Action::Send(frame)),
             Step::Ended { consistent_at, tables, overlap } => {
-                let cursor = overlap.from;
+                let cursor = stream.unwrap_or(overlap.from);
                 out.push(Action::Send(server::snapshot_end(cursor, consistent_at, &tables)));
                 self.delivery.overlaps.push(overlap);
-                if !late {
-                    (self.cursor, self.at, self.told) = (cursor, cursor, cursor);
-                }
+                (self.cursor, self.at, self.told) = (cursor, cursor, cursor);
+                self.before_adding = None;
                 self.phase = Phase::CatchingUp;
                 self.idle = false;
                 self.change_subscriptions(out);
@@ -428,10 +439,20 @@ impl Session {
             Step::Failed(Failure::ForNow { code, message }) => {
                 self.fail_with(code, &message, None, Closing::TryLater(code), out);
             }
+            Step::Failed(Failure::TooSlow) => {
+                let message = "the snapshot was not taken over in time";
+                self.fail_with(Code::ClientTooSlow, message, None, Closing::TooSlow, out);
+            }
             Step::Failed(Failure::NotCaptured { subscription, table }) => {
                 let code = Code::TableNotCaptured;
                 let message = format!("{table} is not captured");
-                self.fail_with(code, &message, Some(&subscription), Closing::NotAllowed(code), out);
+                let Some(before) = self.before_adding.take() else {
+                    self.fail_with(code, &message, Some(&subscription), Closing::NotAllowed(code), out);
+                    return;
+                };
+                out.push(Action::Send(server::error(code, &message, Some(&subscription), false)));
+                self.select(before, out);
+                self.change_subscriptions(out);
             }
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod client;
 #[cfg(test)]
 mod documented;
 pub(crate) mod json;
+mod json_equality;
 pub(crate) mod oversize;
 pub(crate) mod server;
 pub(crate) mod timestamp;

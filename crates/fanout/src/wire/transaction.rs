@@ -7,6 +7,7 @@ use bytes::Bytes;
 use waldelta_wal::{Author, Change, Operation, Position, Table, TransactionHead};
 
 use super::json::{self, write_string, write_text};
+use super::json_equality;
 use super::oversize;
 use super::server::{NotText, finish};
 use super::timestamp::Timestamp;
@@ -125,8 +126,11 @@ fn write_change(
     names: &mut Names,
 ) {
     let names = names.of(table);
-    let mut fields =
-        Fields { change, names, route, author, old: change.old_data.as_ref().filter(|_| route.old) };
+    // Where no key names the row, the image before is all that tells which row it was.
+    let names_the_row =
+        table.key.is_empty() && matches!(change.operation, Operation::Update | Operation::Delete);
+    let old = change.old_data.as_ref().filter(|_| route.old || names_the_row);
+    let mut fields = Fields { change, names, route, author, old };
     let key: Option<Vec<&[u8]>> = change.row_key.as_ref().map(|key| json::elements(key).collect());
     match (change.operation, &key) {
         (Operation::Update, Some(new_key)) => {
@@ -253,15 +257,10 @@ fn key_of<'a>(old: &'a [u8], names: &[Vec<u8>]) -> Option<Vec<&'a [u8]>> {
     found.into_iter().collect::<Option<Vec<_>>>().filter(|key| !key.is_empty())
 }
 
-/// Whether two keys are equal. Text decides; strings that may be escaped in different ways are compared unescaped.
+/// Whether two keys are equal: as values, because one may have gone through history, which prints numbers, spaces and
+/// members in its own way.
 fn same_key(a: &[&[u8]], b: &[&[u8]]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| {
-            let unescaped = |text: &[u8]| serde_json::from_slice::<String>(text).ok();
-            a == b
-                || (a.contains(&b'\\') || b.contains(&b'\\'))
-                    && unescaped(a).is_some_and(|a| Some(a) == unescaped(b))
-        })
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| json_equality::same(a, b))
 }
 
 #[cfg(test)]

@@ -61,6 +61,27 @@ async fn a_long_poll_answers_when_there_is_something() {
     assert_eq!(page["cursor"], page["head"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_rest_does_not_concern_the_client_ends_all_the_same() {
+    let mut world = World::new("rest").await;
+    let mut changes: Vec<Change> = (0..3).map(|seq| insert(&world.t, seq, seq.into())).collect();
+    changes.extend((3..6).map(|seq| insert(&world.u, seq, seq.into())));
+    let position = world.commit(FUTURE_XID, changes).await;
+    let (_, first) = world.get("/v1/changes?limit=3&table=public.t", "").await;
+    assert_eq!(
+        (ids(&first["transactions"][0]), &first["transactions"][0]["last"]),
+        (vec![0, 1, 2], &json!(false))
+    );
+    let after = first["cursor"].as_str().unwrap();
+    let (_, second) = world.get(&format!("/v1/changes?limit=3&table=public.t&after={after}"), "").await;
+    let end = &second["transactions"][0];
+    assert_eq!(
+        (ids(end), &end["last"], &end["part"], cursor(end)),
+        (vec![], &json!(true), &json!(0), position)
+    );
+    assert_eq!(end["prev"], first["cursor"]);
+}
+
 async fn get_from(stream_url: &str, path: &str) -> Value {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = stream_url.trim_start_matches("ws://").trim_end_matches("/v1/stream");

@@ -147,6 +147,15 @@ async fn a_table_added_while_connected_comes_with_its_rows_on_the_same_cursor() 
     let error = client.next_of_type("error", PATIENCE).await;
     assert_eq!((&error["subscription"], &error["fatal"]), (&json!("s2"), &json!(false)), "the rest goes on");
 
+    client
+        .send(&json!({"type": "subscribe", "subscriptions": [{"id": "s2", "table": "public.nowhere"}]}))
+        .await;
+    let error = client.next_of_type("error", PATIENCE).await;
+    assert_eq!(
+        (&error["code"], &error["subscription"], &error["fatal"]),
+        (&json!("WD-TABLE-NOT-CAPTURED"), &json!("s2"), &json!(false))
+    );
+
     client.send(&json!({"type": "subscribe", "subscriptions": [{"id": "s2", "table": "public.u"}]})).await;
     let (begin, rows, _) = snapshot(&mut client).await;
     assert_eq!(begin["tables"].as_array().unwrap().len(), 1, "only the new table");
@@ -163,4 +172,38 @@ async fn a_table_added_while_connected_comes_with_its_rows_on_the_same_cursor() 
     let both = vec![insert(&world.t, 0, 9), insert(&world.u, 1, 10)];
     world.commit(FUTURE_XID + 1, both).await;
     assert_eq!(ids(&client.next_of_type("tx", PATIENCE).await), [10]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_lasts_too_long_ends_and_those_that_wait_for_it_are_told() {
+    let config = Config {
+        snapshots_max: 1,
+        snapshot_timeout: Duration::from_secs(4),
+        snapshot_wait_timeout: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let world = World::with("deadline", Setup { config, ..Setup::default() }).await;
+    world.database.exec("INSERT INTO t VALUES (1, 'x')").await;
+    // Its rows cannot be read for as long as this lasts.
+    let lock = world.database.client().await;
+    lock.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
+
+    let mut first = world.hello("web-1", json!({})).await;
+    world.wait_sessions(1, "hydrating").await;
+    // The permit is taken in the same turn in which the state is shown, or right after it: whoever comes now waits.
+    let mut second = world.hello("web-2", json!({})).await;
+    let error = second.next_of_type("error", PATIENCE).await;
+    assert_eq!((&error["code"], &error["fatal"]), (&json!("WD-SNAPSHOTS-BUSY"), &json!(true)));
+    let (code, reason) = second.closed(PATIENCE).await;
+    assert_eq!(code, 1013);
+    assert!(reason.contains("WD-SNAPSHOTS-BUSY") && reason.contains("retry_ms"), "{reason}");
+
+    assert_eq!(first.next_of_type("error", PATIENCE).await["code"], "WD-CLIENT-TOO-SLOW");
+    let (code, reason) = first.closed(PATIENCE).await;
+    assert_eq!(code, 4418, "{reason}");
+
+    lock.batch_execute("ROLLBACK").await.unwrap();
+    let mut third = world.hello("web-3", json!({})).await;
+    let (_, rows, _) = snapshot(&mut third).await;
+    assert_eq!(rows, [json!({"id": 1, "v": "x"})], "its turn was given back");
 }

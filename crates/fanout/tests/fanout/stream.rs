@@ -137,6 +137,32 @@ async fn a_large_transaction_comes_in_parts_and_again_from_its_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_transaction_that_the_feed_holds_comes_in_parts_too() {
+    let mut world = World::new("slices").await;
+    let mut client = world.live("web-1").await;
+    let text = "y".repeat(2_000);
+    let changes: Vec<Change> = (0..1_000).map(|seq| insert_text(&world.t, seq, seq.into(), &text)).collect();
+    let position = world.commit(FUTURE_XID, changes).await;
+    let feed = world.history.feed().after(waldelta_wal::Position { index: 0, ..position }, 1).unwrap();
+    assert!(matches!(&feed[..], [waldelta_history::Entry::Whole(_)]), "the feed has it");
+    let (mut got, mut parts) = (Vec::new(), 0);
+    loop {
+        let tx = client.next_of_type("tx", PATIENCE).await;
+        got.extend(ids(&tx));
+        assert_eq!(tx["part"], parts);
+        parts += 1;
+        if tx["last"] == true {
+            assert_eq!(cursor(&tx), position);
+            break;
+        }
+    }
+    assert_eq!(got, (0..1_000).collect::<Vec<_>>());
+    assert!(parts > 5, "{parts}");
+    let next = world.commit_inserts(1..2).await[0];
+    assert_eq!(cursor(&client.next_of_type("tx", PATIENCE).await), next);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_client_gets_heartbeats_that_move_its_cursor() {
     let config = Config { heartbeat_interval: std::time::Duration::from_millis(150), ..Config::default() };
     let mut world = World::with("heartbeat", Setup { config, ..Setup::default() }).await;

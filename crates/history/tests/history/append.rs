@@ -144,7 +144,8 @@ async fn a_large_transaction_in_pieces_is_one_transaction_and_a_reference_in_the
     assert_eq!(history.feed().head(), head(small + 1));
     // A table that appears first in the middle of it is stored with it.
     let lines = writer.number(table(2, "lines"));
-    let late = Change { ..insert(&lines, 1400, 1) };
+    let author = Arc::new(Author { client_id: "web-7".into(), metadata: None });
+    let late = Change { author: Some(Arc::clone(&author)), ..insert(&lines, 1400, 1) };
     let moved = writer
         .append(vec![piece(large, vec![late], Some(large + 1)), transaction(next, changes(0..1))])
         .await
@@ -155,7 +156,13 @@ async fn a_large_transaction_in_pieces_is_one_transaction_and_a_reference_in_the
     let seqs: Vec<_> = page.parts[0].changes.iter().map(|change| change.seq).collect();
     assert_eq!(seqs, (0..1401).collect::<Vec<_>>());
     let entries = history.feed().after(whole(small), usize::MAX).unwrap();
-    assert_eq!(entries[0], Entry::Large(transaction_head(large)));
+    let Entry::Large(reference) = &entries[0] else { panic!("{:?}", entries[0]) };
+    assert_eq!(reference.head, transaction_head(large));
+    // Of all of its pieces, and of none but its own.
+    let mut touched = reference.touched.clone().unwrap();
+    touched.tables.sort();
+    assert_eq!(touched.tables, [lines.name.clone(), orders.name.clone()]);
+    assert_eq!(touched.authors, [author]);
     assert_eq!(entries[1].position(), whole(next));
     let appeared = "SELECT lsn || '/' || seq FROM waldelta.table_schemas WHERE table_oid = 2";
     assert_eq!(database.query_text(appeared).await, format!("0/{large:X}/1400"));

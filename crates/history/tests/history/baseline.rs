@@ -48,7 +48,7 @@ async fn they_stand_before_the_floor_once_per_table() {
     assert_eq!(page.parts[0].changes[0].operation, Operation::Insert);
     let from = database.query("SELECT lsn, baseline FROM waldelta.history_from ORDER BY table_oid").await;
     assert_eq!(from, vec![vec![Some(format!("0/{START:X}")), Some("t".to_owned())]; 2]);
-    assert_eq!(history.xids_from(0, whole(START)).await.unwrap(), [START]);
+    assert_eq!(history.xids_unseen_by(&"1:1:".parse().unwrap(), whole(START)).await.unwrap(), [START]);
 }
 
 #[tokio::test]

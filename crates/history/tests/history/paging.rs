@@ -177,14 +177,56 @@ async fn a_bare_lsn_is_everything_strictly_before_it() {
 }
 
 #[tokio::test]
-async fn transaction_ids_are_those_from_one_on_up_to_a_position() {
+async fn transaction_ids_are_those_that_a_snapshot_does_not_show() {
     let database = TestDatabase::create("history_xids").await;
     let (history, mut writer) = written(&database).await;
     fill(&mut writer).await;
-    let mut xids = history.xids_from(START + 10, whole(START + 20)).await.unwrap();
+    // The oldest is in progress (prepared long ago, say), all after it are over, the newest are not in the list at all.
+    let [first, second, third, last] = [START, START + 10, START + 20, START + 30];
+    for (snapshot, upto, unseen) in [
+        (format!("{first}:{third}:{first}"), last, vec![first, third, last]),
+        (format!("{first}:{third}:{first}"), third, vec![first, third]),
+        (format!("{first}:{last}:{first},{}", second + 1), third, vec![first]),
+        (format!("1:{}:2,3", last + 1), last, vec![]),
+        (format!("{second}:{second}:"), first, vec![]),
+        (format!("{second}:{second}:"), second, vec![second]),
+        (format!("{max}:{max}:", max = u64::MAX), last, vec![]),
+    ] {
+        let parsed = snapshot.parse().unwrap();
+        let mut xids = history.xids_unseen_by(&parsed, whole(upto)).await.unwrap();
+        xids.sort_unstable();
+        assert_eq!(xids, unseen, "{snapshot} up to {upto}");
+        assert!(xids.iter().all(|xid| !parsed.visible(*xid)));
+    }
+}
+
+#[tokio::test]
+async fn transaction_ids_are_found_by_their_index() {
+    let database = TestDatabase::create("history_xids_plan").await;
+    let (history, mut writer) = written(&database).await;
+    let orders = writer.number(table(1, "orders"));
+    let last = START + 20_000;
+    let pieces = (START..=last).map(|lsn| transaction(lsn, vec![insert(&orders, 0, lsn)]));
+    writer.append(pieces.collect()).await.unwrap();
+    // As autosummarize does it in time.
+    let summarize = "ANALYZE waldelta.change_history;
+        SELECT brin_summarize_new_values(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid
+        WHERE relam = (SELECT oid FROM pg_am WHERE amname = 'brin') AND relkind = 'i'";
+    database.client().await.batch_execute(summarize).await.unwrap();
+    let sql = include_str!("../../../../sql/queries/xids_unseen.sql")
+        .replace("$1", &last.to_string())
+        .replace("$2", &format!("'{{{START},{}}}'", START + 1))
+        .replace("$3", "1")
+        .replace("$4", "'0/FFFFFF'")
+        .replace("$5", "10");
+    let plan = database.query(&format!("EXPLAIN {sql}")).await;
+    let plan = plan.iter().filter_map(|row| row[0].as_deref()).collect::<Vec<_>>().join("\n");
+    // Of all that began after the oldest transaction in progress, only pages that can hold what is asked for are read.
+    assert!(plan.contains("BitmapOr") && !plan.contains("Seq Scan"), "{plan}");
+    let snapshot = format!("{START}:{last}:{START},{}", START + 1).parse().unwrap();
+    let mut xids = history.xids_unseen_by(&snapshot, whole(last)).await.unwrap();
     xids.sort_unstable();
-    assert_eq!(xids, [START + 10, START + 20]);
-    assert_eq!(history.xids_from(u64::MAX, whole(START + 20)).await.unwrap(), [0; 0]);
+    assert_eq!(xids, [START, START + 1, last]);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 // A small client of /v1/stream: it takes a snapshot, follows the changes, and resumes by cursor after a lost
-// connection. It shows; it keeps nothing.
+// connection. Rows and cursor are kept in memory, and so only as long as the page is open.
 
 const CHANGES_SHOWN = 50;
 const ROWS_SHOWN = 50;
@@ -8,11 +8,13 @@ const RECONNECT_MS = 1000;
 const byId = (id) => document.getElementById(id);
 const clientId = `page-${crypto.randomUUID()}`;
 
-/** Tables by name: `columns` in order, `rows` by the JSON text of their key (or of their place, without key). */
+/** Tables by name: `columns` in order, `rows` by the JSON text of their key (or by a number of their own, without key). */
 const tables = new Map();
 let cursor = null;
 let pending = []; // parts of a transaction that has not ended
 let staged = null; // tables of a snapshot that has not ended
+let rowsNumbered = 0; // of tables without key
+let movedRow = null; // the row that the first half of a key change deleted
 let redraw = false;
 
 function connect() {
@@ -68,23 +70,44 @@ const tableOf = (schema, known) => ({
 
 function keyOf(among, name, row) {
   const table = among.get(name);
-  return table.key.length > 0 ? JSON.stringify(table.key.map((column) => row[column])) : `row ${table.rows.size}`;
+  return table.key.length > 0 ? JSON.stringify(table.key.map((column) => row[column])) : numbered();
 }
+
+const numbered = () => `row ${(rowsNumbered += 1)}`;
+
+/** The key under which a table without key keeps a row that is equal to this one. */
+function placeOf(table, row) {
+  const wanted = canonical(row);
+  for (const [key, other] of table.rows) if (canonical(other) === wanted) return key;
+}
+
+/** JSON text that is the same for equal values, whatever the order of their members. */
+const canonical = (value) => JSON.stringify(value, (_, part) => (
+  part && typeof part === "object" && !Array.isArray(part)
+    ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+    : part
+));
 
 function put(among, name, key, row) {
   const table = among.get(name);
-  const before = table.rows.get(key);
   table.rows.delete(key); // the newest last
-  table.rows.set(key, { ...before, ...row });
+  table.rows.set(key, row);
 }
 
 function apply(change) {
   const table = tables.get(change.table);
   if (!table) return;
   if (change.op === "truncate") return table.rows.clear();
-  const key = change.key ? JSON.stringify(table.key.map((column) => change.key[column])) : `row ${table.rows.size}`;
-  if (change.op === "delete") table.rows.delete(key);
-  else if (change.data) put(tables, change.table, key, change.data);
+  const { op, data, old } = change;
+  // A row without key is named by what it was.
+  const key = change.key ? JSON.stringify(table.key.map((column) => change.key[column]))
+    : op === "insert" ? numbered() : placeOf(table, old) ?? numbered();
+  const before = change.moved_from ? movedRow : op === "update" ? table.rows.get(key) ?? old : null;
+  movedRow = op === "delete" ? table.rows.get(key) : null;
+  if (op === "delete") return table.rows.delete(key);
+  if (!data) return;
+  const kept = (change.unchanged ?? []).filter((column) => before && column in before);
+  put(tables, change.table, key, { ...Object.fromEntries(kept.map((column) => [column, before[column]])), ...data });
 }
 
 function moved(to) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 pub use rows::SnapshotRow;
 use tokio_postgres::Client;
-pub use visibility::{oldest_running, wait_visible};
+pub use visibility::{visible_now, wait_visible};
 use waldelta_pgconn::ConnectionGuard;
 use waldelta_wal::{FENCE_PREFIX, Lsn, PgSnapshot, Table};
 

@@ -39,13 +39,12 @@ pub async fn wait_visible(source: &Source, xids: &[u64], timeout: Duration) -> R
     }
 }
 
-/// The lowest transaction id that may still be invisible to a snapshot taken now (`pg_snapshot_xmin`).
+/// What a snapshot taken now would show.
 ///
 /// # Errors
 /// When the question fails.
-pub async fn oldest_running(source: &Source) -> Result<u64, Error> {
-    let client = source.connect().await?;
-    Ok(current(&client).await?.xmin())
+pub async fn visible_now(source: &Source) -> Result<PgSnapshot, Error> {
+    current(&source.connect().await?).await
 }
 
 async fn current(client: &Client) -> Result<PgSnapshot, Error> {

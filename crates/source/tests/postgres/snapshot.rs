@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio_postgres::error::SqlState;
-use waldelta_source::snapshot::{Snapshot, SnapshotRow, oldest_running, wait_visible};
+use waldelta_source::snapshot::{Snapshot, SnapshotRow, visible_now, wait_visible};
 use waldelta_source::{Error, Source};
 use waldelta_testkit::{TestCluster, TestDatabase, canonical, source_rows, wait_until};
 use waldelta_wal::{Code, Lsn, Table};
@@ -228,7 +228,8 @@ async fn a_transaction_that_stays_invisible_is_named() {
     open.batch_execute("BEGIN").await.unwrap();
     let xid: String = open.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0);
     let xid: u64 = xid.parse().unwrap();
-    assert!(oldest_running(&source).await.unwrap() <= xid);
+    let now = visible_now(&source).await.unwrap();
+    assert!(now.in_progress().contains(&xid) || xid >= now.xmax(), "{now} shows {xid}");
     let error = wait_visible(&source, &[3, xid], Duration::from_millis(50)).await.unwrap_err();
     assert!(matches!(error, Error::NotVisibleYet { xid: named, .. } if named == xid), "{error:?}");
     assert_eq!((error.code(), error.is_retryable()), (Code::NotVisibleYet, true));

@@ -231,3 +231,24 @@ proptest! {
         let _ = pieces(&mut assembler(EndLsn::default(), 700), &messages);
     }
 }
+
+/// A publication of all tables has history's own rows in it: were they signs of life, each append would bring the next.
+#[test]
+fn rows_of_our_other_tables_say_nothing() {
+    let other = |message: Vec<u8>| {
+        let at = message.windows(7).position(|bytes| bytes == b"canary\0").filter(|_| is(&message, b'R'));
+        let mut message = message;
+        if let Some(at) = at {
+            message[at..at + 6].copy_from_slice(b"leases");
+        }
+        message
+    };
+    let urgent = |messages: Vec<Vec<u8>>| {
+        let all = pieces(&mut assembler(EndLsn::default(), NO_CUT), &messages).unwrap();
+        all.iter().filter(|piece| piece.urgent).count()
+    };
+    let (with_canary, without) =
+        (urgent(supported_messages()), urgent(supported_messages().into_iter().map(other).collect()));
+    assert!(without > 0, "a fence is urgent");
+    assert!(with_canary > without, "so is the canary, and no other table of ours");
+}

@@ -112,6 +112,18 @@ fn parts_end_with_one_that_says_so() {
 }
 
 #[test]
+fn a_transaction_begun_elsewhere_always_gets_its_end() {
+    let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
+    let mut to = Told::new(&["t"], false);
+    to.delivery.goes_on();
+    assert!(to.of(10, &[change(5, Operation::Insert, &u, 1)], false).is_empty());
+    assert_eq!(to.of(10, &[change(6, Operation::Insert, &u, 2)], true), ["0:"], "nothing of it, but its end");
+    assert!(to.of(20, &[change(0, Operation::Insert, &u, 3)], true).is_empty(), "only of that one");
+    to.delivery.goes_on();
+    assert_eq!(to.of(10, &[change(5, Operation::Insert, &t, 1)], true), ["0:insert@1"]);
+}
+
+#[test]
 fn a_large_transaction_is_cut() {
     let t = Arc::new(table("t"));
     let large = |seq| {

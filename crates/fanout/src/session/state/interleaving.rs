@@ -181,7 +181,7 @@ impl World {
                 let mut slices: Vec<Slice> = Vec::new();
                 let rest = self.log.iter().filter(|transaction| transaction.head.position() > after);
                 for transaction in rest.take(3) {
-                    let changes = Changes::Shared(transaction.clone());
+                    let changes = Changes::whole(transaction.clone());
                     slices.push(Slice { head: transaction.head, changes, last: true });
                 }
                 let exhausted = slices.len() < 3;

@@ -46,7 +46,7 @@ impl Session {
         self.hydrate(Some(before), self.cursor, out);
     }
 
-    fn select(&mut self, selection: Selection, out: &mut Vec<Action>) {
+    pub(super) fn select(&mut self, selection: Selection, out: &mut Vec<Action>) {
         self.selection = selection;
         self.delivery.selection_changed();
         out.push(Action::Attach(self.selection.clone()));

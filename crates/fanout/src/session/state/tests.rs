@@ -115,7 +115,7 @@ fn read(after: u64, lsns: &[u64], through: u64, exhausted: bool) -> PrivateRead 
     let table = Arc::new(table("t"));
     let slice = |lsn: &u64| {
         let transaction = insert(&table, *lsn, None);
-        Slice { head: transaction.head, changes: Changes::Shared(transaction), last: true }
+        Slice { head: transaction.head, changes: Changes::whole(transaction), last: true }
     };
     PrivateRead {
         after: position(after),
@@ -274,6 +274,11 @@ fn a_snapshot_that_fails_says_why() {
     let mut it = Scenario::new();
     it.hello(true);
     it.begin(None);
+    let failed = it.apply(Event::Hydration(Step::Failed(Failure::TooSlow)));
+    assert_eq!(failed, ["error WD-CLIENT-TOO-SLOW", "close 4418"]);
+    let mut it = Scenario::new();
+    it.hello(true);
+    it.begin(None);
     let failure = Failure::NotCaptured { subscription: "s1".into(), table: "public.t".into() };
     assert_eq!(
         it.apply(Event::Hydration(Step::Failed(failure))),
@@ -309,7 +314,7 @@ fn own_changes_are_echoed_until_live_and_when_they_began_before_the_connection()
     let table = Arc::new(table("t"));
     let mine = |after: u64, lsn: u64| {
         let transaction = insert(&table, lsn, Some("me"));
-        let slice = Slice { head: transaction.head, changes: Changes::Shared(transaction), last: true };
+        let slice = Slice { head: transaction.head, changes: Changes::whole(transaction), last: true };
         PrivateRead { after: position(after), slices: vec![slice], through: position(lsn), exhausted: false }
     };
     let mut it = Scenario::new();
@@ -356,6 +361,18 @@ fn a_quiet_session_gets_heartbeats_with_the_newest_cursor() {
     it.apply(Event::Heard);
     assert_eq!(it.later(15 * SECOND).apply(Event::Tick), ["ping"]);
     assert_eq!(it.tail(Vec::new(), 180), ["heartbeat@180"]);
+    for lsn in [190, 200] {
+        it.apply(Event::Heard);
+        assert_eq!(it.later(15 * SECOND).apply(Event::Tick), ["ping"]);
+        let beat = format!("heartbeat@{lsn}");
+        assert_eq!(it.tail(Vec::new(), lsn), [beat], "with every beat: a heartbeat is no news");
+    }
+    it.apply(Event::Woken);
+    assert_eq!(it.tail(vec![item(210, 200)], 210), ["tx@210"]);
+    it.tail(Vec::new(), 210);
+    it.apply(Event::Heard);
+    assert_eq!(it.later(15 * SECOND).apply(Event::Tick), ["ping"]);
+    assert_eq!(it.session.want(), Want::Nothing, "a transaction was sent meanwhile");
 }
 
 #[test]
@@ -390,15 +407,39 @@ fn tables_added_while_connected_come_with_their_own_snapshot() {
     assert_eq!(it.frame(more("s2", "u")), ["attach 2", "hydrate late"]);
     assert_eq!(it.session.want(), Want::Nothing);
     assert!(it.frame(more("s3", "v")).is_empty(), "waits for the snapshot that runs");
+    let begun = Step::Begun { cursor: position(110), tables: Vec::new() };
+    assert_eq!(
+        it.apply(Event::Hydration(begun)),
+        ["snapshot_begin@100"],
+        "the stream's cursor: the client stores it, and 100 to 110 is still to come for `t`"
+    );
     assert_eq!(
         it.apply(Event::Hydration(ended(110, 110))),
-        ["snapshot_end@110", "attach 3", "hydrate late"],
+        ["snapshot_end@100", "attach 3", "hydrate late"],
         "then the next begins"
     );
-    assert_eq!(it.apply(Event::Hydration(ended(110, 110))), ["snapshot_end@110"]);
+    assert_eq!(it.apply(Event::Hydration(ended(110, 110))), ["snapshot_end@100"]);
     assert_eq!(it.session.cursor(), position(100), "the stream goes on where it was");
     assert_eq!(it.frame(more("s4", "w")), ["error WD-SUBSCRIPTION-INVALID"], "more than are allowed");
     assert_eq!(it.frame(ClientFrame::Unsubscribe(vec!["s1".into(), "s2".into()])), ["attach 1"]);
+}
+
+#[test]
+fn a_table_added_that_is_not_captured_leaves_the_session_as_it_was() {
+    let mut it = Scenario::live();
+    let more = |id: &str, table: &str| ClientFrame::Subscribe(vec![subscription(id, table)]);
+    assert_eq!(it.frame(more("s2", "nowhere")), ["attach 2", "hydrate late"]);
+    assert!(it.frame(more("s3", "u")).is_empty(), "waits");
+    let missing =
+        || Step::Failed(Failure::NotCaptured { subscription: "s2".into(), table: "public.nowhere".into() });
+    assert_eq!(
+        it.apply(Event::Hydration(missing())),
+        ["error WD-TABLE-NOT-CAPTURED", "attach 1", "attach 2", "hydrate late"],
+        "and the one that waited is taken"
+    );
+    assert!(it.session.selection.has("s3") && !it.session.selection.has("s2"));
+    assert_eq!(it.apply(Event::Hydration(missing())), ["error WD-TABLE-NOT-CAPTURED", "attach 1"]);
+    assert_eq!(it.private(100, &[150], 150, true), ["schema", "tx@150", "live@150"], "the rest goes on");
 }
 
 #[test]
