@@ -111,9 +111,11 @@ impl Relation {
             (0u16..).zip(&self.columns).filter(|(_, column)| chosen(column)).map(|(index, _)| index).collect()
         };
         // A delete names nothing but the columns of the identity, so a primary key of others would leave it nameless: one
-        // beside USING INDEX, or one that the catalog has by now but that these rows were written before.
-        let all_sent = matches!(self.identity, ReplicaIdentity::Full | ReplicaIdentity::Nothing);
-        let sent = |column: &RelationColumn| all_sent || column.identity;
+        // beside USING INDEX, or one that the catalog has by now but that these rows were written before. Where the
+        // identity has no columns, as with a deferrable primary key, there are no deletes.
+        let no_deletes = !self.columns.iter().any(|column| column.identity);
+        let sent =
+            |column: &RelationColumn| self.identity == ReplicaIdentity::Full || no_deletes || column.identity;
         if let Some(primary_key) = primary_key.filter(|names| !names.is_empty()) {
             let key = indexes(&|column| primary_key.contains(&column.name) && sent(column));
             if key.len() == primary_key.len() {
@@ -173,6 +175,7 @@ mod tests {
         assert_eq!(key(&relation(Full, &[("a", true), ("b", true)]), &["b"]), [1]);
         assert_eq!(key(&relation(Full, &[("a", true), ("b", true)]), &[]), Vec::<u16>::new());
         assert_eq!(key(&relation(Nothing, &[("a", false), ("b", false)]), &["a"]), [0]);
+        assert_eq!(key(&relation(Default, &[("a", false)]), &["a"]), [0], "deferrable: no deletes");
         assert_eq!(key(&relation(Index, &flagged), &["a"]), [0]);
         assert_eq!(key(&relation(Index, &flagged), &["b"]), [0, 2], "deletes carry only the index");
         assert_eq!(
