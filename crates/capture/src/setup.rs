@@ -51,18 +51,10 @@ pub async fn begin_within(
 ) -> Result<Head, Error> {
     let client = source.connect().await?;
     let identity = catalog::identity(&client).await?;
-    let slot = catalog::slot(&client, &source.slot).await?;
-    if let Some((captured, head)) = history.captured().await? {
-        check_feed(&captured, source)?;
-        check_identity(&captured, &identity)?;
-        if slot.is_none() {
-            return Err(Error::SlotMissing { slot: source.slot.clone() });
-        }
-        if with_baseline {
-            check_baseline(source, &client, history).await?;
-        }
+    if let Some(head) = already_begun(source, &client, &identity, history, with_baseline).await? {
         return Ok(head);
     }
+    let slot = catalog::slot(&client, &source.slot).await?;
     // Publication before slot: what is decoded from before it existed can never be decoded.
     questions::publication(&client, &source.publication).await?;
     if let Some(slot) = slot {
@@ -74,7 +66,13 @@ pub async fn begin_within(
             Some(start) if !with_baseline => {
                 let begun =
                     history.begin(&captured(source, &identity), start, "begun at an unused slot").await;
-                return begun_by_another(source, &identity, history, begun).await;
+                return match begun {
+                    Err(again @ waldelta_history::Error::AlreadyBegun) => {
+                        let head = already_begun(source, &client, &identity, history, with_baseline).await?;
+                        head.ok_or(again.into())
+                    }
+                    begun => Ok(begun?),
+                };
             }
             _ => questions::drop_slot(&client, &source.slot).await?,
         }
@@ -96,9 +94,9 @@ pub async fn begin_within(
                 (error, true)
             }
         },
-        Err(waldelta_history::Error::AlreadyBegun) => {
-            let begun = Err(waldelta_history::Error::AlreadyBegun);
-            return begun_by_another(source, &identity, history, begun).await;
+        Err(again @ waldelta_history::Error::AlreadyBegun) => {
+            let head = already_begun(source, &client, &identity, history, with_baseline).await?;
+            return head.ok_or(again.into());
         }
         // The answer may have been lost after the commit: the slot is unused only if history says so.
         Err(error) => (error.into(), matches!(history.captured().await, Ok(None))),
@@ -109,24 +107,25 @@ pub async fn begin_within(
     Err(error)
 }
 
-/// What `begun` says, or where history is if another instance began it in the same moment, at this very slot.
-async fn begun_by_another(
+/// Where history is if it has begun, perhaps by another instance in this very moment; and whether that is what was asked
+/// for.
+async fn already_begun(
     source: &Source,
+    client: &Client,
     identity: &Identity,
     history: &History,
-    begun: Result<Head, waldelta_history::Error>,
-) -> Result<Head, Error> {
-    match begun {
-        Err(waldelta_history::Error::AlreadyBegun) => match history.captured().await? {
-            Some((captured, head)) => {
-                check_feed(&captured, source)?;
-                check_identity(&captured, identity)?;
-                Ok(head)
-            }
-            None => Err(waldelta_history::Error::AlreadyBegun.into()),
-        },
-        begun => Ok(begun?),
+    with_baseline: bool,
+) -> Result<Option<Head>, Error> {
+    let Some((captured, head)) = history.captured().await? else { return Ok(None) };
+    check_feed(&captured, source)?;
+    check_identity(&captured, identity)?;
+    if catalog::slot(client, &source.slot).await?.is_none() {
+        return Err(Error::SlotMissing { slot: source.slot.clone() });
     }
+    if with_baseline {
+        check_baseline(source, client, history).await?;
+    }
+    Ok(Some(head))
 }
 
 /// Drops the slot that was just created: nobody would ever read it.
