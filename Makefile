@@ -4,15 +4,26 @@ CARGO ?= cargo
 # Port of the private PostgreSQL, data folder and so on: waldelta dev --help
 DEV_FLAGS ?=
 
-.PHONY: dev test test-deps test-fetch lint docs bench soak deny clean
+# `make test` runs on the installed PostgreSQL and on this one, `make test-matrix` on these: major versions.
+TEST_PG_SECOND ?= 18
+TEST_PG_MATRIX ?= 14 16 17 18
+
+.PHONY: dev test test-matrix test-deps test-fetch lint docs bench soak deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
 	./target/release/waldelta dev $(DEV_FLAGS)
 
-test: test-deps lint ## Install what tests need, then run every test
+test: test-deps lint ## Install what tests need, run every test, then those that use PostgreSQL on a second version
+	scripts/fetch-postgres $(TEST_PG_SECOND) > /dev/null
 	$(CARGO) build --package waldelta --features waldelta/failpoints
 	$(CARGO) nextest run --workspace --features waldelta/failpoints
+	scripts/testpg stop-unused
+	scripts/test-on $(TEST_PG_SECOND)
+
+test-matrix: test-deps ## Fetch other major versions of PostgreSQL, and run on each the tests that use one
+	$(CARGO) build --package waldelta --features waldelta/failpoints
+	scripts/test-on $(TEST_PG_MATRIX)
 
 test-deps:
 	scripts/install-test-deps

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use waldelta_testkit::{Frame, Replica, WsClient};
+use waldelta_testkit::{Frame, Replica, TestCluster, TestDatabase, WsClient};
 use waldelta_wal::Position;
 
 use crate::setting::{PATIENCE, Setting, all_tables};
@@ -78,9 +78,17 @@ impl Tally {
     }
 }
 
+/// On a server of its own: on the shared one, every new slot of another test would wait for these transactions.
+async fn setting(hint: &str, schema_sql: &str) -> Setting {
+    let cluster = TestCluster::own(&[]).await;
+    let source = TestDatabase::create_on(&cluster, hint).await;
+    let history = TestDatabase::create_on(&cluster, &format!("{hint}_h")).await;
+    Setting::over(source, history, schema_sql).await
+}
+
 #[tokio::test]
 async fn of_a_million_rows_in_bounded_memory() {
-    let setting = Setting::new("large", "CREATE TABLE item (id int PRIMARY KEY, value text NOT NULL)").await;
+    let setting = setting("large", "CREATE TABLE item (id int PRIMARY KEY, value text NOT NULL)").await;
     let (mut here, replica) = setting.client("here").await;
     let before = replica.position().unwrap();
     let idle = setting.service.rss_peak_bytes();
@@ -121,7 +129,7 @@ async fn is_applied_as_one() {
     let schema = "CREATE TABLE item (id int PRIMARY KEY, value text NOT NULL, n int NOT NULL);
                   CREATE TABLE small (id int PRIMARY KEY, n int NOT NULL);
                   INSERT INTO small SELECT id, 0 FROM generate_series(1, 3) id";
-    let setting = Setting::new("large_parts", schema).await;
+    let setting = setting("large_parts", schema).await;
     let (mut here, mut replica) = setting.client("here").await;
     let (socket, mut away) = setting.client("away").await;
     drop(socket);

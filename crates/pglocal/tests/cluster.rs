@@ -15,7 +15,9 @@ use waldelta_wal::Code;
 
 fn binaries() -> Binaries {
     let environment = Environment { path: std::env::var_os("PATH"), home: None };
-    find(&Wanted::default(), &environment).expect("a PostgreSQL for the tests: scripts/install-test-deps")
+    let bindir = std::env::var_os("WALDELTA_TEST_PG_BINDIR").filter(|bindir| !bindir.is_empty());
+    let wanted = Wanted { bindir: bindir.map(PathBuf::from), major: None };
+    find(&wanted, &environment).expect("a PostgreSQL for the tests: scripts/install-test-deps")
 }
 
 /// A folder that everybody may enter, removed when the test ends.

@@ -1,6 +1,7 @@
 //! A PostgreSQL of one test's own, to be killed, restarted and configured.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use waldelta_pglocal::{Binaries, Cluster, Environment, Options, Shutdown, Storage, Wanted, find};
@@ -30,7 +31,11 @@ fn environment() -> Environment {
 
 /// A new cluster in /tmp with settings for tests, under `settings`.
 pub(crate) fn start(settings: &[(&str, &str)]) -> Cluster {
-    let mut options = Options::new(test_binaries(), Storage::Ephemeral("/tmp".into()));
+    let binaries = test_binaries();
+    // Where the setting is known, a plugin that is not listed is refused.
+    let plugins = knows_setting(&binaries, "output_plugin_libraries")
+        .then_some(("output_plugin_libraries", "pgoutput, test_decoding, wal2json"));
+    let mut options = Options::new(binaries, Storage::Ephemeral("/tmp".into()));
     // A killed process loses nothing that it has written, with fsync or without; only the machine's crash would.
     let ours = [
         ("fsync", "off"),
@@ -40,9 +45,21 @@ pub(crate) fn start(settings: &[(&str, &str)]) -> Cluster {
         // A hung test must not hold up the others: creating a slot waits for every open transaction of the server.
         ("idle_in_transaction_session_timeout", "60s"),
     ];
-    let all = ours.iter().chain(settings).map(|(name, value)| (name.to_string(), value.to_string()));
+    let all = ours
+        .iter()
+        .chain(&plugins)
+        .chain(settings)
+        .map(|(name, value)| (name.to_string(), value.to_string()));
     options.settings = all.collect();
     Cluster::start(options).unwrap_or_else(|error| panic!("start PostgreSQL for tests: {error}"))
+}
+
+/// Whether this PostgreSQL has a setting of this name.
+fn knows_setting(binaries: &Binaries, name: &str) -> bool {
+    let described = Command::new(binaries.program("postgres")).arg("--describe-config").output();
+    let described = described.unwrap_or_else(|error| panic!("list PostgreSQL's settings: {error}"));
+    let mut lines = described.stdout.split(|byte| *byte == b'\n');
+    lines.any(|line| line.split(|byte| *byte == b'\t').next() == Some(name.as_bytes()))
 }
 
 /// A PostgreSQL on its own port, gone with everything in it when dropped. Databases in it come from

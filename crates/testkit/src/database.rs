@@ -52,21 +52,29 @@ impl TestDatabase {
     pub async fn create(hint: &str) -> Self {
         // The first user of a process may have to start the server.
         let admin_url = tokio::task::spawn_blocking(|| shared::url("postgres")).await.unwrap();
-        Self::create_at(&admin_url, hint, None).await
+        Self::create_at(&admin_url, hint, "", None).await
+    }
+
+    /// As [`Self::create`], in another encoding, such as `LATIN1` or `SQL_ASCII`.
+    pub async fn create_in_encoding(hint: &str, encoding: &str) -> Self {
+        let admin_url = tokio::task::spawn_blocking(|| shared::url("postgres")).await.unwrap();
+        // The locale C goes with every encoding.
+        let options = format!("TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'");
+        Self::create_at(&admin_url, hint, &options, None).await
     }
 
     /// A new database in a cluster of the test's own.
     pub async fn create_on(cluster: &TestCluster, hint: &str) -> Self {
-        Self::create_at(&cluster.url("postgres"), hint, Some(cluster.clone())).await
+        Self::create_at(&cluster.url("postgres"), hint, "", Some(cluster.clone())).await
     }
 
-    async fn create_at(admin_url: &str, hint: &str, cluster: Option<TestCluster>) -> Self {
+    async fn create_at(admin_url: &str, hint: &str, options: &str, cluster: Option<TestCluster>) -> Self {
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let admin = connect(admin_url).await;
         loop {
             let number = CREATED.fetch_add(1, Ordering::Relaxed);
             let name = format!("t_{}_{}_{number}", plain(hint), std::process::id());
-            match admin.batch_execute(&format!("CREATE DATABASE {name}")).await {
+            match admin.batch_execute(&format!("CREATE DATABASE {name} {options}")).await {
                 Ok(()) => {
                     let server = admin_url.strip_suffix("/postgres").unwrap_or(admin_url);
                     let url = format!("{server}/{name}");
@@ -139,6 +147,11 @@ impl TestDatabase {
         let rows = self.query(&format!("SELECT to_jsonb(q)::text FROM ({sql}) q")).await;
         let parse = |text: &String| serde_json::from_str(text).unwrap();
         rows.iter().map(|row| row[0].as_ref().map_or(Value::Null, parse)).collect()
+    }
+
+    /// The server's major version. A test that does not apply to it prints why and returns.
+    pub async fn server_major(&self) -> u32 {
+        self.query_text("SHOW server_version_num").await.parse::<u32>().unwrap() / 10_000
     }
 
     async fn kept(&self) -> Arc<Client> {

@@ -2,15 +2,25 @@
 //!
 //! It is strict where real clients are lenient: whatever the protocol rules out is a [`Violation`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use waldelta_wal::Position;
 
 use crate::canonical::{canonical, object};
 use frame::Object;
+use schema::Schema;
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(Violation(format!($($text)+)));
+        }
+    };
+}
 
 mod frame;
+mod schema;
 
 /// What the service sent although the protocol rules it out, or what a frame lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +35,8 @@ pub struct Replica {
     tables: BTreeMap<String, Table>,
     /// Of this session: the service says it again after a reconnect.
     schemas: BTreeMap<String, Schema>,
+    /// The shape that the rows of each table have.
+    shapes: BTreeMap<String, Schema>,
     position: Option<Position>,
     snapshot: Option<Snapshot>,
     pending: Option<Pending>,
@@ -43,13 +55,6 @@ struct Table {
     /// Rows of a table without key: those of the snapshot, and those that came since, by place of their change.
     from_snapshot: Vec<Row>,
     inserted: BTreeMap<(Position, u64), Row>,
-}
-
-#[derive(Debug)]
-struct Schema {
-    columns: BTreeSet<String>,
-    /// Names of the key's columns; empty: no key.
-    key: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -93,15 +98,9 @@ enum Kind {
         unchanged: Vec<String>,
     },
     Truncate,
+    /// The rows that follow have another shape.
+    Reshape(Schema),
     Message,
-}
-
-macro_rules! ensure {
-    ($condition:expr, $($text:tt)+) => {
-        if !$condition {
-            return Err(Violation(format!($($text)+)));
-        }
-    };
 }
 
 impl Replica {
@@ -228,18 +227,30 @@ impl Replica {
         Ok(())
     }
 
+    /// A new shape concerns the rows before it too, but not before what the open transaction did to them.
     fn schema(&mut self, frame: &Object) -> Result<(), Violation> {
-        let mut schema = Schema { columns: BTreeSet::new(), key: Vec::new() };
-        for column in frame.objects("columns")? {
-            let name = column.string("name")?;
-            column.string("type")?;
-            column.boolean("nullable")?;
-            if column.boolean("key")? {
-                schema.key.push(name.clone());
+        let (name, schema) = (frame.string("table")?, Schema::of_frame(frame)?);
+        self.schemas.insert(name.clone(), schema.clone());
+        match &mut self.pending {
+            None => self.reshape(&name, schema),
+            Some(pending) => {
+                let seq = pending.changes.last().map_or(0, |change| change.seq);
+                pending.changes.push(Change { seq, table: name, kind: Kind::Reshape(schema) });
+                Ok(())
             }
-            ensure!(schema.columns.insert(name.clone()), "schema with column {name} twice");
         }
-        self.schemas.insert(frame.string("table")?, schema);
+    }
+
+    fn reshape(&mut self, name: &str, schema: Schema) -> Result<(), Violation> {
+        if let Some(before) = self.shapes.get(name) {
+            if schema.is_before(before) {
+                return Ok(());
+            }
+            if let Some(table) = self.tables.get_mut(name).filter(|_| *before != schema) {
+                schema.reshape(name, before, table)?;
+            }
+        }
+        self.shapes.insert(name.to_owned(), schema);
         Ok(())
     }
 
@@ -371,6 +382,8 @@ impl Replica {
                 let (data, unchanged) = (change.object("data")?.row()?, change.strings("unchanged")?);
                 let schema = self.schemas.get(&table).ok_or_else(|| unknown(&table))?;
                 let derived = schema.check(&table, &data, &unchanged)?;
+                let shape = self.shapes.get(&table).filter(|shape| schema.is_before(shape));
+                let data = shape.map_or_else(|| data.clone(), |shape| shape.row_from(schema, &data));
                 ensure!(key == derived, "{op} of {table} has key {key:?}, and its data {derived:?}");
                 let moved_from = change.moved_from()?;
                 ensure!(moved_from.is_none() || op == "insert", "{op} of {table} that moved");
@@ -401,6 +414,10 @@ impl Replica {
         deleted: Option<Row>,
     ) -> Result<Option<Row>, Violation> {
         if let Kind::Message = kind {
+            return Ok(None);
+        }
+        if let Kind::Reshape(schema) = kind {
+            self.reshape(&name, schema)?;
             return Ok(None);
         }
         let is_ahead = self.consistent_at.is_some_and(|consistent_at| position <= consistent_at);
@@ -439,7 +456,7 @@ impl Replica {
                 }
             }
             Kind::Truncate => *table = Table::default(),
-            Kind::Message => {}
+            Kind::Reshape(_) | Kind::Message => {}
         }
         Ok(None)
     }
@@ -494,26 +511,6 @@ impl Change {
         let Kind::Put { moved_from: Some(moved_from), .. } = &self.kind else { return false };
         let deletes = matches!(&before.kind, Kind::Delete { key } if key == moved_from);
         deletes && before.seq == self.seq && before.table == self.table
-    }
-}
-
-impl Schema {
-    /// Checks that a row has exactly the columns of its table, and gives its key.
-    fn check(&self, table: &str, data: &Row, unchanged: &[String]) -> Result<Option<String>, Violation> {
-        let sent: BTreeSet<String> = data.keys().chain(unchanged).cloned().collect();
-        ensure!(sent == self.columns, "{table} has columns {:?}, a row has {sent:?}", self.columns);
-        ensure!(sent.len() == data.len() + unchanged.len(), "a column of {table} is both sent and unchanged");
-        if self.key.is_empty() {
-            return Ok(None);
-        }
-        let mut key = Row::new();
-        for name in &self.key {
-            let value = data
-                .get(name)
-                .ok_or_else(|| Violation(format!("key column {name} of {table} is not sent")))?;
-            key.insert(name.clone(), value.clone());
-        }
-        Ok(Some(object(&key)))
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```text
 //! users.lock   held shared by every test process, tried by the keeper
 //! start.lock   held while somebody starts the keeper
-//! server       port and keeper's process id, as long as the server runs
+//! server       port and keeper's process id, as long as the server runs; locked by the keeper as long as it lives
 //! keeper.log   what the keeper printed
 //! ```
 //!
@@ -15,14 +15,14 @@
 //! own, which ends with the process.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setsid};
 use waldelta_pglocal::Cluster;
 
 use crate::cluster;
@@ -32,6 +32,8 @@ pub const FOLDER_VARIABLE: &str = "WALDELTA_TEST_PG";
 /// So long without users, and the server stops.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A process that has ended may still hold its lock for a moment.
+const UNUSED_TIMEOUT: Duration = Duration::from_secs(1);
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -97,7 +99,7 @@ pub fn start(program: &Path, folder: &Path, idle_timeout: Duration) {
     let log = File::create(folder.join("keeper.log")).unwrap();
     let mut keeper = Command::new(program);
     keeper.arg("keep").arg(folder).arg(idle_timeout.as_secs().to_string());
-    keeper.process_group(0).current_dir("/").stdin(Stdio::null());
+    keeper.current_dir("/").stdin(Stdio::null());
     keeper.stdout(log.try_clone().unwrap()).stderr(log);
     let mut keeper = keeper.spawn().unwrap();
     let deadline = Instant::now() + START_TIMEOUT;
@@ -115,6 +117,27 @@ pub fn start(program: &Path, folder: &Path, idle_timeout: Duration) {
     }
 }
 
+/// Stops the server if nobody uses it, and says whether it is gone now.
+pub fn stop_unused(folder: &Path) -> bool {
+    if !folder.is_dir() {
+        return true;
+    }
+    let users = open(&folder.join("users.lock"));
+    let deadline = Instant::now() + UNUSED_TIMEOUT;
+    loop {
+        match users.try_lock() {
+            Ok(()) => break stop(folder),
+            // A user, or for a moment the keeper.
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(START_POLL_INTERVAL);
+            }
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(error)) => panic!("lock users.lock: {error}"),
+        }
+    }
+    running(folder).is_none()
+}
+
 /// Stops the server if it runs. Tests that use it fail.
 pub fn stop(folder: &Path) {
     let Some(server) = running(folder) else { return };
@@ -122,7 +145,7 @@ pub fn stop(folder: &Path) {
     // It dies of this; the server's leash does the rest.
     kill_process(keeper, Signal::TERM).unwrap();
     let deadline = Instant::now() + START_TIMEOUT;
-    while running(folder).is_some() {
+    while answers(server.port) {
         assert!(Instant::now() < deadline, "the tests' PostgreSQL does not stop");
         std::thread::sleep(START_POLL_INTERVAL);
     }
@@ -131,9 +154,15 @@ pub fn stop(folder: &Path) {
 
 /// Runs the server until nobody has used it for so long: what the keeper does.
 pub fn keep(folder: &Path, idle_timeout: Duration) {
+    // Whoever ends the session of the first user (a terminal that closes, a tool that tidies up) must not end the server
+    // of all others.
+    setsid().unwrap();
     let cluster = cluster::start(&[]);
     let server = folder.join("server");
-    std::fs::write(folder.join("server.new"), format!("{} {}", cluster.port(), std::process::id())).unwrap();
+    let mut alive = File::create(folder.join("server.new")).unwrap();
+    alive.lock().unwrap();
+    let ours = format!("{} {}", cluster.port(), std::process::id());
+    alive.write_all(ours.as_bytes()).unwrap();
     std::fs::rename(folder.join("server.new"), &server).unwrap();
     let users = open(&folder.join("users.lock"));
     let mut idle_since = Instant::now();
@@ -147,16 +176,27 @@ pub fn keep(folder: &Path, idle_timeout: Duration) {
         }
     }
     // Still locked: whoever comes now waits, and then finds no server.
-    std::fs::remove_file(server).unwrap();
+    if std::fs::read_to_string(&server).is_ok_and(|text| text == ours) {
+        std::fs::remove_file(server).unwrap();
+    }
     cluster.stop().unwrap();
 }
 
 fn running(folder: &Path) -> Option<Server> {
-    let text = std::fs::read_to_string(folder.join("server")).ok()?;
+    let mut file = File::open(folder.join("server")).ok()?;
+    // Left by a keeper that was killed: its port and its process id may be somebody else's by now.
+    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return None;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
     let (port, keeper) = text.trim().split_once(' ')?;
     let server = Server { port: port.parse().ok()?, keeper: keeper.parse().ok()? };
-    TcpStream::connect(("127.0.0.1", server.port)).ok()?;
-    Some(server)
+    answers(server.port).then_some(server)
+}
+
+fn answers(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 fn open(path: &Path) -> File {

@@ -3,7 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use waldelta_testkit::{Shutdown, TestCluster, TestDatabase, connect, source_rows, test_program, wait_until};
+use waldelta_testkit::{
+    Shutdown, TestCluster, TestDatabase, connect, source_rows, test_binaries, test_program, wait_until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,6 +26,16 @@ async fn a_database_is_empty_and_nobody_elses() {
         [serde_json::json!({"a": 1}), serde_json::json!({"a": 2})]
     );
     assert_ne!(one.slot("x"), two.slot("x"));
+}
+
+/// `WALDELTA_TEST_PG_BINDIR` may be another one than in the run before.
+#[tokio::test]
+async fn the_shared_server_is_of_the_version_under_test() {
+    let database = TestDatabase::create("version").await;
+    let version = test_binaries().version;
+    assert_eq!(database.server_major().await, version.major);
+    let said = database.query_text("SHOW server_version").await;
+    assert!(said.split(' ').next() == Some(&version.to_string()), "{said}, not {version}");
 }
 
 #[tokio::test]

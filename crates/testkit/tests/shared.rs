@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, getsid};
 use waldelta_testkit::shared;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_testpg");
@@ -58,10 +59,38 @@ fn is_started_once_and_stopped_on_demand() {
     let server = scratch.server().unwrap();
     start();
     assert_eq!(scratch.server().as_ref(), Some(&server));
+    let keeper = Pid::from_raw(server.split(' ').nth(1).unwrap().parse().unwrap());
+    assert_eq!(getsid(keeper).ok(), keeper, "the end of our session would be the end of everybody's server");
     shared::stop(&scratch.0);
     assert!(scratch.server().is_none() && !answers(port(&server)));
     start();
     assert_ne!(scratch.server(), Some(server));
+    shared::stop(&scratch.0);
+}
+
+#[test]
+fn a_server_in_use_is_not_stopped_by_who_only_tidies_up() {
+    let scratch = Scratch::new("unused");
+    assert!(shared::stop_unused(&scratch.0), "there is none");
+    shared::start(Path::new(PROGRAM), &scratch.0, Duration::from_secs(600));
+    let port = port(&scratch.server().unwrap());
+    let user = File::open(scratch.0.join("users.lock")).unwrap();
+    user.lock_shared().unwrap();
+    assert!(!shared::stop_unused(&scratch.0) && answers(port));
+    drop(user);
+    assert!(shared::stop_unused(&scratch.0) && scratch.server().is_none() && !answers(port));
+}
+
+#[test]
+fn what_a_killed_keeper_left_behind_is_no_server() {
+    let scratch = Scratch::new("stale");
+    // Its port is somebody else's by now, and so may be its process id: ours.
+    let somebody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let stale = format!("{} {}", somebody.local_addr().unwrap().port(), std::process::id());
+    std::fs::write(scratch.0.join("server"), &stale).unwrap();
+    shared::stop(&scratch.0);
+    shared::start(Path::new(PROGRAM), &scratch.0, Duration::from_secs(600));
+    assert_ne!(scratch.server(), Some(stale));
     shared::stop(&scratch.0);
 }
 

@@ -19,12 +19,17 @@ fn main() -> ExitCode {
             announce(&folder);
         }
         ["stop"] => shared::stop(&shared::folder(&program)),
+        ["stop-unused"] => {
+            if !shared::stop_unused(&shared::folder(&program)) {
+                let _ = writeln!(std::io::stderr(), "testpg: somebody uses the server, it stays");
+            }
+        }
         ["keep", folder, seconds] => {
             let seconds = seconds.parse().expect("a number of seconds");
             shared::keep(Path::new(folder), Duration::from_secs(seconds));
         }
         _ => {
-            let _ = writeln!(std::io::stderr(), "usage: testpg start|stop");
+            let _ = writeln!(std::io::stderr(), "usage: testpg start|stop|stop-unused");
             return ExitCode::from(2);
         }
     }

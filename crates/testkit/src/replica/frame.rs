@@ -40,6 +40,11 @@ impl Object {
         self.read(name, "a whole number")
     }
 
+    /// `None` where it is absent.
+    pub(super) fn optional_number(&self, name: &str) -> Result<Option<u64>, Violation> {
+        self.members.contains_key(name).then(|| self.number(name)).transpose()
+    }
+
     pub(super) fn position(&self, name: &str) -> Result<Position, Violation> {
         self.string(name)?.parse().map_err(|_| self.wrong(name, "a cursor"))
     }
