@@ -9,7 +9,8 @@ FROM (
         lead(lsn) OVER in_order AS next_lsn,
         sum(bytes) OVER (in_order ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
     FROM (
-        SELECT *, coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(old_data), 0) AS bytes
+        SELECT *, coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(old_data), 0)
+            + coalesce(pg_column_size(metadata), 0) AS bytes
         FROM waldelta.change_history
         WHERE epoch = $1 AND lsn >= $2 AND lsn <= $4 AND (lsn, seq) > ($2, $3)
         ORDER BY lsn, seq

@@ -8,6 +8,7 @@ SELECT s.system_identifier,
        END AS timeline,
        d.oid AS database_oid,
        d.datname::text AS database,
+       current_setting('server_encoding') AS encoding,
        current_setting('server_version_num')::int4 AS version,
        pg_snapshot_xmax(pg_current_snapshot())::text AS next_xid,
        CASE

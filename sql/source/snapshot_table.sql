@@ -1,6 +1,9 @@
--- A table as this transaction's snapshot has it, and whether it is still the same. $1: its object id.
--- The catalog rows are read with the snapshot, pg_relation_filenode and pg_partition_tree tell what is now: where the
--- two differ the table was truncated or rewritten, or partitions came or went, and the snapshot may lack rows.
+-- A table as this transaction's snapshot has it, and whether it is still the same. $1: its object id, $2: the publication,
+-- whose row filter the snapshot keeps to as the stream does (rowfilter came with PostgreSQL 15: by way of jsonb it is no
+-- error before).
+-- The catalog rows are read with the snapshot, pg_relation_filenode, pg_partition_tree and pg_identify_object tell what is
+-- now: where the two differ the table was truncated or rewritten, partitions came or went, so that the snapshot may lack
+-- rows, or columns have other names, maybe each other's.
 WITH RECURSIVE leaves AS (
     SELECT c.oid, c.relkind, c.relfilenode FROM pg_class c WHERE c.oid = $1
     UNION ALL
@@ -12,10 +15,18 @@ WITH RECURSIVE leaves AS (
 SELECT n.nspname::text AS schema,
        c.relname::text AS name,
        c.relkind = 'p' AS is_partitioned,
+       (SELECT to_jsonb(t) ->> 'rowfilter'
+        FROM pg_publication_tables t
+        WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname) AS row_filter,
        coalesce((SELECT bool_and(l.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(l.oid))
                  FROM leaves l WHERE l.relkind = 'r'), true)
        AND (c.relkind <> 'p'
-            OR (SELECT count(*) FROM leaves) = (SELECT count(*) FROM pg_partition_tree(c.oid))) AS is_unchanged
+            OR (SELECT count(*) FROM leaves) = (SELECT count(*) FROM pg_partition_tree(c.oid)))
+       AND NOT EXISTS (
+           SELECT FROM pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND (SELECT now.identity FROM pg_identify_object('pg_class'::regclass, c.oid, a.attnum) now)
+                 IS DISTINCT FROM format('%I.%I.%I', n.nspname, c.relname, a.attname)) AS is_unchanged
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1

@@ -1,4 +1,5 @@
 -- The shape of tables. $1: their object ids.
+-- The identity 'm' is FULL of a partitioned table whose partitions do not all have it: the leaves tell what is logged.
 -- Index columns are the key ones only, without INCLUDE. A deferrable primary key is none that replication uses.
 -- Partitions by pg_inherits: pg_partition_tree would lock them until the end of the transaction, which may be a snapshot's.
 WITH RECURSIVE parts AS (
@@ -9,7 +10,14 @@ WITH RECURSIVE parts AS (
 SELECT c.oid,
        n.nspname::text AS schema,
        c.relname::text AS name,
-       c.relreplident::text AS identity,
+       CASE
+           WHEN c.relkind = 'p' AND c.relreplident = 'f' AND EXISTS (
+               SELECT FROM parts p
+               JOIN pg_class leaf ON leaf.oid = p.part AND leaf.relkind = 'r' AND leaf.relreplident <> 'f'
+               WHERE p.root = c.oid)
+           THEN 'm'
+           ELSE c.relreplident::text
+       END AS identity,
        coalesce(a.numbers, '{}') AS numbers,
        coalesce(a.names, '{}') AS names,
        coalesce(a.type_oids, '{}') AS type_oids,

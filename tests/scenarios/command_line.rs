@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use waldelta_testkit::{Service, ServiceOptions, TestDatabase, connect, program, test_binaries, wait_until};
+use waldelta_testkit::{
+    Service, ServiceOptions, TestDatabase, connect, program, test_binaries, test_program, wait_until,
+};
 
 use crate::setting::{PATIENCE, Setting, config_file, run_options, waldelta, waldelta_ok, with_databases};
 
@@ -33,7 +35,7 @@ async fn ours(database: &TestDatabase) -> String {
 
 /// Runs an SQL script as its reader would.
 fn psql(url: &str, sql: &str) {
-    let mut child = Command::new(test_binaries().program("psql"))
+    let mut child = Command::new(test_program("psql"))
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -86,28 +88,6 @@ async fn init_prints_sql_that_prepares_everything_and_then_has_nothing_to_do() {
     let setting = Setting { service, source, history };
     setting.source.exec("INSERT INTO t VALUES (1)").await;
     setting.history_equals_source(&["public.t"]).await;
-}
-
-#[tokio::test]
-async fn a_table_with_an_unsupported_type_is_refused_by_name() {
-    let schema = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TYPE mood AS ENUM ('sad', 'ok');
-                  CREATE TABLE moody (id int PRIMARY KEY, m mood)";
-    let (source, history) = databases("cli_type", schema).await;
-    let said = waldelta_ok(&with_databases(&["init", "--apply"], &source, &history));
-    assert!(said.contains("public.moody is left out") && said.contains("m (public.mood)"), "{said}");
-    let published = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_publication_tables";
-    assert_eq!(source.query_text(published).await, "canary,t");
-
-    source.exec("ALTER PUBLICATION waldelta ADD TABLE moody").await;
-    let (code, answer, _) = waldelta(&with_databases(&["doctor"], &source, &history));
-    assert_eq!(code, Some(1));
-    assert!(answer.contains("WD-TYPE-UNSUPPORTED") && answer.contains("public.moody"), "{answer}");
-    let mut service = Service::spawn(run_options(&source, &history));
-    wait_until("capture refuses", PATIENCE, async || service.log().contains("WD-TYPE-UNSUPPORTED")).await;
-    assert!(service.log().contains("public.moody"), "{}", service.log());
-    let (status, body) = service.get("/readyz").await;
-    assert!(status == 503 && body.contains("WD-TYPE-UNSUPPORTED"), "{status} {body}");
-    assert_eq!(service.stop().await.code(), Some(3), "a decision is needed");
 }
 
 #[tokio::test]

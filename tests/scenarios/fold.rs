@@ -11,7 +11,7 @@ use waldelta_wal::Position;
 /// Rows of a table's history in order. A key is the JSON array of the key's values; `old_key` is the one before an update,
 /// where the source tells it.
 const HISTORY_SQL: &str = "
-    SELECT h.operation, h.row_key::jsonb::text AS key, o.key AS old_key, h.data::text AS data,
+    SELECT h.operation, h.row_key::jsonb::text AS key, s.columns::text AS columns, s.key AS key_columns, o.key AS old_key, h.data::text AS data,
            ARRAY(SELECT jsonb_array_elements_text(h.metadata->'unchanged')) AS unchanged
     FROM waldelta.change_history h
     LEFT JOIN waldelta.table_schemas s ON (s.table_oid, s.version) = (h.table_oid, h.schema_version)
@@ -21,7 +21,7 @@ const HISTORY_SQL: &str = "
         FROM unnest(s.key::int[]) WITH ORDINALITY AS key (at, ordinality)
         WHERE h.operation = 'update' AND h.old_data IS NOT NULL
     ) o
-    WHERE h.table_name = $1 AND (h.epoch, h.lsn) <= ($2::text::int, $3::text::pg_lsn)
+    WHERE h.table_oid = (SELECT table_oid FROM waldelta.change_history WHERE table_name = $1 LIMIT 1) AND (h.epoch, h.lsn) <= ($2::text::int, $3::text::pg_lsn)
     ORDER BY h.epoch, h.lsn, h.seq";
 
 /// The rows that a table has after folding its history up to a position (`None`: all of it), as canonical JSON, sorted.
@@ -35,6 +35,7 @@ pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> V
     let rows = rows.unwrap_or_else(|error| panic!("fold {table}: {error:?}"));
     let mut keyed: BTreeMap<String, String> = BTreeMap::new();
     let mut keyless: Vec<String> = Vec::new();
+    let mut before_shape: Vec<Column> = Vec::new();
     for row in &rows {
         let (operation, key): (&str, Option<String>) = (row.get("operation"), row.get("key"));
         let data: Option<String> = row.get("data");
@@ -59,13 +60,50 @@ pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> V
                 keyed.clear();
                 keyless.clear();
             }
+            ("schema", _) => {
+                let shape: Vec<Column> = serde_json::from_str(row.get("columns")).unwrap();
+                keyless.iter_mut().for_each(|row| *row = reshaped(row, &before_shape, &shape));
+                let key_columns: Vec<i16> = row.get("key_columns");
+                for row in std::mem::take(&mut keyed).into_values() {
+                    let row = reshaped(&row, &before_shape, &shape);
+                    keyed.insert(key_of(&row, &shape, &key_columns), row);
+                }
+            }
             (operation, key) => panic!("{table}: {operation} of {key:?}"),
         }
+        before_shape = serde_json::from_str(row.get("columns")).unwrap();
     }
     let all = keyed.values().chain(&keyless);
     let mut rows: Vec<String> = all.map(|row| canonical(row).unwrap()).collect();
     rows.sort();
     rows
+}
+
+/// A column as `table_schemas` has it.
+#[derive(serde::Deserialize)]
+struct Column {
+    number: i16,
+    name: String,
+}
+
+/// A row in another shape of its table: a column is the same where its number is.
+fn reshaped(row: &str, before: &[Column], after: &[Column]) -> String {
+    let mut row: BTreeMap<String, Box<RawValue>> = serde_json::from_str(row).unwrap();
+    let null = || RawValue::from_string("null".to_owned()).unwrap();
+    let mut value = |column: &Column| {
+        let before = before.iter().find(|before| before.number == column.number);
+        before.and_then(|before| row.remove(&before.name)).unwrap_or_else(null)
+    };
+    let row: BTreeMap<_, _> = after.iter().map(|column| (&column.name, value(column))).collect();
+    serde_json::to_string(&row).unwrap()
+}
+
+/// The key of a row, in the form in which the database prints it.
+fn key_of(row: &str, shape: &[Column], key: &[i16]) -> String {
+    let row: BTreeMap<String, Box<RawValue>> = serde_json::from_str(row).unwrap();
+    let values: Vec<&str> =
+        key.iter().map(|at| row[&shape[usize::try_from(*at).unwrap()].name].get()).collect();
+    format!("[{}]", values.join(", "))
 }
 
 /// A row with the columns that the source did not send again taken from the row before.

@@ -1,7 +1,8 @@
 //! Holds the rules that a machine can hold: which crate may know which, what the pure core may touch, how files look,
-//! and that generated pages are what the code says.
+//! that generated pages are what the code says, and that the page of faults names tests that exist.
 
 mod arrows;
+mod faults;
 mod files;
 mod references;
 
@@ -22,7 +23,9 @@ fn files_below(folder: &str, ending: &str) -> Vec<PathBuf> {
         {
             let path = entry.expect("a folder entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            // Cargo marks its output so; a folder of sources may well be called target.
+            let is_output = path.join("CACHEDIR.TAG").exists() || name == "node_modules";
+            if path.is_dir() && !name.starts_with('.') && !is_output {
                 folders.push(path);
             } else if name.ends_with(ending) {
                 found.push(path);

@@ -6,13 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use waldelta_history::Writer;
+use waldelta_history::{Gap, History, NewGap, Writer};
 use waldelta_wal::{EndLsn, Piece};
 
 use crate::status::Stored;
 
-type Job =
-    Pin<Box<dyn Future<Output = (Box<Writer>, Result<Option<EndLsn>, waldelta_history::Error>)> + Send>>;
+type Job = Pin<Box<dyn Future<Output = (Box<Writer>, Result<Done, waldelta_history::Error>)> + Send>>;
+
+/// What a job came to.
+#[derive(Default)]
+struct Done {
+    /// Where D moved to, if it moved.
+    durable_end: Option<EndLsn>,
+    /// The tables that need repair, where the job may have added some.
+    gaps: Option<Vec<Gap>>,
+}
 
 enum Hands {
     Free(Box<Writer>),
@@ -21,21 +29,39 @@ enum Hands {
     Empty,
 }
 
+/// A smaller image is digested in no time.
+const LARGE_IMAGE_BYTES: u64 = 1 << 20;
+/// How fast a slow history digests large images: a fifth of what a loaded machine of two cores did.
+const DIGESTED_BYTES_PER_MS: u64 = 2_500;
+
 /// See the module.
 pub(crate) struct Appender {
+    history: History,
     hands: Hands,
     /// What the job in flight will have stored when it succeeds.
     promised: Stored,
+    /// Repairs were appended, and the tables that need it were not read since.
+    gaps_due: bool,
     progress: Arc<AtomicU64>,
     /// The progress last seen, and when it was first seen.
     seen: (u64, Instant),
+    /// Until then the job in flight is not expected to show progress.
+    patient_until: Instant,
 }
 
 impl Appender {
-    pub(crate) fn new(writer: Writer, now: Instant) -> Self {
+    pub(crate) fn new(history: History, writer: Writer, now: Instant) -> Self {
         let progress = writer.progress();
         let seen = (progress.load(Ordering::Relaxed), now);
-        Appender { hands: Hands::Free(Box::new(writer)), promised: Stored::default(), progress, seen }
+        Appender {
+            history,
+            hands: Hands::Free(Box::new(writer)),
+            promised: Stored::default(),
+            gaps_due: false,
+            progress,
+            seen,
+            patient_until: now,
+        }
     }
 
     /// Whether a job is in flight.
@@ -54,24 +80,51 @@ impl Appender {
     /// Begins to append. Without effect while a job is in flight.
     pub(crate) fn append(&mut self, pieces: Vec<Piece>, now: Instant) {
         let Some(mut writer) = self.take() else { return };
-        self.promised = summary(&pieces);
-        self.seen = (self.progress.load(Ordering::Relaxed), now);
-        self.hands = Hands::Busy(Box::pin(async move {
+        self.gaps_due |= pieces.iter().any(|piece| !piece.repairs.is_empty());
+        let gaps_of = self.gaps_due.then(|| self.history.clone());
+        let patience = digestion(&pieces);
+        self.begin(summary(&pieces), now, async move {
             fail::fail_point!("capture::before_append");
             let result = writer.append(pieces).await;
-            (writer, result)
-        }));
+            // Those of a large transaction are there when it ends.
+            let gaps_of = gaps_of.filter(|_| result.is_ok() && !writer.is_in_transaction());
+            let gaps = read_gaps(gaps_of).await;
+            (writer, result.map(|durable_end| Done { durable_end, gaps }))
+        });
+        self.patient_until = now + patience;
     }
 
     /// Begins to store a durable end without a transaction. Without effect while a job is in flight.
     pub(crate) fn advance(&mut self, end: EndLsn, now: Instant) {
         let Some(mut writer) = self.take() else { return };
-        self.promised = Stored::default();
+        self.begin(Stored::default(), now, async move {
+            let result = writer.advance(end).await;
+            (writer, result.map(|()| Done { durable_end: Some(end), gaps: None }))
+        });
+    }
+
+    /// Begins to store what follows from a look at the catalog. Without effect while a job is in flight.
+    pub(crate) fn note(&mut self, gaps: Vec<NewGap>, fingerprints: Vec<(u32, String)>, now: Instant) {
+        let Some(mut writer) = self.take() else { return };
+        let history = self.history.clone();
+        self.begin(Stored::default(), now, async move {
+            let result = writer.note_source(gaps, fingerprints).await;
+            let opened = result.as_ref().is_ok_and(|opened| !opened.is_empty());
+            let gaps = read_gaps(opened.then_some(history)).await;
+            (writer, result.map(|_| Done { durable_end: None, gaps }))
+        });
+    }
+
+    fn begin(
+        &mut self,
+        promised: Stored,
+        now: Instant,
+        job: impl Future<Output = (Box<Writer>, Result<Done, waldelta_history::Error>)> + Send + 'static,
+    ) {
+        self.promised = promised;
         self.seen = (self.progress.load(Ordering::Relaxed), now);
-        self.hands = Hands::Busy(Box::pin(async move {
-            let result = writer.advance(end).await.map(|()| Some(end));
-            (writer, result)
-        }));
+        self.patient_until = now;
+        self.hands = Hands::Busy(Box::pin(job));
     }
 
     /// Runs the job in flight and waits for its end, for ever when there is none. Dropped before, it goes on when called
@@ -81,13 +134,18 @@ impl Appender {
         let (writer, result) = job.await;
         // A writer that failed may be in the middle of anything.
         self.hands = if result.is_ok() { Hands::Free(writer) } else { Hands::Empty };
-        let durable_end = result?;
+        let Done { durable_end, gaps } = result?;
+        self.gaps_due &= gaps.is_none();
         fail::fail_point!("capture::after_append_before_feedback");
-        Ok(Stored { durable_end, ..std::mem::take(&mut self.promised) })
+        Ok(Stored { durable_end, gaps, ..std::mem::take(&mut self.promised) })
     }
 
-    /// How long the job in flight has stood still.
+    /// How long the job in flight has stood still. While history digests large images, time counts as progress: for whoever
+    /// watches the counter too.
     pub(crate) fn stalled_for(&mut self, now: Instant) -> Duration {
+        if self.is_busy() && now < self.patient_until {
+            self.progress.fetch_add(1, Ordering::Relaxed);
+        }
         let progress = self.progress.load(Ordering::Relaxed);
         if !self.is_busy() || progress != self.seen.0 {
             self.seen = (progress, now);
@@ -121,10 +179,30 @@ impl Appender {
     }
 }
 
+/// Reads which tables need repair, for people: nothing depends on it.
+async fn read_gaps(history: Option<History>) -> Option<Vec<Gap>> {
+    match history?.open_gaps().await {
+        Ok(gaps) => Some(gaps),
+        Err(error) => {
+            tracing::warn!(%error, "read which tables need repair");
+            None
+        }
+    }
+}
+
+/// After its last byte, history parses and compresses a large image and says nothing meanwhile. This long at most it may do so.
+fn digestion(pieces: &[Piece]) -> Duration {
+    let images =
+        pieces.iter().flat_map(|piece| &piece.changes).flat_map(|change| [&change.data, &change.old_data]);
+    let large = images.flatten().map(|image| image.len() as u64).filter(|bytes| *bytes > LARGE_IMAGE_BYTES);
+    Duration::from_millis(large.sum::<u64>() / DIGESTED_BYTES_PER_MS)
+}
+
 fn summary(pieces: &[Piece]) -> Stored {
     let ended = |piece: &&Piece| piece.end.is_some();
     Stored {
         durable_end: None,
+        gaps: None,
         // A sign of life is a transaction only to history's writer.
         transactions: pieces
             .iter()

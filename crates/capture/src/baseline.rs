@@ -37,13 +37,13 @@ async fn write_table(
     published: PublishedTable,
     taken_at_us: i64,
 ) -> Result<(), Error> {
-    let table = writer.number(published.table);
+    let table = writer.number(published.table).table;
     let mut batches = snapshot.rows(Arc::clone(&table), BATCH_BYTES).await?;
     let mut baseline = writer.baseline(&table, taken_at_us).await?;
     while let Some(batch) = batches.next().await {
         let rows = batch?
             .into_iter()
-            .map(|row| BaselineRow { row_key: row.key, data: row.data, kept_as_text: row.kept_as_text })
+            .map(|row| BaselineRow { row_key: row.key, data: row.data, flagged: row.flagged })
             .collect();
         baseline.rows(rows).await?;
     }

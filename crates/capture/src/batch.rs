@@ -106,7 +106,9 @@ mod tests {
             data: Some(Bytes::from(vec![b'x'; bytes])),
             old_data: None,
             unchanged: Vec::new(),
-            kept_as_text: Vec::new(),
+            flagged: Vec::new(),
+            truncate: waldelta_wal::TruncateOptions::default(),
+            origin: None,
             author: None,
         };
         Piece {
@@ -115,6 +117,7 @@ mod tests {
             changes: (0..u32::try_from(rows).unwrap()).map(change).collect(),
             end: Some(EndLsn(Lsn(lsn + 1))),
             new_tables: Vec::new(),
+            repairs: Vec::new(),
             urgent: false,
         }
     }

@@ -1,6 +1,7 @@
 //! Why capture cannot go on.
 
-use waldelta_wal::{AssembleError, Code, EndLsn, Lsn};
+use waldelta_source::catalog::ListedTable;
+use waldelta_wal::{AssembleError, Code, EndLsn, Lsn, Misfit, TableName, Wal2jsonError};
 
 use crate::walsender;
 
@@ -128,12 +129,52 @@ pub enum Error {
         /// For how long.
         stalled_ms: u64,
     },
+    /// The source fails at its own WAL: the same transaction fails it each time.
+    #[error(
+        "the source cannot decode {}: {words} (SQLSTATE {sqlstate}); failed {times} times{}",
+        transaction_at(*transaction, *durable),
+        way_past(*transaction)
+    )]
+    SourceCannotDecode {
+        /// D: everything before the transaction is stored.
+        durable: EndLsn,
+        /// Commit LSN of the transaction, if it had begun to arrive.
+        transaction: Option<Lsn>,
+        /// The server's code.
+        sqlstate: String,
+        /// The server's words, without what could be of a row.
+        words: String,
+        /// How often by now.
+        times: u32,
+    },
     /// The replication connection failed.
     #[error("read the replication slot")]
     Walsender(#[from] walsender::Error),
     /// What the walsender sent cannot be turned into transactions.
     #[error("assemble transactions")]
     Assemble(#[from] AssembleError),
+    /// A line of wal2json cannot be turned into the messages that say the same.
+    #[error("translate what wal2json sends")]
+    Wal2json(#[from] Wal2jsonError),
+    /// A row of wal2json fits nothing that is known of its table.
+    #[error(
+        "a row of table {table} fits no shape that is known{}",
+        misfit.as_ref().map_or_else(String::new, |misfit| format!(": {misfit}"))
+    )]
+    NoShape {
+        /// The table, as the row names it.
+        table: TableName,
+        /// What does not fit; `None` where there is nothing to compare with.
+        misfit: Option<Misfit>,
+    },
+    /// Other tables are published than wal2json was asked for.
+    #[error("the published tables have changed")]
+    TablesChanged {
+        /// Those whose changes may have been left out.
+        missing: Vec<ListedTable>,
+        /// When this was the WAL's end, they were as they were asked for.
+        since: Lsn,
+    },
     /// Asking the source failed.
     #[error("ask the source")]
     Source(#[from] waldelta_source::Error),
@@ -178,8 +219,12 @@ impl Error {
             Error::SourceBehind { .. } => Code::SourceBehind,
             Error::PublicationMissing { .. } | Error::CanaryLost { .. } => Code::PublicationMissing,
             Error::HistoryStalled { .. } => Code::HistoryStalled,
+            Error::SourceCannotDecode { .. } => Code::SourceCannotDecode,
             Error::Walsender(source) => source.code(),
             Error::Assemble(source) => source.code(),
+            Error::Wal2json(source) => source.code(),
+            Error::NoShape { .. } => Code::Wal2jsonShape,
+            Error::TablesChanged { .. } => Code::Wal2jsonTables,
             Error::Source(source) => source.code(),
             Error::Query { .. } | Error::Unanswered { .. } => Code::SourceUnreachable,
             Error::History(source) => source.code(),
@@ -202,12 +247,17 @@ impl Error {
             | Error::SourceBehind { .. }
             | Error::PublicationMissing { .. }
             | Error::CanaryLost { .. }
-            | Error::Assemble(_) => false,
+            | Error::Assemble(_)
+            | Error::Wal2json(_)
+            | Error::NoShape { .. } => false,
             Error::SlotActive { .. }
+            | Error::TablesChanged { .. }
             | Error::SlotBlocked { .. }
             | Error::HistoryStalled { .. }
             | Error::Query { .. }
             | Error::Unanswered { .. } => true,
+            // Once may be chance: a server short of memory, say.
+            Error::SourceCannotDecode { times, .. } => *times < 2,
             Error::Walsender(source) => source.is_retryable(),
             // A password may be changed back, a database come up: only what stands in the configuration stays wrong.
             Error::Source(waldelta_source::Error::Connect(source)) => {
@@ -232,4 +282,18 @@ impl Error {
         }
         text
     }
+}
+
+fn transaction_at(commit_lsn: Option<Lsn>, durable: EndLsn) -> String {
+    match commit_lsn {
+        Some(commit_lsn) => format!("the transaction that commits at {commit_lsn}"),
+        None => format!("the first transaction that commits at or after {durable}"),
+    }
+}
+
+/// Where to go on from for whoever decides to leave the transaction out: right behind its beginning is enough.
+fn way_past(commit_lsn: Option<Lsn>) -> String {
+    commit_lsn.map_or_else(String::new, |commit_lsn| {
+        format!("; <lsn> to go on from without it: {}", Lsn(commit_lsn.0.saturating_add(1)))
+    })
 }

@@ -1,14 +1,17 @@
 //! Takes blocks of messages apart into pieces that wait for the next append, in slices, so that nobody is kept waiting
 //! by a large block. No IO: what needs an answer from somewhere is handed out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use waldelta_wal::{Assembler, EndLsn, Envelope, Lsn, Output, Piece, Relation, Table};
+use waldelta_wal::{Assembler, DDL_PREFIX, EndLsn, Envelope, Lsn, Message, Operation, Output, Piece, Table};
 
 use crate::Error;
 use crate::batch::{Batch, Limits};
+use crate::lines::{Lines, Outline, Unshaped};
+use crate::lookup::Wanted;
 use crate::progress::Progress;
 use crate::walsender::{self, Frames};
 
@@ -16,27 +19,74 @@ use crate::walsender::{self, Frames};
 const COPY_DATA_TAG: u8 = b'd';
 /// Decoded at a time: some hundred microseconds' worth.
 const SLICE_BYTES: usize = 64 << 10;
+/// First bytes of the messages that are looked at here, beside the assembler.
+const BEGIN: Option<&u8> = Some(&b'B');
+const LOGICAL: Option<&u8> = Some(&b'M');
 
 /// Everything between the socket and the append.
 pub(crate) struct Intake {
     frames: Frames,
+    /// Where wal2json wrote what comes.
+    lines: Option<Lines>,
     assembler: Assembler,
     batch: Batch,
     progress: Progress,
     last_sign: Option<Lsn>,
     source_end: Lsn,
+    /// What was durable at the start: DDL of transactions below is in history's shapes already.
+    durable_at_start: EndLsn,
+    begun: Begun,
+    /// Tables that are captured, as far as is known: only of those is it stored that they need repair.
+    captured: HashSet<u32>,
+    ddl: Ddl,
+}
+
+/// What decoding waits for.
+pub(crate) enum Wants {
+    /// The shape of a table.
+    Shape(Wanted),
+    /// The outline of a table that a line names, and the id of the line's transaction.
+    Outline(Unshaped, u32),
+}
+
+/// The transaction that began last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    commit_lsn: Lsn,
+    xid: u32,
+}
+
+/// What the stream said of tables beside their rows, since this was last asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Ddl {
+    /// Whether there was a message of the event trigger.
+    pub(crate) seen: bool,
+    /// Tables to be asked for anew before their next row.
+    pub(crate) forgotten: Vec<u32>,
+    /// Tables that were truncated, with the low 32 bits of the transaction's id.
+    pub(crate) truncated: Vec<(u32, u32)>,
 }
 
 impl Intake {
     pub(crate) fn new(assembler: Assembler, limits: Limits, durable: EndLsn, now: Instant) -> Self {
         Intake {
             frames: Frames::default(),
+            lines: None,
             assembler,
             batch: Batch::new(limits),
             progress: Progress::new(durable, now),
             last_sign: None,
             source_end: durable.0,
+            durable_at_start: durable,
+            begun: Begun::default(),
+            captured: HashSet::new(),
+            ddl: Ddl::default(),
         }
+    }
+
+    /// The same for what wal2json writes.
+    pub(crate) fn translating(self, lines: Lines) -> Self {
+        Intake { lines: Some(lines), ..self }
     }
 
     /// Whether the block has been taken apart, so that the next may come.
@@ -56,11 +106,18 @@ impl Intake {
     }
 
     /// Takes a slice of the block apart. It ends early at a table whose shape has to be looked up; decoding must not go on
-    /// before [`Self::define`].
-    pub(crate) fn decode_slice(&mut self) -> Result<Option<Relation>, Error> {
+    /// before [`Self::define`], or [`Self::outline`].
+    pub(crate) fn decode_slice(&mut self) -> Result<Option<Wants>, Error> {
+        let mut frames = std::mem::take(&mut self.frames);
+        let wants = self.decode_frames(&mut frames);
+        self.frames = frames;
+        wants
+    }
+
+    fn decode_frames(&mut self, frames: &mut Frames) -> Result<Option<Wants>, Error> {
         let mut left = SLICE_BYTES;
         while left > 0 && !self.batch.is_full() {
-            let Some(frame) = self.frames.next_frame() else { break };
+            let Some(frame) = frames.next_frame() else { break };
             left = left.saturating_sub(frame.body.len());
             if frame.tag != COPY_DATA_TAG {
                 continue;
@@ -70,19 +127,13 @@ impl Intake {
                     self.progress.keepalive(end, reply_requested);
                     self.source_end = self.source_end.max(end.0);
                 }
-                Envelope::XLogData { end, data, .. } => {
+                Envelope::XLogData { end, data, sent_at_us, .. } => {
                     self.source_end = self.source_end.max(end);
-                    let was_inside = self.assembler.in_transaction();
-                    let output = self.assembler.push(data)?;
-                    match (was_inside, self.assembler.in_transaction()) {
-                        (false, true) => self.progress.begin(),
-                        (true, false) => self.progress.commit(),
-                        _ => {}
-                    }
-                    match output {
-                        None => {}
-                        Some(Output::Piece(piece)) => self.keep(piece),
-                        Some(Output::Relation(relation)) => return Ok(Some(relation)),
+                    self.assembler.sent_at(sent_at_us);
+                    let wants = self.take(data)?;
+                    if wants.is_some() {
+                        frames.give_back();
+                        return Ok(wants);
                     }
                 }
             }
@@ -90,9 +141,78 @@ impl Intake {
         Ok(None)
     }
 
+    /// Takes what the plugin wrote.
+    fn take(&mut self, data: &[u8]) -> Result<Option<Wants>, Error> {
+        let Some(lines) = &mut self.lines else { return Ok(self.push(data)?.map(Wants::Shape)) };
+        if let Some(unshaped) = lines.read(data)? {
+            return Ok(Some(Wants::Outline(unshaped, self.begun.xid)));
+        }
+        while let Some(message) = self.lines.as_mut().and_then(Lines::next_message) {
+            if let Some(wanted) = self.push(&message)? {
+                if let Some(lines) = &mut self.lines {
+                    lines.give_back(message);
+                }
+                return Ok(Some(Wants::Shape(wanted)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a message of pgoutput, unless its table has to be defined first.
+    fn push(&mut self, message: &[u8]) -> Result<Option<Wanted>, Error> {
+        if matches!(message.first(), BEGIN | LOGICAL) {
+            Self::look_at(message, self.durable_at_start, &mut self.begun, &mut self.ddl)?;
+        }
+        let was_inside = self.assembler.in_transaction();
+        let output = self.assembler.push(message)?;
+        match (was_inside, self.assembler.in_transaction()) {
+            (false, true) => self.progress.begin(),
+            (true, false) => self.progress.commit(),
+            _ => {}
+        }
+        match output {
+            None => {}
+            Some(Output::Piece(piece)) => self.keep(piece),
+            Some(Output::Undefined(relation)) => return Ok(Some(Wanted { relation, xid: self.begun.xid })),
+        }
+        Ok(None)
+    }
+
     /// Answers a table that [`Self::decode_slice`] asked for.
-    pub(crate) fn define(&mut self, table: Arc<Table>) -> Result<(), Error> {
-        Ok(self.assembler.define(table)?)
+    pub(crate) fn define(&mut self, table: Arc<Table>, changed: bool) -> Result<(), Error> {
+        self.captured.insert(table.oid);
+        Ok(self.assembler.define(table, changed)?)
+    }
+
+    /// Answers a table whose outline [`Self::decode_slice`] asked for.
+    pub(crate) fn outline(&mut self, outline: Outline) -> Result<(), Error> {
+        self.lines.as_mut().map_or(Ok(()), |lines| lines.define(outline))
+    }
+
+    /// Sees to it that the table is asked for again before its next row.
+    pub(crate) fn forget(&mut self, table_oid: u32) {
+        self.lines.iter_mut().for_each(|lines| lines.forget(table_oid));
+        self.assembler.forget(table_oid);
+    }
+
+    /// What was said of tables since the last call.
+    pub(crate) fn take_ddl(&mut self) -> Ddl {
+        std::mem::take(&mut self.ddl)
+    }
+
+    /// The tables that are captured by now.
+    pub(crate) fn set_captured(&mut self, tables: impl IntoIterator<Item = u32>) {
+        self.captured = tables.into_iter().collect();
+    }
+
+    /// Commit LSN of the transaction that has begun to arrive and not ended.
+    pub(crate) fn open_transaction(&self) -> Option<Lsn> {
+        self.assembler.in_transaction().then_some(self.begun.commit_lsn)
+    }
+
+    /// Whether all that arrived is decoded and handed on.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.frames.is_empty() && self.batch.is_empty()
     }
 
     /// The pieces of the next append; empty when nothing waits.
@@ -120,19 +240,64 @@ impl Intake {
         self.source_end
     }
 
-    fn keep(&mut self, piece: Piece) {
+    /// Notes what the assembler keeps to itself: which transaction begins, and what the trigger's messages say.
+    fn look_at(message: &[u8], durable: EndLsn, begun: &mut Begun, ddl: &mut Ddl) -> Result<(), Error> {
+        match Message::parse(message).map_err(walsender::Error::from)? {
+            Message::Begin { commit_lsn, xid, .. } => *begun = Begun { commit_lsn, xid },
+            Message::Logical { transactional: true, prefix, content, .. }
+                if prefix == DDL_PREFIX.as_bytes() && !durable.includes(begun.commit_lsn) =>
+            {
+                ddl.seen = true;
+                ddl.forgotten.extend(forgotten(content));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, mut piece: Piece) {
+        piece.repairs.retain(|repair| self.captured.contains(&repair.table_oid));
+        let truncates = piece.changes.iter().filter(|change| change.operation == Operation::Truncate);
+        for table in truncates.filter_map(|change| change.table.as_ref()) {
+            self.ddl.truncated.push((table.oid, self.begun.xid));
+        }
         if piece.urgent {
             self.last_sign = Some(piece.head.commit_lsn);
         }
-        // Versions before 15 send every transaction, even those that touched nothing captured. Storing each at once would
+        // Versions before 15, and wal2json, send every transaction, even those that touched nothing captured. Storing each at once would
         // be a transaction of ours for every foreign one, and in the captured cluster one that brings the next.
-        let nothing = piece.first && piece.changes.is_empty() && piece.new_tables.is_empty() && !piece.urgent;
+        let nothing = piece.first
+            && piece.changes.is_empty()
+            && piece.new_tables.is_empty()
+            && piece.repairs.is_empty()
+            && !piece.urgent;
         match piece.end {
             Some(end) if nothing => self.progress.nothing_until(end),
             end => {
                 self.progress.piece(end);
                 self.batch.push(piece);
             }
+        }
+    }
+}
+
+/// The tables that a message of the trigger says are to be asked for anew: `{"forget":[16400]}`. Anybody may emit
+/// something else with our prefix, which then says nothing.
+fn forgotten(content: &[u8]) -> Vec<u32> {
+    let told: Option<serde_json::Value> = serde_json::from_slice(content).ok();
+    let tables = told.as_ref().and_then(|told| told.get("forget")?.as_array());
+    tables.into_iter().flatten().filter_map(|oid| u32::try_from(oid.as_u64()?).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_forgotten_is_read_and_nonsense_is_nothing() {
+        assert_eq!(forgotten(br#"{"repairs":[],"forget":[16400,7]}"#), [16_400, 7]);
+        for content in ["", "{}", "[]", r#"{"forget":1}"#, r#"{"forget":[-1,"x",4294967296]}"#] {
+            assert_eq!(forgotten(content.as_bytes()), Vec::<u32>::new(), "{content}");
         }
     }
 }

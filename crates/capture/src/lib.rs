@@ -11,7 +11,12 @@ pub mod setup;
 mod pump;
 
 mod intake;
+mod lines;
+mod listed;
 mod lookup;
+mod outlines;
+mod shape;
+mod wal2json;
 
 mod batch;
 mod progress;
@@ -20,7 +25,9 @@ mod appender;
 
 pub mod walsender;
 
+mod drift;
 mod questions;
+mod repairs;
 mod watch;
 
 mod backoff;
@@ -32,6 +39,7 @@ mod status;
 use std::time::Duration;
 
 pub use error::Error;
+pub use repairs::NeedsRepair;
 pub use run::run;
 pub use status::{Canary, Reading, State, Status};
 use waldelta_source::Source;

@@ -1,5 +1,5 @@
-//! What the stream does not say of a table: its primary key and what is NOT NULL. The catalog is asked while appends go
-//! on; decoding waits for the answer.
+//! The shape of a table that decoding waits for: from history where that knows all, else the catalog is asked while appends
+//! go on. Which of them is believed in what is said in `shape`.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
@@ -8,100 +8,143 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use waldelta_source::Source;
 use waldelta_source::catalog::{self, PublishedTable};
-use waldelta_wal::{AssembleError, Relation, Table};
+use waldelta_wal::{Relation, Table};
 
-use crate::Error;
+use crate::shape::{News, fits, from_catalog, from_history};
+use crate::{Error, questions};
 
 /// The catalog answers in milliseconds, unless somebody holds a lock on it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is asked whether a transaction has ended.
+const ENDED_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 type Answer = Result<Option<PublishedTable>, Error>;
 
-/// The question that decoding waits for, if there is one, and what was asked before.
+/// A table that decoding waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// As the stream shows it.
+    pub(crate) relation: Relation,
+    /// The transaction whose row has this shape, as the WAL has its id.
+    pub(crate) xid: u32,
+}
+
+/// The table that decoding waits for, if there is one, and what was said of others.
 pub(crate) struct Lookup {
     client: Arc<Client>,
+    source: Source,
     /// As the catalog was right before the streaming began; each is used once.
     read_before: HashMap<u32, PublishedTable>,
+    /// What is new of the tables that were defined on this connection, or of which the source said that something is.
+    news: HashMap<u32, News>,
     state: State,
 }
 
 enum State {
     Idle,
-    Asked(Relation, Pin<Box<dyn Future<Output = Answer> + Send>>),
-    Answered(Table),
+    Wanted(Wanted),
+    Asked(Wanted, Pin<Box<dyn Future<Output = Answer> + Send>>),
+    Answered(Wanted, Option<PublishedTable>),
 }
 
 impl Lookup {
-    pub(crate) fn new(client: Arc<Client>, read_before: HashMap<u32, PublishedTable>) -> Self {
-        Lookup { client, read_before, state: State::Idle }
+    pub(crate) fn new(
+        client: Arc<Client>,
+        source: Source,
+        read_before: HashMap<u32, PublishedTable>,
+    ) -> Self {
+        Lookup { client, source, read_before, news: HashMap::new(), state: State::Idle }
     }
 
-    /// Whether nothing is asked, so that decoding may go on.
+    /// Whether nothing is wanted, so that decoding may go on.
     pub(crate) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
     }
 
-    /// Asks for a table.
-    pub(crate) fn ask(&mut self, relation: Relation) -> Result<(), Error> {
-        let read_before = self.read_before.remove(&relation.oid);
-        if let Some(published) = read_before.filter(|published| is_as_before(&published.table, &relation)) {
-            self.state = State::Answered(to_table(&relation, Some(&published))?);
-            return Ok(());
+    /// Decoding waits for this table.
+    pub(crate) fn want(&mut self, wanted: Wanted) {
+        self.state = State::Wanted(wanted);
+    }
+
+    /// What is known of the table is out of date.
+    pub(crate) fn forget(&mut self, table_oid: u32) {
+        self.read_before.remove(&table_oid);
+        self.news.insert(table_oid, News::Types);
+        // What is being answered may be out of date too.
+        if let State::Asked(wanted, _) | State::Answered(wanted, _) = &self.state
+            && wanted.relation.oid == table_oid
+        {
+            self.state = State::Wanted(wanted.clone());
         }
-        let (client, oid) = (self.client.clone(), relation.oid);
-        let answer = async move {
-            match tokio::time::timeout(ANSWER_TIME_MAX, catalog::table_by_oid(&client, oid)).await {
-                Ok(answer) => Ok(answer?),
-                Err(_) => Err(Error::Unanswered {
-                    what: "look up a table in the catalog",
-                    waited_ms: u64::try_from(ANSWER_TIME_MAX.as_millis()).unwrap_or(u64::MAX),
-                }),
-            }
-        };
-        self.state = State::Asked(relation, Box::pin(answer));
-        Ok(())
     }
 
-    /// Waits for the answer, for ever when none is asked for. Dropped before, it goes on when called again.
-    pub(crate) async fn answered(&mut self) -> Result<(), Error> {
-        let State::Asked(relation, answer) = &mut self.state else { return pending().await };
-        let published = answer.await?;
-        self.state = State::Answered(to_table(relation, published.as_ref())?);
-        Ok(())
-    }
-
-    /// The table that was asked for, without its version; `None` while there is no answer.
-    pub(crate) fn take(&mut self) -> Option<Table> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Answered(table) => Some(table),
+    /// The table that is wanted, without its version, if all is known by now; else sees to it that it will be. `stored`
+    /// gives the latest shape that history has.
+    pub(crate) fn settle<'a>(&mut self, stored: impl FnOnce(u32) -> Option<&'a Arc<Table>>) -> Option<Table> {
+        let (wanted, answer) = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Wanted(wanted) => (wanted, None),
+            State::Answered(wanted, answer) => (wanted, Some(answer)),
             other => {
                 self.state = other;
-                None
+                return None;
+            }
+        };
+        let relation = &wanted.relation;
+        let stored = stored(relation.oid).map(|table| &**table);
+        let news = self.news.get(&relation.oid).copied().unwrap_or(News::None);
+        let known = match answer {
+            Some(answer) => Some(from_catalog(relation, stored, answer.as_ref(), news)),
+            None => from_history(relation, stored, news).or_else(|| {
+                let read = self.read_before.remove(&relation.oid).filter(|_| news == News::None);
+                let read = read.filter(|published| fits(&published.table, relation))?;
+                Some(from_catalog(relation, stored, Some(&read), news))
+            }),
+        };
+        match known {
+            // From now on its relation comes only when something is new.
+            Some(_) => drop(self.news.insert(relation.oid, News::Table)),
+            None => {
+                let answer = Box::pin(ask(self.client.clone(), self.source.clone(), wanted.clone(), news));
+                self.state = State::Asked(wanted, answer);
             }
         }
+        known
+    }
+
+    /// Waits for the catalog's answer, for ever when it was not asked. Dropped before, it goes on when called again.
+    pub(crate) async fn answered(&mut self) -> Result<(), Error> {
+        let State::Asked(wanted, answer) = &mut self.state else { return pending().await };
+        let published = answer.await?;
+        self.state = State::Answered(wanted.clone(), published);
+        Ok(())
     }
 }
 
-/// Whether the stream shows the table as the catalog had it.
-fn is_as_before(table: &Table, relation: &Relation) -> bool {
-    let column = |(ours, theirs): (&waldelta_wal::Column, &waldelta_wal::RelationColumn)| {
-        ours.name == theirs.name
-            && ours.type_oid == theirs.type_oid
-            && ours.type_modifier == theirs.type_modifier
+/// Asks the catalog. A transaction arrives before it can be seen, for as long as a synchronous standby does not answer; so
+/// where something is new, or the catalog has another shape than the row, it counts only once that row's transaction has
+/// ended.
+async fn ask(client: Arc<Client>, source: Source, wanted: Wanted, news: News) -> Answer {
+    let Wanted { relation, xid } = wanted;
+    let asked = async {
+        loop {
+            let ended = questions::transaction_has_ended(&client, xid).await?;
+            let published = match catalog::published_table(&client, &source, relation.oid).await? {
+                // Rows of a table that has left the publication since.
+                None => catalog::table_by_oid(&client, relation.oid).await?,
+                published => published,
+            };
+            let agrees = published.as_ref().is_some_and(|published| fits(&published.table, &relation));
+            if ended || (agrees && news == News::None) {
+                return Ok(published);
+            }
+            tokio::time::sleep(ENDED_POLL_INTERVAL).await;
+        }
     };
-    table.name == relation.table_name()
-        && table.identity == relation.identity
-        && table.columns.len() == relation.columns.len()
-        && table.columns.iter().zip(&relation.columns).all(column)
-}
-
-/// A table that is gone from the catalog is known by the stream alone.
-fn to_table(relation: &Relation, published: Option<&PublishedTable>) -> Result<Table, Error> {
-    let primary_key = published.and_then(|published| published.primary_key.as_deref());
-    let nullable = |name: &str| {
-        let columns = published.map(|published| published.table.columns.as_slice()).unwrap_or_default();
-        columns.iter().find(|column| column.name == name).is_none_or(|column| column.nullable)
+    let unanswered = || Error::Unanswered {
+        what: "look up a table in the catalog",
+        waited_ms: u64::try_from(ANSWER_TIME_MAX.as_millis()).unwrap_or(u64::MAX),
     };
-    relation.to_table(primary_key, nullable).map_err(|error| Error::Assemble(AssembleError::from(error)))
+    tokio::time::timeout(ANSWER_TIME_MAX, asked).await.unwrap_or_else(|_| Err(unanswered()))
 }

@@ -14,6 +14,7 @@ const TRANSACTIONS: &str = "waldelta_capture_transactions_total";
 const CHANGES: &str = "waldelta_capture_changes_total";
 const RECONNECTS: &str = "waldelta_capture_reconnects_total";
 const STALLS: &str = "waldelta_capture_stalls_total";
+const NEEDING_REPAIR: &str = "waldelta_capture_tables_needing_repair";
 const STATE: &str = "waldelta_capture_state";
 
 /// Tells the recorder what the metrics mean; once, at the start.
@@ -32,6 +33,11 @@ pub(crate) fn describe() {
     describe_counter!(CHANGES, Unit::Count, "Changes stored");
     describe_counter!(RECONNECTS, Unit::Count, "Connections to the slot that were begun again");
     describe_counter!(STALLS, Unit::Count, "Connections given up because history took in nothing");
+    describe_gauge!(
+        NEEDING_REPAIR,
+        Unit::Count,
+        "Tables whose rows at the source changed in a way that history has no changes of"
+    );
     describe_gauge!(STATE, "1 for the state that capture is in, 0 for the others");
 }
 
@@ -50,6 +56,11 @@ pub(crate) fn stored(stored: &Stored) {
         #[expect(clippy::cast_precision_loss, reason = "exact to the microsecond until the year 2255")]
         gauge!(LAST_COMMIT).set(us as f64 / 1e6);
     }
+}
+
+pub(crate) fn needs_repair(tables: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "there are not that many tables")]
+    gauge!(NEEDING_REPAIR).set(tables as f64);
 }
 
 pub(crate) fn reconnect() {

@@ -22,7 +22,7 @@
 
 use std::time::{Duration, Instant};
 
-use waldelta_wal::EndLsn;
+use waldelta_wal::{EndLsn, Lsn};
 
 /// D is not advanced by less than this without a transaction of ours.
 const ADVANCE_BYTES_MIN: u64 = 1 << 20;
@@ -113,6 +113,11 @@ impl Progress {
         }
     }
 
+    /// Everything that committed strictly below it is in history: D, or beyond it what was received and held nothing.
+    pub(crate) fn stored_until(&self) -> Lsn {
+        if self.is_undurable() { self.durable.0 } else { self.received.0 }
+    }
+
     /// Whether something received is still on its way into history.
     pub(crate) fn is_undurable(&self) -> bool {
         self.in_transaction || self.half_stored || self.awaited.is_some()
@@ -137,7 +142,6 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use waldelta_wal::Lsn;
 
     use super::*;
 
@@ -206,6 +210,11 @@ mod tests {
             gap: u64,
             asks: bool,
         },
+        /// A logical message that belongs to no transaction: a piece of its own between two, with an end one beyond its
+        /// beginning.
+        Message {
+            gap: u64,
+        },
         AppendReturns,
         AdvanceIfDue,
     }
@@ -221,6 +230,7 @@ mod tests {
                 }
             ),
             (0..3_000_000u64, any::<bool>()).prop_map(|(gap, asks)| Step::Keepalive { gap, asks }),
+            (0..3_000_000u64).prop_map(|gap| Step::Message { gap }),
             Just(Step::AppendReturns),
             Just(Step::AdvanceIfDue),
         ]
@@ -258,6 +268,12 @@ mod tests {
                         sent += gap;
                         progress.keepalive(end(sent), asks);
                     }
+                    Step::Message { gap } => {
+                        let (commit, commit_end) = (sent + gap, sent + gap + 1);
+                        progress.piece(Some(end(commit_end)));
+                        missing.push((commit, commit_end));
+                        sent = commit_end;
+                    }
                     Step::AppendReturns => {
                         if !missing.is_empty() {
                             let (_, commit_end) = missing.remove(0);
@@ -274,6 +290,7 @@ mod tests {
                 prop_assert!(progress.durable() >= reported, "never back");
                 reported = progress.durable();
                 prop_assert!(missing.iter().all(|(commit, _)| !reported.includes(Lsn(*commit))));
+                prop_assert!(missing.iter().all(|(commit, _)| *commit >= progress.stored_until().0));
                 prop_assert!(reported <= progress.received());
             }
             // And nothing keeps it from getting there in the end.

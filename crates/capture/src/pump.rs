@@ -5,17 +5,25 @@
 //! advanced. Exactly one job of history is in flight at a time. Decoding stops while enough pieces wait or a table is
 //! looked up; then blocks stay in the channel, the channel fills, the thread stops reading, and the source waits.
 
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use waldelta_history::{Gap, Numbered};
+use waldelta_wal::TableName;
 
 use crate::appender::Appender;
-use crate::intake::Intake;
+use crate::drift::{Decision, Drift, Look};
+use crate::intake::{Intake, Wants};
+use crate::lines::Outline;
 use crate::lookup::Lookup;
+use crate::outlines::Outlines;
+use crate::repairs::NeedsRepair;
 use crate::start::Started;
 use crate::status::{Status, Stored};
 use crate::walsender::{self, Link, Streaming};
@@ -35,6 +43,8 @@ enum Event {
     Stop,
     Stored(Result<Stored, waldelta_history::Error>),
     Answered(Result<(), Error>),
+    Outlined(Result<Outline, Error>),
+    Looked(Look),
     Watched(Error),
     Tick,
     Slice,
@@ -49,7 +59,16 @@ struct Pump<'a> {
     appender: Appender,
     intake: Intake,
     lookup: Lookup,
+    outlines: Outlines,
     sighting: Arc<Sighting>,
+    looks: mpsc::Receiver<Look>,
+    drift: Drift,
+    /// What the published tables are called.
+    names: HashMap<u32, TableName>,
+    /// Those that are known to need repair.
+    needs_repair: HashSet<u32>,
+    /// Nothing more comes, and why; what came before is still stored.
+    ending: Option<Error>,
 }
 
 /// Runs a connection that was started until `stop` is cancelled (`Ok`) or it cannot go on.
@@ -60,6 +79,9 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let sighting = Arc::new(Sighting::new(started.intake.source_end()));
+    let (looks_in, looks) = mpsc::channel(1);
+    let durable = started.head.durable_end.0;
+    let known_at = status.tables_known_at().map_or(durable, |at| at.min(durable));
     let mut pump = Pump {
         status,
         stall_timeout: config.stall_timeout,
@@ -68,9 +90,17 @@ pub(crate) async fn run(
         appender: started.appender,
         intake: started.intake,
         lookup: started.lookup,
+        outlines: started.outlines,
         sighting: sighting.clone(),
+        looks,
+        drift: Drift::new(started.fingerprints, known_at),
+        names: started.names,
+        needs_repair: HashSet::new(),
+        ending: None,
     };
-    let watch = Watch::new(&config.source, config.canary_interval, status, sighting);
+    pump.show_gaps(&started.gaps);
+    let watch = Watch::new(&config.source, config.canary_interval, status, sighting, looks_in)
+        .comparing(pump.outlines.listed());
     match pump.drive(watch, stop).await {
         Ok(()) => {
             pump.stop().await;
@@ -93,22 +123,30 @@ impl Pump<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.begin_work(Instant::now())?;
-            let may_decode = self.lookup.is_idle();
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            let may_decode = self.lookup.is_idle() && self.outlines.is_idle();
+            let wants_block = may_decode && self.ending.is_none() && self.intake.wants_block();
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => Event::Stop,
                 stored = self.appender.finished() => Event::Stored(stored),
                 answered = self.lookup.answered() => Event::Answered(answered),
+                outlined = self.outlines.answered() => Event::Outlined(outlined),
                 _ = tick.tick() => Event::Tick,
+                Some(look) = self.looks.recv() => Event::Looked(look),
                 error = &mut watch => Event::Watched(error),
                 error = &mut keeper => Event::Watched(error),
                 () = tokio::task::yield_now(), if may_decode && self.intake.can_decode() => Event::Slice,
-                block = self.streaming.receive(), if may_decode && self.intake.wants_block() => Event::Block(block),
+                block = self.streaming.receive(), if wants_block => Event::Block(block),
             };
             match event {
                 Event::Stop => return Ok(()),
                 Event::Stored(stored) => self.note_stored(&stored?),
                 Event::Answered(answered) => answered?,
+                Event::Outlined(outlined) => self.intake.outline(outlined?)?,
+                Event::Looked(look) => self.take_look(look),
                 Event::Watched(error) => return Err(error),
                 Event::Tick => self.check(Instant::now())?,
                 Event::Slice => self.decode()?,
@@ -119,12 +157,41 @@ impl Pump<'_> {
                         self.decode()?;
                     }
                 }
-                Event::Block(None) => {
-                    self.streaming.outcome().await?;
-                    return Err(walsender::Error::Closed.into());
-                }
+                Event::Block(None) => self.end_of_blocks().await?,
             }
         }
+    }
+
+    /// Nothing more is sent. Where that is because the source fails at a transaction, all before it is stored first, so that
+    /// the durable end says which one it is.
+    async fn end_of_blocks(&mut self) -> Result<(), Error> {
+        match self.streaming.outcome().await {
+            Err(walsender::Error::Streaming(source)) if source.is_of_the_data() => {
+                self.ending = Some(Error::SourceCannotDecode {
+                    durable: self.intake.progress().durable(),
+                    transaction: self.intake.open_transaction(),
+                    words: source.words(),
+                    sqlstate: source.sqlstate,
+                    times: 1,
+                });
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => Err(walsender::Error::Closed.into()),
+        }
+    }
+
+    /// Why it ends, once all that came is stored.
+    fn ended(&mut self) -> Option<Error> {
+        let waits = !self.lookup.is_idle() || !self.outlines.is_idle();
+        if waits || !self.intake.is_drained() || self.appender.is_busy() {
+            return None;
+        }
+        let mut error = self.ending.take()?;
+        if let Error::SourceCannotDecode { durable, .. } = &mut error {
+            *durable = self.intake.progress().durable();
+        }
+        Some(error)
     }
 
     /// Renews the lease, until it is another's.
@@ -143,10 +210,19 @@ impl Pump<'_> {
 
     fn begin_work(&mut self, now: Instant) -> Result<(), Error> {
         if let Some(writer) = self.appender.writer() {
-            if let Some(table) = self.lookup.take() {
-                self.intake.define(writer.number(table))?;
+            if let Some(table) = self.lookup.settle(|oid| writer.latest_shape(oid)) {
+                let Numbered { table, changed } = writer.number(table);
+                if changed {
+                    self.sighting.set_changed();
+                }
+                self.intake.define(table, changed)?;
             }
-            if self.intake.has_batch() {
+            let may_note = !writer.is_in_transaction();
+            let stored = self.intake.progress().stored_until();
+            let needs_repair = |oid| self.needs_repair.contains(&oid);
+            if may_note && let Some(decision) = self.drift.decide(stored, needs_repair) {
+                self.note(decision, now);
+            } else if self.intake.has_batch() {
                 self.appender.append(self.intake.take_batch(), now);
             } else if let Some(end) = self.intake.progress().advance_due(now) {
                 self.intake.progress().advancing();
@@ -157,8 +233,24 @@ impl Pump<'_> {
         Ok(())
     }
 
+    /// Stores what follows from a look. What is decoded from now on has the new shapes.
+    fn note(&mut self, Decision { gaps, fingerprints, forgotten }: Decision, now: Instant) {
+        for table_oid in forgotten {
+            self.lookup.forget(table_oid);
+            self.intake.forget(table_oid);
+        }
+        self.appender.note(gaps, fingerprints, now);
+    }
+
+    fn take_look(&mut self, look: Look) {
+        self.names = look.tables.iter().map(|table| (table.oid, table.name.clone())).collect();
+        self.intake.set_captured(self.names.keys().copied());
+        self.drift.look(look);
+        self.status.set_tables_known_at(self.drift.known_at());
+    }
+
     fn decode(&mut self) -> Result<(), Error> {
-        let relation = self.intake.decode_slice()?;
+        let wants = self.intake.decode_slice()?;
         // The sign first: whoever sees the new end must also see what came before it.
         if let Some(sign) = self.intake.last_sign() {
             self.sighting.set_sign(sign);
@@ -166,10 +258,18 @@ impl Pump<'_> {
         let received = self.intake.progress().received();
         self.sighting.set_received(received);
         self.link.set_received(received);
-        match relation {
-            Some(relation) => self.lookup.ask(relation),
-            None => Ok(()),
+        let ddl = self.intake.take_ddl();
+        if ddl.seen {
+            self.sighting.set_changed();
         }
+        ddl.truncated.into_iter().for_each(|(table_oid, xid)| self.drift.truncated(table_oid, xid));
+        ddl.forgotten.into_iter().for_each(|table_oid| self.lookup.forget(table_oid));
+        match wants {
+            None => {}
+            Some(Wants::Shape(wanted)) => self.lookup.want(wanted),
+            Some(Wants::Outline(unshaped, xid)) => self.outlines.want(unshaped, xid),
+        }
+        Ok(())
     }
 
     fn note_stored(&mut self, stored: &Stored) {
@@ -177,7 +277,16 @@ impl Pump<'_> {
             self.intake.progress().stored(end, Instant::now());
             self.link.set_durable(self.intake.progress().durable());
         }
+        if let Some(gaps) = &stored.gaps {
+            self.show_gaps(gaps);
+        }
         self.status.stored(stored);
+    }
+
+    fn show_gaps(&mut self, gaps: &[Gap]) {
+        self.needs_repair = gaps.iter().filter_map(|gap| gap.table_oid).collect();
+        let name = |oid| self.names.get(&oid).cloned();
+        self.status.needs_repair(gaps.iter().map(|gap| NeedsRepair::new(gap, name)).collect());
     }
 
     fn check(&mut self, now: Instant) -> Result<(), Error> {

@@ -41,6 +41,17 @@ pub(crate) async fn slot_was_used(client: &Client, slot: &str) -> Result<bool, E
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
+/// Whether a transaction that was decoded can be seen by every query from now on. It arrives as soon as its commit is in
+/// the WAL, and is seen a moment later, or much later where it waits for a synchronous standby. Until then it holds the
+/// lock on its id.
+pub(crate) async fn transaction_has_ended(client: &Client, xid: u32) -> Result<bool, Error> {
+    let row = client
+        .query_one(include_str!("../../../sql/source/transaction_has_ended.sql"), &[&i64::from(xid)])
+        .await
+        .map_err(|source| Error::Query { what: "look up whether a transaction has ended", source })?;
+    Ok(row.get(0))
+}
+
 /// The transactions that keep a slot from being created, as text for people.
 pub(crate) async fn slot_blockers(client: &Client) -> Result<String, Error> {
     let row = client

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use waldelta_history::History;
+use waldelta_wal::EndLsn;
 
 use crate::backoff::Backoff;
+use crate::listed::Left;
 use crate::start::start;
 use crate::status::Status;
 use crate::{Config, Error, pump};
@@ -27,9 +29,17 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let mut backoff = Backoff::new();
+    let mut failed_before = None;
+    let mut left = Left::default();
     loop {
         let durable_before = status.read().durable;
-        let Err(error) = attempt(&config, &history, &status, &stop).await else { return Ok(()) };
+        let Err(mut error) = attempt(&config, &history, &status, &stop, &mut left).await else {
+            return Ok(());
+        };
+        if let Error::TablesChanged { missing, since } = &error {
+            left.miss(missing, *since);
+        }
+        count_times(&mut error, &mut failed_before);
         if !error.is_retryable() {
             status.stopped(error.code(), error.chain());
             return Err(error);
@@ -58,14 +68,26 @@ pub async fn run(
     }
 }
 
+/// Counts how often the source has failed at the same transaction. `before` is where it did the last time; what else went
+/// wrong in between says nothing.
+fn count_times(error: &mut Error, before: &mut Option<(EndLsn, String, u32)>) {
+    let Error::SourceCannotDecode { durable, sqlstate, times, .. } = error else { return };
+    *times = match before {
+        Some((place, code, times)) if place == durable && code == sqlstate => *times + 1,
+        _ => 1,
+    };
+    *before = Some((*durable, sqlstate.clone(), *times));
+}
+
 /// One connection, from its start to its end; `Ok` when stopped.
 async fn attempt(
     config: &Config,
     history: &History,
     status: &Status,
     stop: &CancellationToken,
+    left: &mut Left,
 ) -> Result<(), Error> {
-    let Some(started) = stop.run_until_cancelled(start(config, history)).await else { return Ok(()) };
+    let Some(started) = stop.run_until_cancelled(start(config, history, left)).await else { return Ok(()) };
     let started = started?;
     status.streaming(started.head.durable_end, started.wal_end);
     tracing::info!(slot = config.source.slot, from = %started.head.durable_end, "capture streams");

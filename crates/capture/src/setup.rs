@@ -10,16 +10,18 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use waldelta_history::{Captured, Head, History};
 use waldelta_source::Source;
-use waldelta_source::catalog::{self, Identity};
+use waldelta_source::catalog::{self, Identity, TableFingerprint};
 
-use crate::start::{APPLICATION_NAME, check_feed, check_identity, check_slot_usable};
-use crate::walsender::{self, Connection, CreatedSlot};
+use crate::start::{APPLICATION_NAME, check_feed, check_identity, check_slot_usable, values_for};
+use crate::walsender::{self, ClientEncoding, Connection, CreatedSlot};
 use crate::{Error, baseline, questions};
 
 /// Creating a slot waits for every transaction that writes; not longer than this unless told otherwise.
 const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Ending the connection that waited takes no longer than this.
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Who holds the writer's lease meanwhile, for people.
+const HOLDER: &str = "waldelta init";
 /// Tables that a message names at most.
 const TABLES_NAMED_MAX: usize = 10;
 
@@ -54,32 +56,52 @@ pub async fn begin_within(
     if let Some(head) = already_begun(source, &client, &identity, history, with_baseline).await? {
         return Ok(head);
     }
-    let slot = catalog::slot(&client, &source.slot).await?;
+    let source = &Source { values: values_for(source, history, &identity).await?, ..source.clone() };
     // Publication before slot: what is decoded from before it existed can never be decoded.
     questions::publication(&client, &source.publication).await?;
-    if let Some(slot) = slot {
-        check_slot_usable(source, &slot, &identity)?;
-        if questions::slot_was_used(&client, &source.slot).await? {
+    waldelta_source::wal2json::check_fitness(&client, source).await?;
+    // Before the slot too, so that whatever happens to the tables after it shows as a difference.
+    let tables = catalog::fingerprints(&client, source).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "look at what state the tables are in");
+        Vec::new()
+    });
+    let head = begin_new(source, &client, &identity, history, with_baseline, slot_time_max).await?;
+    note_tables(history, tables).await;
+    Ok(head)
+}
+
+async fn begin_new(
+    source: &Source,
+    client: &Client,
+    identity: &Identity,
+    history: &History,
+    with_baseline: bool,
+    slot_time_max: Duration,
+) -> Result<Head, Error> {
+    if let Some(slot) = catalog::slot(client, &source.slot).await? {
+        check_slot_usable(source, &slot, identity)?;
+        if questions::slot_was_used(client, &source.slot).await? {
             return Err(Error::SlotWithoutHistory { slot: source.slot.clone() });
         }
         match slot.confirmed {
             Some(start) if !with_baseline => {
                 let begun =
-                    history.begin(&captured(source, &identity), start, "begun at an unused slot").await;
+                    history.begin_anew(&captured(source, identity), start, "begun at an unused slot").await;
                 return match begun {
                     Err(again @ waldelta_history::Error::AlreadyBegun) => {
-                        let head = already_begun(source, &client, &identity, history, with_baseline).await?;
+                        let head = already_begun(source, client, identity, history, with_baseline).await?;
                         head.ok_or(again.into())
                     }
                     begun => Ok(begun?),
                 };
             }
-            _ => questions::drop_slot(&client, &source.slot).await?,
+            _ => questions::drop_slot(client, &source.slot).await?,
         }
     }
-    let (connection, created) = create_slot(source, &client, &identity, slot_time_max).await?;
-    let begun =
-        history.begin(&captured(source, &identity), created.consistent_point, "begun with a new slot").await;
+    let (connection, created) = create_slot(source, client, identity, slot_time_max).await?;
+    let begun = history
+        .begin_anew(&captured(source, identity), created.consistent_point, "begun with a new slot")
+        .await;
     let (error, is_unused) = match begun {
         Ok(head) if !with_baseline => return Ok(head),
         Ok(head) => match baseline::write(source, history, &created.snapshot).await {
@@ -95,7 +117,7 @@ pub async fn begin_within(
             }
         },
         Err(again @ waldelta_history::Error::AlreadyBegun) => {
-            let head = already_begun(source, &client, &identity, history, with_baseline).await?;
+            let head = already_begun(source, client, identity, history, with_baseline).await?;
             return head.ok_or(again.into());
         }
         // The answer may have been lost after the commit: the slot is unused only if history says so.
@@ -105,6 +127,20 @@ pub async fn begin_within(
         drop_created(connection, &source.slot).await;
     }
     Err(error)
+}
+
+/// Stores what state the tables were in, for the first look of whoever captures them. A capture that is quicker stores it
+/// itself.
+async fn note_tables(history: &History, tables: Vec<TableFingerprint>) {
+    let fingerprints = tables.iter().map(|table| (table.oid, table.fingerprint.to_json())).collect();
+    let noted = async {
+        let mut writer = history.writer(HOLDER).await?;
+        writer.note_source(Vec::new(), fingerprints).await?;
+        writer.release().await
+    };
+    if let Err(error) = noted.await {
+        tracing::debug!(%error, "store what state the tables were in");
+    }
 }
 
 /// Where history is if it has begun, perhaps by another instance in this very moment; and whether that is what was asked
@@ -169,8 +205,9 @@ async fn create_slot(
     slot_time_max: Duration,
 ) -> Result<(Connection, CreatedSlot), Error> {
     let target = source.target.clone();
+    let encoding = ClientEncoding::of_server(&identity.encoding);
     let (mut connection, system) = walsender::on_thread(move || {
-        let mut connection = Connection::open(&target, APPLICATION_NAME)?;
+        let mut connection = Connection::open(&target, APPLICATION_NAME, encoding)?;
         let system = connection.identify_system()?;
         Ok((connection, system))
     })
@@ -182,10 +219,10 @@ async fn create_slot(
             found: system.system_id,
         });
     }
-    let (slot, pid) = (source.slot.clone(), connection.backend_pid());
+    let (slot, plugin, pid) = (source.slot.clone(), source.plugin, connection.backend_pid());
     let created = walsender::on_thread(move || {
         connection.set_patience(slot_time_max)?;
-        let created = connection.create_slot(&slot)?;
+        let created = connection.create_slot(&slot, plugin)?;
         Ok((connection, created))
     })
     .await;

@@ -2,8 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use waldelta_history::Gap;
 use waldelta_wal::{Code, EndLsn, Lsn};
 
+use crate::repairs::NeedsRepair;
 use crate::{Error, metrics};
 
 /// The named state of capture.
@@ -67,6 +69,8 @@ pub struct Reading {
     pub reconnects: u64,
     /// The canary's state.
     pub canary: Canary,
+    /// The tables that need repair: their history has an open gap. Capture goes on, theirs too.
+    pub needs_repair: Vec<NeedsRepair>,
 }
 
 impl Reading {
@@ -84,10 +88,12 @@ impl Reading {
 #[derive(Debug)]
 pub struct Status {
     reading: Mutex<Reading>,
+    /// When this was the WAL's end, the source's tables were as history knows them. It outlives a connection.
+    tables_known_at: Mutex<Option<Lsn>>,
 }
 
 /// What an append or advance has made durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
     /// Where D moved to, if it moved.
     pub(crate) durable_end: Option<EndLsn>,
@@ -97,6 +103,8 @@ pub(crate) struct Stored {
     pub(crate) changes: u64,
     /// Commit time of the last transaction in it.
     pub(crate) last_commit_us: Option<i64>,
+    /// The tables that need repair, where there may be more than before.
+    pub(crate) gaps: Option<Vec<Gap>>,
 }
 
 impl Status {
@@ -116,7 +124,9 @@ impl Status {
                 changes: 0,
                 reconnects: 0,
                 canary: Canary::Unknown,
+                needs_repair: Vec::new(),
             }),
+            tables_known_at: Mutex::new(None),
         }
     }
 
@@ -175,6 +185,24 @@ impl Status {
         reading.transactions += stored.transactions;
         reading.changes += stored.changes;
         metrics::stored(stored);
+    }
+
+    /// The tables that need repair. Those that were not among them before are told in the log.
+    pub(crate) fn needs_repair(&self, tables: Vec<NeedsRepair>) {
+        metrics::needs_repair(tables.len());
+        let before = std::mem::replace(&mut self.lock().needs_repair, tables.clone());
+        let is_known = |table: &NeedsRepair| {
+            before.iter().any(|known| known.table_oid == table.table_oid && known.from == table.from)
+        };
+        tables.iter().filter(|table| !is_known(table)).for_each(NeedsRepair::tell);
+    }
+
+    pub(crate) fn set_tables_known_at(&self, at: Lsn) {
+        *self.tables_known_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    pub(crate) fn tables_known_at(&self) -> Option<Lsn> {
+        *self.tables_known_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn canary(&self, canary: Canary) {

@@ -1,5 +1,6 @@
-//! Watches the source beside the stream: how far its WAL reaches, whether the publication is still there, and whether the
-//! canary, a row of ours that is updated now and then, arrives. It stores nothing and never holds up the stream.
+//! Watches the source beside the stream: how far its WAL reaches, whether the publication is still there, whether the
+//! canary, a row of ours that is updated now and then, arrives, and what state the catalog shows the tables in. It stores
+//! nothing, decides nothing of the tables (see `drift`) and never holds up the stream.
 //!
 //! A publication that was dropped can make the source skip changes without a word (from version 18 on), while logical
 //! messages and keepalives still come. Only a row proves that rows come.
@@ -8,19 +9,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Notify, mpsc};
 use tokio_postgres::Client;
 use waldelta_source::Source;
 use waldelta_source::catalog;
 use waldelta_wal::{EndLsn, Lsn};
 
-use crate::Error;
-use crate::questions;
+use crate::drift::Look;
+use crate::listed::Listed;
 use crate::status::{Canary, Status};
+use crate::{Error, questions};
 
 /// The source may take this long for one look.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often the source is looked at when there is no canary.
 const LOOK_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A look that the stream asks for comes no sooner than this after the one before.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(250);
 
 /// What the stream has shown, for the watch to compare.
 #[derive(Debug)]
@@ -28,11 +34,18 @@ pub(crate) struct Sighting {
     /// Commit LSN of the last sign of life.
     sign: AtomicU64,
     received: AtomicU64,
+    /// Something that calls for a look at once.
+    changed: Notify,
 }
 
 impl Sighting {
     pub(crate) fn new(from: Lsn) -> Self {
-        Sighting { sign: AtomicU64::new(0), received: AtomicU64::new(from.0) }
+        Sighting { sign: AtomicU64::new(0), received: AtomicU64::new(from.0), changed: Notify::new() }
+    }
+
+    /// The stream shows that a table changed: it is to be looked at soon.
+    pub(crate) fn set_changed(&self) {
+        self.changed.notify_one();
     }
 
     pub(crate) fn set_sign(&self, commit_lsn: Lsn) {
@@ -70,6 +83,11 @@ pub(crate) struct Watch<'a> {
     canary_interval: Duration,
     status: &'a Status,
     sighting: Arc<Sighting>,
+    looks: mpsc::Sender<Look>,
+    /// What wal2json was asked for, and until when that was what is published.
+    listed: Option<(Listed, Lsn)>,
+    /// The tables could not be looked at, and that was said.
+    blind: bool,
     client: Option<Client>,
     update: Option<Update>,
     canary_refused: bool,
@@ -82,17 +100,26 @@ impl<'a> Watch<'a> {
         canary_interval: Duration,
         status: &'a Status,
         sighting: Arc<Sighting>,
+        looks: mpsc::Sender<Look>,
     ) -> Self {
         Watch {
             source,
             canary_interval,
             status,
             sighting,
+            looks,
+            listed: None,
+            blind: false,
             client: None,
             update: None,
             canary_refused: false,
             transactions_seen: 0,
         }
+    }
+
+    /// Watches also whether what is published is still what wal2json was asked for.
+    pub(crate) fn comparing(self, listed: Option<(&Listed, Lsn)>) -> Self {
+        Watch { listed: listed.map(|(listed, since)| (listed.clone(), since)), ..self }
     }
 
     /// Watches until something is found that ends capture. A source that does not answer is none: the stream itself shows
@@ -103,6 +130,7 @@ impl<'a> Watch<'a> {
         loop {
             match tokio::time::timeout(LOOK_TIME_MAX, self.look()).await {
                 Ok(Ok(())) => {}
+                Ok(Err(error @ Error::TablesChanged { .. })) => return error,
                 Ok(Err(error)) if error.is_retryable() => {
                     tracing::debug!(error = error.chain(), "look at the source");
                     self.client = None;
@@ -110,7 +138,10 @@ impl<'a> Watch<'a> {
                 Ok(Err(error)) => return error,
                 Err(_) => self.client = None,
             }
-            tokio::time::sleep(interval).await;
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.sighting.changed.notified() => tokio::time::sleep(LOOK_INTERVAL_MIN.min(interval)).await,
+            }
         }
     }
 
@@ -137,6 +168,29 @@ impl<'a> Watch<'a> {
         }
         let before = catalog::identity(client).await?.wal_end;
         self.status.source_end(before);
+        if let Some((listed, since)) = &mut self.listed {
+            let now = catalog::listing(client, self.source).await?;
+            if now != listed.listing {
+                return Err(Error::TablesChanged { missing: listed.missing(&now), since: *since });
+            }
+            *since = before;
+        }
+        match look_at_tables(client, self.source, before).await {
+            Ok(look) => {
+                // The loop is over when nobody takes it.
+                let _ = self.looks.send(look).await;
+                self.blind = false;
+            }
+            Err(error) if error.is_retryable() || std::mem::replace(&mut self.blind, true) => {
+                tracing::debug!(error = error.chain(), "look at the tables");
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    "tables that are rewritten without a change go unnoticed"
+                );
+            }
+        }
         let transactions = self.status.read().transactions;
         let idle = std::mem::replace(&mut self.transactions_seen, transactions) == transactions;
         if publication == questions::Publication::WithoutCanary {
@@ -165,6 +219,12 @@ impl<'a> Watch<'a> {
         }
         Ok(())
     }
+}
+
+async fn look_at_tables(client: &Client, source: &Source, before: Lsn) -> Result<Look, Error> {
+    let tables = catalog::fingerprints(client, source).await?;
+    let after = catalog::identity(client).await?.wal_end;
+    Ok(Look { before, after, tables })
 }
 
 #[cfg(test)]

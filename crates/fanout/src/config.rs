@@ -9,7 +9,8 @@ pub struct Config {
     pub hello_timeout: Duration,
     /// A quiet session gets a heartbeat this often; a client that answers no ping for three of these is let go.
     pub heartbeat_interval: Duration,
-    /// A write to a socket that takes longer than this ends the session (4418); it can resume.
+    /// A write to a socket that takes longer than this ends the session (4418); it can resume. A fetched value that is not
+    /// read for as long is given up when others wait.
     pub write_timeout: Duration,
     /// Sessions at most (4429 beyond), and as many waiting long polls.
     pub sessions_max: usize,

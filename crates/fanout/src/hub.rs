@@ -9,12 +9,12 @@ use std::time::Instant;
 use axum::extract::ws::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Entry, Feed, Large, Transaction};
-use waldelta_wal::{Author, Change, Position, Table, TableName, TransactionHead};
+use waldelta_wal::{Author, Change, Operation, Position, Table, TransactionHead};
 
 use crate::metrics::Metrics;
-use crate::registry::{Client, Destinations, Registry};
+use crate::registry::{Client, Destinations, Registry, Subjects};
 use crate::scope::{Content, Item, Scope};
-use crate::subscription::Route;
+use crate::subscription::{Route, is_message};
 use crate::wire::server::NotText;
 use crate::wire::transaction::{self, Envelope, TxAuthor};
 
@@ -85,9 +85,10 @@ fn route_large(registry: &Registry, large: &Large) {
         }
         return;
     };
-    let tables: Vec<&TableName> = touched.tables.iter().collect();
+    // Where it has messages is not known: who follows everything reads it.
+    let subjects = Subjects { tables: touched.tables.iter().collect(), messages: true };
     let authors = touched.authors.iter().map(|author| &*author.client_id);
-    let Destinations { scopes, authors } = registry.destinations(position, Some(&tables), authors);
+    let Destinations { scopes, authors } = registry.destinations(position, Some(&subjects), authors);
     for scope in &scopes {
         push(scope, &large.head, Content::Large, Vec::new(), Vec::new());
     }
@@ -117,16 +118,19 @@ fn empty_frame(scope: &Scope, large: &Large, authors: &[Arc<Author>]) -> Result<
         _ => TxAuthor::Several,
     };
     let (head, prev) = (&large.head, scope.newest());
-    let envelope =
-        Envelope { head, cursor: head.position(), prev, own: true, author, part: None, last: true };
+    let cursor = head.position();
+    let envelope = Envelope { head, cursor, prev, own: true, author, origin: None, part: None, last: true };
     transaction::encode(&envelope, std::iter::empty())
 }
 
 pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
-    let mut tables: Vec<&TableName> = Vec::new();
-    for table in transaction.changes.iter().filter_map(|change| change.table.as_deref()) {
-        if !tables.contains(&&table.name) {
-            tables.push(&table.name);
+    let mut subjects = Subjects::default();
+    for change in &transaction.changes {
+        subjects.messages |= is_message(change);
+        if let Some(table) = &change.table
+            && !subjects.tables.contains(&&table.name)
+        {
+            subjects.tables.push(&table.name);
         }
     }
     let mut authors: Vec<&str> = Vec::new();
@@ -137,7 +141,7 @@ pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
     }
     let position = transaction.head.position();
     let Destinations { mut scopes, authors } =
-        registry.destinations(position, Some(&tables), authors.into_iter());
+        registry.destinations(position, Some(&subjects), authors.into_iter());
     // An author is told even where nothing of it concerns its scope.
     let concerned = scopes.len();
     for (_, scope) in &authors {
@@ -157,10 +161,9 @@ pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
     }
 }
 
-/// A change that concerns a scope, with how its table looks there.
+/// A change that concerns a scope, and how its table looks there, as an index.
 struct Concerned<'a> {
     change: &'a Change,
-    table: &'a Table,
     route: usize,
 }
 
@@ -170,21 +173,25 @@ fn frame_and_push(
     concerned: bool,
     authors: &mut dyn Iterator<Item = &Client>,
 ) -> Result<(), NotText> {
-    let mut routes: Vec<(&Table, Option<Route>)> = Vec::new();
+    let mut routes: Vec<(Option<&Table>, Option<Route>)> = Vec::new();
     let mut changes = Vec::new();
     for change in transaction.changes.iter().filter(|_| concerned) {
-        let Some(table) = change.table.as_deref() else { continue };
-        let known = routes.iter().position(|(other, _)| std::ptr::eq(*other, table));
+        let table = change.table.as_deref();
+        if table.is_none() && !is_message(change) {
+            continue;
+        }
+        let same = |other: Option<&Table>| other.map(std::ptr::from_ref) == table.map(std::ptr::from_ref);
+        let known = routes.iter().position(|(other, _)| same(*other));
         let route = known.unwrap_or_else(|| {
-            routes.push((table, scope.selection.route(table)));
+            routes.push((table, scope.selection.route(table.map(|table| &table.name))));
             routes.len() - 1
         });
         if routes[route].1.is_some() {
-            changes.push(Concerned { change, table, route });
+            changes.push(Concerned { change, route });
         }
     }
     let tables: Vec<&Table> =
-        routes.iter().filter(|(_, route)| route.is_some()).map(|(table, _)| *table).collect();
+        routes.iter().filter(|(_, route)| route.is_some()).filter_map(|(table, _)| *table).collect();
     if too_large(&changes) || changes_shape(&tables) {
         push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
         return Ok(());
@@ -197,17 +204,24 @@ fn frame_and_push(
             prev: scope.newest(),
             own: own.is_some(),
             author: TxAuthor::of(&transaction.changes),
+            origin: transaction::origin_of(&transaction.changes),
             part: None,
             last: true,
         };
         let gets_own = own.is_none_or(|client| client.gets_own(transaction.head.xid));
         let told = changes.iter().filter(|change| gets_own || !is_by(change.change, own));
         let told = told.filter_map(|found| {
-            Some((found.change, found.table, routes.get(found.route).and_then(|(_, route)| route.as_ref())?))
+            Some((found.change, routes.get(found.route).and_then(|(_, route)| route.as_ref())?))
         });
         transaction::encode(&envelope, told)
     };
-    let content = if changes.is_empty() { Content::AuthorsOnly } else { Content::Frame(frame(None)?) };
+    let content = if changes.is_empty() {
+        Content::AuthorsOnly
+    } else if changes.iter().all(|found| found.change.operation == Operation::Schema) {
+        Content::Shapes
+    } else {
+        Content::Frame(frame(None)?)
+    };
     let own = authors
         .map(|client| Ok((client.id.clone(), frame(Some(client))?)))
         .collect::<Result<Vec<_>, NotText>>()?;
@@ -228,7 +242,8 @@ fn too_large(changes: &[Concerned<'_>]) -> bool {
     changes.iter().map(bytes).sum::<usize>() > FRAME_BYTES_MAX
 }
 
-/// Whether a table has two shapes here: the `schema` frame between them needs the transaction in parts.
+/// Whether a table has two shapes here: the `schema` frame between them needs the transaction in parts. A change that
+/// tells a shape has it already.
 fn changes_shape(tables: &[&Table]) -> bool {
     tables.iter().enumerate().any(|(index, table)| {
         tables[..index].iter().any(|other| other.oid == table.oid && other.version != table.version)
@@ -257,7 +272,7 @@ mod tests {
     use crate::registry::Attachment;
     use crate::scope::Item;
     use crate::subscription::Selection;
-    use crate::testing::{head, position, subscription};
+    use crate::testing::{change, head, message, position, schema_change, subscription, table};
 
     fn attach(registry: &Arc<Registry>, id: &str, table: &str) -> Attachment {
         let client = Client {
@@ -316,10 +331,51 @@ mod tests {
             assert_eq!(frame["changes"], serde_json::json!([]));
         }
 
+        let messages = Touched { tables: Vec::new(), authors: Vec::new() };
+        let everything = attach(&registry, "everything", "*");
+        route(&registry, &large(25, Some(messages)));
+        assert_eq!(items(&everything, 20)[0].content, Content::Large, "there may be messages in it");
+        assert!(items(&reader, 20).is_empty());
+
         route(&registry, &large(30, None));
         for anybody in [&reader, &other, &author] {
             let items = items(anybody, 20);
             assert_eq!((items.len(), &items[0].content), (1, &Content::Large));
         }
+    }
+
+    #[test]
+    fn a_shape_goes_to_the_scopes_of_its_table_and_a_message_to_those_of_everything() {
+        let registry = Arc::new(Registry::new(position(10), 1 << 20));
+        let [t, u, everything] =
+            [("a", "t"), ("b", "u"), ("c", "*")].map(|(id, table)| attach(&registry, id, table));
+        let (one, two) = (Arc::new(table("t")), Arc::new(Table { version: 2, ..table("t") }));
+        let routed = |lsn, xid, changes: Vec<Change>| {
+            route_whole(&registry, &Transaction { head: head(lsn, xid), changes });
+            [&t, &u, &everything].map(|scope| items(scope, lsn - 1).first().cloned())
+        };
+        let versions = |item: &Option<Arc<Item>>| -> Vec<u32> {
+            item.iter().flat_map(|item| &item.schemas).map(|schema| schema.version).collect()
+        };
+        let [of_t, of_u, of_all] = routed(20, 5, vec![schema_change(0, &two)]);
+        assert_eq!((versions(&of_t), versions(&of_all), of_u.is_none()), (vec![2], vec![2], true));
+        assert_eq!(of_t.unwrap().content, Content::Shapes);
+        let [of_t, ..] = routed(30, 6, vec![schema_change(0, &two), change(1, Operation::Insert, &two, 1)]);
+        assert_eq!(versions(&of_t), [2]);
+        assert!(
+            matches!(&of_t.unwrap().content, Content::Frame(_)),
+            "with rows of this shape alone: a ready frame"
+        );
+        let [of_t, ..] = routed(40, 7, vec![change(0, Operation::Insert, &one, 1), schema_change(1, &two)]);
+        assert_eq!(of_t.unwrap().content, Content::Large, "between two shapes it is cut");
+        let [of_t, of_u, of_all] = routed(50, 0, vec![message(0, "hello")]);
+        assert!(of_t.is_none() && of_u.is_none());
+        let Content::Frame(frame) = &of_all.unwrap().content else { panic!("no frame") };
+        let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+        assert_eq!(
+            (&frame["xid"], &frame["changes"][0]["op"]),
+            (&serde_json::Value::Null, &"message".into())
+        );
+        assert_eq!(registry.destinations(position(60), None, std::iter::empty()).scopes.len(), 3);
     }
 }

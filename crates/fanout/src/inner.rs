@@ -15,6 +15,7 @@ use crate::SessionReading;
 use crate::config::Config;
 use crate::error::Error;
 use crate::frontier::Frontier;
+use crate::http::values::transfer::Places;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::session::state::{Seat, session_name};
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     pub reads: Semaphore,
     /// Requests that may wait for changes.
     pub polls: Semaphore,
+    /// Values that are fetched from history.
+    pub values: Places,
     /// Sessions that may be admitted.
     pub slots: Arc<Semaphore>,
     /// Tasks of sockets, which the web server spawns by itself.
@@ -64,6 +67,7 @@ impl Inner {
             snapshots: Semaphore::new(config.snapshots_max.max(1)),
             reads: Semaphore::new(config.catch_up_reads_max.max(1)),
             polls: Semaphore::new(config.sessions_max),
+            values: Places::new(config.write_timeout),
             slots: Arc::new(Semaphore::new(config.sessions_max)),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),

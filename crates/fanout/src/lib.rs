@@ -61,7 +61,7 @@ impl Fanout {
         Fanout { inner: Arc::new(inner::Inner::new(config, history, source)) }
     }
 
-    /// Routes `/v1/stream` and `/v1/changes`.
+    /// Routes `/v1/stream`, `/v1/changes` and `/v1/values`.
     pub fn router(&self) -> axum::Router {
         self.router_with(axum::Router::new())
     }

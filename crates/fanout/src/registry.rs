@@ -75,6 +75,15 @@ pub(crate) struct Attachment {
     number: u64,
 }
 
+/// What a transaction is about.
+#[derive(Default)]
+pub(crate) struct Subjects<'a> {
+    /// Its tables, by every name that they have in it.
+    pub tables: Vec<&'a TableName>,
+    /// Whether there are logical messages in it.
+    pub messages: bool,
+}
+
 /// Where a transaction goes.
 #[derive(Default)]
 pub(crate) struct Destinations {
@@ -112,20 +121,20 @@ impl Registry {
         Attachment { scope, joined_at, registry: self.clone(), client: client.id.clone(), number }
     }
 
-    /// Says that a transaction is about to be routed, and where to. `tables: None` when its tables are not known: it
-    /// then concerns every scope.
+    /// Says that a transaction is about to be routed, and where to. `subjects: None` when they are not known: it then
+    /// concerns every scope.
     pub(crate) fn destinations<'a>(
         &self,
         position: Position,
-        tables: Option<&[&TableName]>,
+        subjects: Option<&Subjects<'_>>,
         authors: impl Iterator<Item = &'a str>,
     ) -> Destinations {
         let mut state = self.lock();
         state.target = state.target.max(position);
         let mut found = Destinations::default();
-        match tables {
+        match subjects {
             None => found.scopes.extend(state.scopes.values().map(|(scope, _)| scope.clone())),
-            Some(tables) => state.collect(tables, &mut found.scopes),
+            Some(subjects) => state.collect(subjects, &mut found.scopes),
         }
         for author in authors {
             let known = found.authors.iter().any(|(client, _)| *client.id == *author);
@@ -195,13 +204,16 @@ impl State {
         }
     }
 
-    /// The scopes that select any of these tables, each once.
-    fn collect(&self, tables: &[&TableName], into: &mut Vec<Arc<Scope>>) {
+    /// The scopes that select any of these, each once.
+    fn collect(&self, subjects: &Subjects<'_>, into: &mut Vec<Arc<Scope>>) {
+        let of_table =
+            |table: &&TableName| [Pattern::Schema(table.schema.clone()), Pattern::Table((*table).clone())];
+        let anything = subjects.messages || !subjects.tables.is_empty();
+        let patterns =
+            anything.then_some(Pattern::All).into_iter().chain(subjects.tables.iter().flat_map(of_table));
         let mut seen = HashSet::new();
-        for table in tables {
-            let patterns =
-                [Pattern::All, Pattern::Schema(table.schema.clone()), Pattern::Table((*table).clone())];
-            let scopes = patterns.iter().filter_map(|pattern| self.by_pattern.get(pattern)).flatten();
+        for pattern in patterns {
+            let scopes = self.by_pattern.get(&pattern).into_iter().flatten();
             into.extend(scopes.filter(|scope| seen.insert(Arc::as_ptr(scope))).cloned());
         }
     }
@@ -248,6 +260,10 @@ mod tests {
         name.parse().unwrap()
     }
 
+    fn about<'a>(tables: &[&'a TableName]) -> Subjects<'a> {
+        Subjects { tables: tables.to_vec(), messages: false }
+    }
+
     #[test]
     fn equal_selections_share_a_scope_until_the_last_leaves() {
         let registry = Arc::new(Registry::new(position(10), 1 << 20));
@@ -255,9 +271,15 @@ mod tests {
         let b = registry.attach(&selection(&["t", "*"]), &client("b", 2));
         assert!(Arc::ptr_eq(&a.scope, &b.scope));
         let other = registry.attach(&selection(&["u"]), &client("c", 3));
-        let found = registry.destinations(position(11), Some(&[&name("t"), &name("x")]), std::iter::empty());
+        let (t, x) = (name("t"), name("x"));
+        let found = registry.destinations(position(11), Some(&about(&[&t, &x])), std::iter::empty());
         assert_eq!(found.scopes.len(), 1, "once, though two patterns and two tables lead to it");
         assert!(Arc::ptr_eq(&found.scopes[0], &a.scope));
+        let messages = Subjects { messages: true, ..Subjects::default() };
+        for (subjects, scopes) in [(messages, 1), (about(&[]), 0)] {
+            let found = registry.destinations(position(11), Some(&subjects), std::iter::empty());
+            assert_eq!(found.scopes.len(), scopes, "messages go to who follows everything");
+        }
         drop(a);
         assert_eq!(registry.destinations(position(12), None, std::iter::empty()).scopes.len(), 2);
         drop((b, other, found));
@@ -270,7 +292,8 @@ mod tests {
         let registry = Arc::new(Registry::new(position(10), 1 << 20));
         let a = registry.attach(&selection(&["t"]), &client("a", 1));
         assert_eq!(a.joined_at, position(10));
-        let found = registry.destinations(position(20), Some(&[&name("t")]), ["a", "a", "z"].into_iter());
+        let t = name("t");
+        let found = registry.destinations(position(20), Some(&about(&[&t])), ["a", "a", "z"].into_iter());
         assert_eq!(found.authors.len(), 1);
         let b = registry.attach(&selection(&["u"]), &client("b", 2));
         assert_eq!((b.joined_at, registry.routed()), (position(20), position(10)), "20 is under way");
@@ -289,7 +312,7 @@ mod tests {
         let second = registry.attach(&selection(&["t"]), &new);
         assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
         drop(again);
-        let found = registry.destinations(position(11), Some(&[]), ["a"].into_iter());
+        let found = registry.destinations(position(11), Some(&about(&[])), ["a"].into_iter());
         assert_eq!(found.authors[0].0.session, 2, "the old one's end does not take the new one away");
         let late = client("a", 1);
         let _late = registry.attach(&selection(&["u"]), &late);

@@ -29,13 +29,13 @@ pub(crate) struct Scope {
 pub(crate) struct Item {
     /// The whole transaction.
     pub position: Position,
-    /// The transaction before it that concerned the scope, or where the scope began.
+    /// The transaction before it of which the scope was told changes, or where the scope began.
     pub prev: Position,
     /// What everybody gets who is not an author.
     pub content: Content,
     /// What the authors get who were connected with this scope.
     pub own: Vec<(Arc<str>, Utf8Bytes)>,
-    /// The shapes that its changes have, each with its `schema` frame.
+    /// The shapes that its changes have or tell, each with its `schema` frame.
     pub schemas: Vec<SchemaFrame>,
     /// When it was found durable.
     pub routed_at: Instant,
@@ -48,6 +48,8 @@ pub(crate) enum Content {
     Frame(Utf8Bytes),
     /// Too large to keep ready: sessions read it from history in parts.
     Large,
+    /// Nothing but the shapes that tables have from here on.
+    Shapes,
     /// Nothing: only its authors are told.
     AuthorsOnly,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Behind;
 struct Tail {
     /// Everything after this position is in `items`.
     floor: Position,
-    /// The newest transaction that concerned the scope, or where it began: `prev` of the next.
+    /// The newest transaction of which the scope was told changes, or where it began: `prev` of the next.
     newest: Position,
     items: VecDeque<Arc<Item>>,
     bytes: usize,
@@ -110,10 +112,11 @@ impl Scope {
     /// Adds the next transaction and evicts the oldest ones beyond the bound. Wakes the sessions if all are concerned.
     pub(crate) fn push(&self, item: Item) {
         let all_concerned = item.content != Content::AuthorsOnly;
+        let tells_changes = all_concerned && item.content != Content::Shapes;
         {
             let mut tail = self.lock();
             debug_assert!(item.position > tail.newest, "transactions are routed in order");
-            if all_concerned {
+            if tells_changes {
                 tail.newest = item.position;
             }
             tail.bytes += item.bytes();
@@ -174,7 +177,7 @@ impl Item {
     fn bytes(&self) -> usize {
         let content = match &self.content {
             Content::Frame(frame) => frame.len(),
-            Content::Large | Content::AuthorsOnly => 0,
+            Content::Large | Content::Shapes | Content::AuthorsOnly => 0,
         };
         ITEM_BYTES + content + self.own.iter().map(|(_, frame)| frame.len()).sum::<usize>()
     }
@@ -220,15 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_only_authors_wakes_nobody_and_is_no_predecessor() {
+    fn what_no_frame_tells_is_no_predecessor() {
         let scope = Scope::new(Selection::default(), position(10), 1 << 20);
         let mut watch = scope.watch();
         scope.push(Item { content: Content::AuthorsOnly, ..item(11, scope.newest()) });
         assert!(!watch.has_changed().unwrap());
         assert_eq!(scope.newest(), position(10));
-        scope.push(item(12, scope.newest()));
-        assert!(watch.has_changed().unwrap());
+        scope.push(Item { content: Content::Shapes, ..item(12, scope.newest()) });
+        assert!(watch.has_changed().unwrap(), "everybody is told of a shape");
+        assert_eq!(scope.newest(), position(10), "but a client need not have seen its position");
         watch.mark_unchanged();
+        scope.push(item(13, scope.newest()));
+        assert!(watch.has_changed().unwrap());
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use waldelta_wal::{ParseTableNameError, Table, TableName};
+use waldelta_wal::{Change, ParseTableNameError, TableName};
 
 use crate::wire::json;
 
@@ -67,10 +67,10 @@ pub(crate) struct Subscription {
     pub old: bool,
 }
 
-/// How the changes of one table look in a selection.
+/// How the changes of one table, or messages, look in a selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// Ids of the subscriptions that the table belongs to, as a JSON array.
+    /// Ids of the subscriptions that they belong to, as a JSON array.
     pub sub: Bytes,
     /// Whether changes carry the image before.
     pub old: bool,
@@ -109,11 +109,26 @@ impl Selection {
         self.0.iter().any(|subscription| subscription.table.matches(name))
     }
 
-    /// How the changes of a table look, or `None` when it is not selected.
-    pub(crate) fn route(&self, table: &Table) -> Option<Route> {
+    /// Whether a change is told at all.
+    pub(crate) fn wants(&self, change: &Change) -> bool {
+        match &change.table {
+            Some(table) => self.matches(&table.name),
+            None => {
+                is_message(change) && self.0.iter().any(|subscription| subscription.table == Pattern::All)
+            }
+        }
+    }
+
+    /// How the changes of a table look, or `None` when it is not selected; without a table, how messages look: they belong
+    /// to those who follow everything.
+    pub(crate) fn route(&self, table: Option<&TableName>) -> Option<Route> {
+        let selects = |subscription: &&Subscription| match table {
+            Some(table) => subscription.table.matches(table),
+            None => subscription.table == Pattern::All,
+        };
         let mut sub = vec![b'['];
         let mut old = false;
-        for subscription in self.0.iter().filter(|subscription| subscription.table.matches(&table.name)) {
+        for subscription in self.0.iter().filter(selects) {
             if sub.len() > 1 {
                 sub.push(b',');
             }
@@ -128,10 +143,16 @@ impl Selection {
     }
 }
 
+/// Whether a change is a logical message. One without content is none: it only names the author of a transaction of which
+/// nothing else is captured.
+pub(crate) fn is_message(change: &Change) -> bool {
+    change.table.is_none() && change.data.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{subscription, table};
+    use crate::testing::{message, subscription};
 
     #[test]
     fn patterns_read_as_documented() {
@@ -166,8 +187,20 @@ mod tests {
         with_old.old = true;
         let selection =
             Selection::new(vec![with_old, subscription("a", "public.t"), subscription("c", "other.*")]);
-        let route = selection.route(&table("t")).unwrap();
+        let t = "public.t".parse().unwrap();
+        let route = selection.route(Some(&t)).unwrap();
         assert_eq!((&route.sub[..], route.old), (&br#"["a","b"]"#[..], true));
-        assert!(Selection::new(vec![subscription("c", "other.*")]).route(&table("t")).is_none());
+        assert!(Selection::new(vec![subscription("c", "other.*")]).route(Some(&t)).is_none());
+        assert!(selection.route(None).is_none());
+    }
+
+    #[test]
+    fn messages_belong_to_those_who_follow_everything() {
+        let selection = Selection::new(vec![subscription("a", "*"), subscription("b", "public.*")]);
+        assert_eq!(&selection.route(None).unwrap().sub[..], br#"["a"]"#);
+        assert!(selection.wants(&message(0, "hello")));
+        assert!(!selection.without(&["a".into()]).wants(&message(0, "hello")));
+        let author_alone = Change { data: None, ..message(0, "") };
+        assert!(!selection.wants(&author_alone));
     }
 }

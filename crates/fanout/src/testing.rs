@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waldelta_history::Transaction;
 use waldelta_wal::{
-    Author, Change, Column, Epoch, Lsn, Operation, Position, ReplicaIdentity, Table, TableName,
-    TransactionHead,
+    Author, Change, Column, Epoch, Kind, Lsn, Operation, Position, ReplicaIdentity, Table, TableName,
+    TransactionHead, TruncateOptions,
 };
 
 use crate::subscription::{Route, Subscription};
@@ -16,7 +16,9 @@ pub(crate) fn position(lsn: u64) -> Position {
 }
 
 pub(crate) fn table(name: &str) -> Table {
-    let column = |name: &str, type_oid, type_name: &str, nullable| Column {
+    let column = |number, name: &str, type_oid, type_name: &str, nullable| Column {
+        number,
+        kind: Kind::builtin(type_oid).unwrap(),
         name: name.into(),
         type_oid,
         type_modifier: -1,
@@ -28,7 +30,7 @@ pub(crate) fn table(name: &str) -> Table {
         oid: name.bytes().fold(16_384, |oid, byte| oid + u32::from(byte)),
         version: 1,
         name: TableName { schema: "public".into(), name: name.into() },
-        columns: vec![column("id", 23, "integer", false), column("v", 25, "text", true)],
+        columns: vec![column(1, "id", 23, "integer", false), column(2, "v", 25, "text", true)],
         key: vec![0],
         identity: ReplicaIdentity::Default,
     }
@@ -49,9 +51,25 @@ pub(crate) fn change(seq: u32, operation: Operation, table: &Arc<Table>, id: i64
         data: has_data.then(|| Bytes::from(format!(r#"{{"id":{id},"v":"x"}}"#))),
         old_data: None,
         unchanged: Vec::new(),
-        kept_as_text: Vec::new(),
+        flagged: Vec::new(),
+        truncate: TruncateOptions::default(),
+        origin: None,
         author: None,
     }
+}
+
+/// The change that tells another shape of a table.
+pub(crate) fn schema_change(seq: u32, table: &Arc<Table>) -> Change {
+    let mut shape = Vec::new();
+    waldelta_wal::schema_json(table, &mut shape);
+    Change { row_key: None, data: Some(shape.into()), ..change(seq, Operation::Schema, table, 0) }
+}
+
+/// A logical message without author.
+pub(crate) fn message(seq: u32, content: &str) -> Change {
+    let data = Bytes::from(format!(r#"{{"prefix":"app","content":"{content}"}}"#));
+    let table = Arc::new(table("t"));
+    Change { table: None, row_key: None, data: Some(data), ..change(seq, Operation::Message, &table, 0) }
 }
 
 /// A transaction that inserts one row with its LSN as id and xid.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio_postgres::types::PgLsn;
-use waldelta_wal::{Change, Lsn, Operation, Table, TransactionHead};
+use waldelta_wal::{Change, Lsn, Operation, Table, TransactionHead, TruncateOptions};
 
 use crate::link::{CommitFailure, Link};
 use crate::partition::Partition;
@@ -26,8 +26,8 @@ pub struct BaselineRow {
     pub row_key: Option<Bytes>,
     /// The row as a JSON object.
     pub data: Bytes,
-    /// As in [`Change::kept_as_text`].
-    pub kept_as_text: Vec<String>,
+    /// As in [`Change::flagged`].
+    pub flagged: Vec<String>,
 }
 
 /// The rows of one table on their way into history, in one SQL transaction. Dropping it rolls back and closes the
@@ -77,7 +77,7 @@ impl Baseline<'_> {
     /// Writes more rows. They are not visible before [`Self::commit`].
     pub async fn rows(&mut self, rows: Vec<BaselineRow>) -> Result<(), Error> {
         let count = rows.len() as u64;
-        for BaselineRow { row_key, data, kept_as_text } in rows {
+        for BaselineRow { row_key, data, flagged } in rows {
             if i32::try_from(self.next_seq).is_err() {
                 return Err(Error::Unusable { what: "more than 2^31 rows that existed before" });
             }
@@ -89,11 +89,13 @@ impl Baseline<'_> {
                 data: Some(data),
                 old_data: None,
                 unchanged: Vec::new(),
-                kept_as_text,
+                flagged,
+                truncate: TruncateOptions::default(),
+                origin: None,
                 author: None,
             };
             let written = self.writer.encoder.row(&mut self.writer.buffer, &self.head, None, &change);
-            written.map_err(|_| Error::Unusable { what: "a value larger than 2 GiB" })?;
+            written.map_err(|_| Error::Unusable { what: "a value larger than 1 GiB" })?;
             self.next_seq += 1;
         }
         self.rows += count;

@@ -1,4 +1,6 @@
 //! What is captured, since when and how far: the progress row, epochs, and what clients have acknowledged.
+//!
+//! When a new epoch begins is not decided here.
 
 use std::collections::HashSet;
 
@@ -12,6 +14,7 @@ use crate::{CAPTURE_ID, Captured, Error, Head, History};
 
 const CAPTURED: &str = include_str!("../../../sql/queries/captured.sql");
 const BEGIN_CAPTURE: &str = include_str!("../../../sql/queries/begin_capture.sql");
+const NEW_EPOCH: &str = include_str!("../../../sql/queries/new_epoch.sql");
 const BEGIN_EPOCH: &str = include_str!("../../../sql/queries/begin_epoch.sql");
 const FLOOR: &str = "SELECT floor_epoch, floor_lsn FROM waldelta.captures WHERE id = $1";
 const EPOCHS_WITH_LSN: &str = include_str!("../../../sql/queries/epochs_with_lsn.sql");
@@ -19,6 +22,7 @@ const RECORD_ACK: &str = include_str!("../../../sql/queries/record_ack.sql");
 const BASELINES: &str = "SELECT table_oid FROM waldelta.history_from WHERE baseline";
 const ACKED: &str = "SELECT cursor FROM waldelta.clients WHERE client_id = $1";
 
+/// The first epoch where nobody chooses another.
 const FIRST_EPOCH: Epoch = Epoch(1);
 
 impl History {
@@ -29,13 +33,33 @@ impl History {
         row.map(|row| captured_of_row(&row).map_err(failed)?).transpose()
     }
 
-    /// Sets up capture of a source: first epoch, progress row. Every position before `start` is unknown to history.
+    /// Sets up capture of a source, with epoch 1 as its first: see [`Self::begin_in`].
     pub async fn begin(&self, captured: &Captured, start: EndLsn, reason: &str) -> Result<Head, Error> {
+        self.begin_in(FIRST_EPOCH, captured, start, reason).await
+    }
+
+    /// Sets up capture of a source with a first epoch that no history has had which began in another second, so that
+    /// clients' cursors of a history that was dropped are not taken for cursors of this one.
+    pub async fn begin_anew(&self, captured: &Captured, start: EndLsn, reason: &str) -> Result<Head, Error> {
+        let epoch: i32 = sqlx::query_scalar(NEW_EPOCH).fetch_one(self.pool()).await.map_err(Error::Begin)?;
+        self.begin_in(Epoch(epoch.cast_unsigned()), captured, start, reason).await
+    }
+
+    /// Sets up capture of a source: first epoch, progress row. Every position before `start` is unknown to history.
+    pub async fn begin_in(
+        &self,
+        first: Epoch,
+        captured: &Captured,
+        start: EndLsn,
+        reason: &str,
+    ) -> Result<Head, Error> {
         if start.0 == Lsn(0) {
             return Err(Error::Unusable { what: "a start at LSN 0/0, which is no place in the WAL" });
         }
+        let Some(epoch) = i32::try_from(first.0).ok().filter(|epoch| *epoch > 0) else {
+            return Err(Error::Unusable { what: "an epoch of 0, or of 2^31 or more" });
+        };
         let partition_bytes = i64::try_from(self.config().partition_bytes).unwrap_or(i64::MAX);
-        let epoch = FIRST_EPOCH.0.cast_signed();
         let mut transaction = self.pool().begin().await.map_err(Error::Begin)?;
         let begun = sqlx::query(BEGIN_CAPTURE)
             .bind(CAPTURE_ID)
@@ -61,7 +85,8 @@ impl History {
             .await
             .map_err(Error::Begin)?;
         transaction.commit().await.map_err(Error::Begin)?;
-        let head = Head { epoch: FIRST_EPOCH, durable_end: start };
+        let head = Head { epoch: first, durable_end: start };
+        self.forget_tables();
         self.feed().restart_at(head);
         Ok(head)
     }

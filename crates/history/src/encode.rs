@@ -1,11 +1,15 @@
-//! Changes as rows of a binary COPY into `change_history`, written straight into one buffer.
+//! Changes as rows of a binary COPY into `change_history`, written straight into the buffer of what is sent.
 //!
 //! The format is that of "COPY, Binary Format" in the PostgreSQL documentation; jsonb is the version byte 1 and its text.
 //! Values are not checked here: the database does, and its refusal is traced back to the change.
 
-use bytes::{BufMut, BytesMut};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
-use waldelta_wal::{Change, Epoch, Lsn, TransactionHead};
+use waldelta_wal::{Change, Epoch, Lsn, Operation, Table, TransactionHead, TruncateOptions};
+
+use crate::copy_buffer::CopyBuffer;
 
 /// The columns, in the order in which they are written.
 pub(crate) const COLUMNS: &str = "lsn, transaction_id, \"timestamp\", epoch, seq, table_oid, schema_version, id, \
@@ -17,6 +21,8 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: i16 = -1;
 const NULL: i32 = -1;
 const JSONB_VERSION: u8 = 1;
+/// Bytes of one field that the server reads at most: it gathers them in a buffer of less than 1 GiB.
+const FIELD_BYTES_MAX: usize = (1 << 30) - 16;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's timestamps begin.
 pub(crate) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -24,7 +30,7 @@ pub(crate) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// Namespace of the sources' namespaces, in which the ids of changes are named. Never changes.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_55a8_90c7_4f0e_8d0a_5d4f_2a61_7c93);
 
-/// The value is larger than the format can say (2 GiB).
+/// The value is larger than any that the server reads (1 GiB).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
@@ -33,7 +39,7 @@ pub(crate) struct RowEncoder {
     source: Uuid,
     /// The name of the table of the row before, as text: most rows have the same.
     name: String,
-    name_of: Option<(u32, u32)>,
+    name_of: Option<Arc<Table>>,
 }
 
 impl RowEncoder {
@@ -44,17 +50,33 @@ impl RowEncoder {
     }
 
     /// What a COPY begins with.
-    pub(crate) fn begin(&self, out: &mut BytesMut) {
-        out.put_slice(HEADER);
+    pub(crate) fn begin(&self, out: &mut CopyBuffer) {
+        out.tail().put_slice(HEADER);
     }
 
     /// What a COPY ends with.
-    pub(crate) fn end(&self, out: &mut BytesMut) {
-        out.put_i16(TRAILER);
+    pub(crate) fn end(&self, out: &mut CopyBuffer) {
+        out.tail().put_i16(TRAILER);
     }
 
     /// One change. `xid` is null for rows that existed before.
     pub(crate) fn row(
+        &mut self,
+        out: &mut CopyBuffer,
+        head: &TransactionHead,
+        xid: Option<u64>,
+        change: &Change,
+    ) -> Result<(), TooLarge> {
+        self.put_fixed(out.tail(), head, xid, change)?;
+        put_bytes(out.tail(), change.row_key.as_deref())?;
+        put_image(out, change.data.as_ref())?;
+        put_image(out, change.old_data.as_ref())?;
+        put_metadata(out.tail(), head, change)?;
+        put_bytes(out.tail(), change.author.as_ref().map(|author| author.client_id.as_bytes()))
+    }
+
+    /// The columns before the row's key.
+    fn put_fixed(
         &mut self,
         out: &mut BytesMut,
         head: &TransactionHead,
@@ -75,19 +97,18 @@ impl RowEncoder {
         put_bytes(out, Some(change.operation.as_str().as_bytes()))?;
         match &change.table {
             Some(table) => {
-                if self.name_of != Some((table.oid, table.version)) {
+                // By the shape itself: one that was given up leaves its version to another.
+                if !self.name_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, table)) {
                     self.name = table.name.to_string();
-                    self.name_of = Some((table.oid, table.version));
+                    self.name_of = Some(Arc::clone(table));
                 }
-                put_bytes(out, Some(self.name.as_bytes()))?;
+                put_bytes(out, Some(self.name.as_bytes()))
             }
-            None => out.put_i32(NULL),
+            None => {
+                out.put_i32(NULL);
+                Ok(())
+            }
         }
-        put_bytes(out, change.row_key.as_deref())?;
-        put_jsonb(out, change.data.as_deref())?;
-        put_jsonb(out, change.old_data.as_deref())?;
-        put_metadata(out, change)?;
-        put_bytes(out, change.author.as_ref().map(|author| author.client_id.as_bytes()))
     }
 
     /// The same for the same change after any replay.
@@ -123,7 +144,7 @@ fn put_u32(out: &mut BytesMut, value: Option<u32>) {
 fn put_bytes(out: &mut BytesMut, value: Option<&[u8]>) -> Result<(), TooLarge> {
     match value {
         Some(value) => {
-            out.put_i32(i32::try_from(value.len()).map_err(|_| TooLarge)?);
+            out.put_i32(field_length(value.len())?);
             out.put_slice(value);
         }
         None => out.put_i32(NULL),
@@ -131,56 +152,106 @@ fn put_bytes(out: &mut BytesMut, value: Option<&[u8]>) -> Result<(), TooLarge> {
     Ok(())
 }
 
-fn put_jsonb(out: &mut BytesMut, text: Option<&[u8]>) -> Result<(), TooLarge> {
+/// A jsonb of this text.
+fn put_image(out: &mut CopyBuffer, text: Option<&Bytes>) -> Result<(), TooLarge> {
     match text {
         Some(text) => {
-            out.put_i32(i32::try_from(text.len() + 1).map_err(|_| TooLarge)?);
-            out.put_u8(JSONB_VERSION);
-            out.put_slice(text);
+            out.tail().put_i32(field_length(text.len() + 1)?);
+            out.tail().put_u8(JSONB_VERSION);
+            out.put_shared(text);
         }
-        None => out.put_i32(NULL),
+        None => out.tail().put_i32(NULL),
     }
     Ok(())
 }
 
-/// `{"author":…,"unchanged":[…],"flagged":[…]}`, without what is empty; null when all is.
-fn put_metadata(out: &mut BytesMut, change: &Change) -> Result<(), TooLarge> {
-    let author = change.author.as_ref().and_then(|author| author.metadata.as_deref());
-    let lists = [("unchanged", &change.unchanged), ("flagged", &change.kept_as_text)];
-    if author.is_none() && lists.iter().all(|(_, names)| names.is_empty()) {
+fn field_length(bytes: usize) -> Result<i32, TooLarge> {
+    if bytes > FIELD_BYTES_MAX { Err(TooLarge) } else { i32::try_from(bytes).map_err(|_| TooLarge) }
+}
+
+/// `{"author":…,"unchanged":[…],"flagged":[…],"truncate":{…},"origin":…,"transactional":false}`, without what is empty or
+/// usual; null when all is.
+fn put_metadata(out: &mut BytesMut, head: &TransactionHead, change: &Change) -> Result<(), TooLarge> {
+    let alone = change.operation == Operation::Message && head.xid == 0;
+    let metadata = Metadata {
+        author: change.author.as_ref().and_then(|author| author.metadata.as_deref()),
+        unchanged: &change.unchanged,
+        flagged: &change.flagged,
+        truncate: change.truncate,
+        origin: change.origin.as_deref(),
+        alone,
+    };
+    if metadata.is_empty() {
         out.put_i32(NULL);
         return Ok(());
     }
     let length_at = out.len();
     out.put_i32(0);
     out.put_u8(JSONB_VERSION);
-    let mut separator = b'{';
-    let mut put_key = |out: &mut BytesMut, key: &str| {
-        out.put_u8(separator);
-        separator = b',';
-        out.put_u8(b'"');
-        out.put_slice(key.as_bytes());
-        out.put_slice(b"\":");
-    };
-    if let Some(author) = author {
-        put_key(out, "author");
-        out.put_slice(author.as_bytes());
-    }
-    for (key, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
-        put_key(out, key);
-        serde_json::to_writer(out.writer(), names).map_err(|_| TooLarge)?;
-    }
-    out.put_u8(b'}');
-    let length = i32::try_from(out.len() - length_at - 4).map_err(|_| TooLarge)?;
+    metadata.put(out).map_err(|_| TooLarge)?;
+    let length = field_length(out.len() - length_at - 4)?;
     out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
+}
+
+/// What `metadata` says of a change.
+struct Metadata<'a> {
+    author: Option<&'a str>,
+    unchanged: &'a [String],
+    flagged: &'a [String],
+    truncate: TruncateOptions,
+    origin: Option<&'a str>,
+    alone: bool,
+}
+
+impl Metadata<'_> {
+    fn is_empty(&self) -> bool {
+        let truncate = self.truncate != TruncateOptions::default();
+        let named = !self.unchanged.is_empty() || !self.flagged.is_empty();
+        self.author.is_none() && self.origin.is_none() && !named && !truncate && !self.alone
+    }
+
+    fn put(&self, out: &mut BytesMut) -> serde_json::Result<()> {
+        let mut separator = b'{';
+        let mut put_key = |out: &mut BytesMut, key: &str| {
+            out.put_u8(separator);
+            separator = b',';
+            out.put_u8(b'"');
+            out.put_slice(key.as_bytes());
+            out.put_slice(b"\":");
+        };
+        if let Some(author) = self.author {
+            put_key(out, "author");
+            out.put_slice(author.as_bytes());
+        }
+        for (key, names) in [("unchanged", self.unchanged), ("flagged", self.flagged)] {
+            if !names.is_empty() {
+                put_key(out, key);
+                serde_json::to_writer(out.writer(), names)?;
+            }
+        }
+        if self.truncate != TruncateOptions::default() {
+            put_key(out, "truncate");
+            serde_json::to_writer(out.writer(), &self.truncate)?;
+        }
+        if let Some(origin) = self.origin {
+            put_key(out, "origin");
+            serde_json::to_writer(out.writer(), origin)?;
+        }
+        if self.alone {
+            put_key(out, "transactional");
+            out.put_slice(b"false");
+        }
+        out.put_u8(b'}');
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use waldelta_wal::{Author, Operation};
+    use waldelta_wal::Author;
 
     use super::*;
 
@@ -193,7 +264,9 @@ mod tests {
             data: None,
             old_data: None,
             unchanged: unchanged.iter().map(|name| (*name).to_owned()).collect(),
-            kept_as_text: Vec::new(),
+            flagged: Vec::new(),
+            truncate: TruncateOptions::default(),
+            origin: None,
             author: author.map(|metadata| {
                 Arc::new(Author { client_id: "web".into(), metadata: Some(metadata.to_owned()) })
             }),
@@ -202,7 +275,8 @@ mod tests {
 
     fn metadata(change: &Change) -> Option<String> {
         let mut out = BytesMut::from(&b"before"[..]);
-        put_metadata(&mut out, change).unwrap();
+        let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(1), xid: 7, committed_at_us: 0 };
+        put_metadata(&mut out, &head, change).unwrap();
         let field = &out[6..];
         let length = i32::from_be_bytes(field[..4].try_into().unwrap());
         if length == NULL {
@@ -219,7 +293,7 @@ mod tests {
         assert_eq!(metadata(&change(None, &[])), None);
         assert_eq!(metadata(&change(Some("{\"user\":1}"), &[])).unwrap(), r#"{"author":{"user":1}}"#);
         assert_eq!(metadata(&change(None, &["a", "\"b\""])).unwrap(), r#"{"unchanged":["a","\"b\""]}"#);
-        let flagged = Change { kept_as_text: vec!["j".into()], ..change(Some("7"), &["a"]) };
+        let flagged = Change { flagged: vec!["j".into()], ..change(Some("7"), &["a"]) };
         assert_eq!(metadata(&flagged).unwrap(), r#"{"author":7,"unchanged":["a"],"flagged":["j"]}"#);
     }
 

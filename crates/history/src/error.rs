@@ -33,6 +33,16 @@ pub enum Error {
         /// Its description.
         name: String,
     },
+    /// There are characters in the source that history's database has no place for.
+    #[error(
+        "history's database is encoded in {history}, which cannot hold the text of a source in {captured}"
+    )]
+    Encoding {
+        /// `server_encoding` of the history database.
+        history: String,
+        /// `server_encoding` of the source.
+        captured: String,
+    },
     /// Capture is set up already.
     #[error("history already captures a source")]
     AlreadyBegun,
@@ -86,6 +96,9 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// What was noticed of the source could not be stored.
+    #[error("note in history which tables need repair")]
+    NoteSource(#[source] tokio_postgres::Error),
     /// Changes could not be stored; nothing of this SQL transaction is.
     #[error("append to history")]
     Append(#[source] tokio_postgres::Error),
@@ -180,6 +193,7 @@ impl Error {
             Error::ServerTooOld { .. } => Code::HistoryServerTooOld,
             Error::Migrate(_) => Code::HistoryMigrationFailed,
             Error::SchemaNewer { .. } => Code::HistorySchemaNewer,
+            Error::Encoding { .. } => Code::HistoryEncoding,
             Error::AlreadyBegun => Code::HistoryAlreadyBegun,
             Error::NotBegun => Code::HistoryNotBegun,
             Error::LeaseHeld { .. } => Code::HistoryLeaseHeld,
@@ -202,6 +216,7 @@ impl Error {
             | Error::ReleaseLease(source)
             | Error::CreatePartition { source, .. }
             | Error::StoreTable { source, .. }
+            | Error::NoteSource(source)
             | Error::Append(source)
             | Error::Drop(source) => unreachable_or(source.as_db_error().is_none(), Code::HistoryWriteFailed),
         }
@@ -222,11 +237,13 @@ impl Error {
             | Error::ReleaseLease(source)
             | Error::CreatePartition { source, .. }
             | Error::StoreTable { source, .. }
+            | Error::NoteSource(source)
             | Error::Append(source)
             | Error::Drop(source) => driver_can_recover(source),
             Error::CommitUnknown { .. } | Error::LeaseHeld { .. } | Error::WriterClosed => true,
             Error::ServerTooOld { .. }
             | Error::SchemaNewer { .. }
+            | Error::Encoding { .. }
             | Error::AlreadyBegun
             | Error::NotBegun
             | Error::Unusable { .. }

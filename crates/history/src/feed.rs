@@ -62,7 +62,7 @@ pub(crate) fn change_bytes(change: &Change) -> usize {
         + change
             .unchanged
             .iter()
-            .chain(&change.kept_as_text)
+            .chain(&change.flagged)
             .map(|name| size_of::<String>() + name.len())
             .sum::<usize>()
 }
@@ -180,7 +180,7 @@ impl Feed {
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
-    use waldelta_wal::{EndLsn, Epoch, Lsn, Operation};
+    use waldelta_wal::{EndLsn, Epoch, Lsn, Operation, TruncateOptions};
 
     use super::*;
 
@@ -199,7 +199,9 @@ mod tests {
             data: Some(Bytes::from(vec![b'x'; image_bytes])),
             old_data: None,
             unchanged: Vec::new(),
-            kept_as_text: Vec::new(),
+            flagged: Vec::new(),
+            truncate: TruncateOptions::default(),
+            origin: None,
             author: None,
         };
         Entry::Whole(Arc::new(Transaction { head, changes: vec![change] }))

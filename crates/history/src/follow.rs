@@ -14,8 +14,8 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::large::Survey;
+use crate::page::{Part, ReadLimit};
 use crate::pool::connect_options;
-use crate::reader::{Part, ReadLimit};
 use crate::{Entry, Error, HEAD_CHANNEL, Head, History, Transaction};
 
 /// Looked at least this often.
@@ -97,6 +97,7 @@ impl History {
         if head < known {
             // Restored from a backup, or dropped and begun anew: what the feed holds may never have been.
             tracing::warn!(from = %known.cursor(), to = %head.cursor(), "history went back; a fan-out on it must be started anew");
+            self.forget_tables();
             self.feed().restart_at(head);
         }
         if head > known {
@@ -111,6 +112,8 @@ impl History {
     /// What lies between two heads; `None` when that is more than the feed would keep.
     async fn tail(&self, known: Head, head: Head) -> Result<Option<Vec<Entry>>, Error> {
         if known.epoch != head.epoch {
+            // A new incarnation of the source, or another history.
+            self.forget_tables();
             return Ok(None);
         }
         let mut after = known.cursor();

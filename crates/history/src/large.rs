@@ -124,7 +124,7 @@ impl Survey {
 
 #[cfg(test)]
 mod tests {
-    use waldelta_wal::{Epoch, Lsn, Operation, ReplicaIdentity};
+    use waldelta_wal::{Epoch, Lsn, Operation, ReplicaIdentity, TruncateOptions};
 
     use super::*;
 
@@ -148,7 +148,9 @@ mod tests {
             data: None,
             old_data: None,
             unchanged: Vec::new(),
-            kept_as_text: Vec::new(),
+            flagged: Vec::new(),
+            truncate: TruncateOptions::default(),
+            origin: None,
             author: author.map(Arc::new),
         }
     }

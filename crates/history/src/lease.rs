@@ -34,6 +34,9 @@ const NOTIFY_EVERY: Duration = Duration::from_millis(50);
 /// Pause after a connection for renewing was lost.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
+/// Of the connection that renews.
+const SETTINGS: &[(&str, &str)] = &[("default_transaction_read_only", "off")];
+
 /// What taking the lease gives.
 pub(crate) struct Taken {
     pub(crate) token: i64,
@@ -161,7 +164,7 @@ impl LeaseKeeper {
 
     async fn keep(&self) -> Result<(), Error> {
         let target = &self.history.config().target;
-        let client = target.connect("waldelta-history-lease", &[]).await.map_err(Error::Connect)?;
+        let client = target.connect("waldelta-history-lease", SETTINGS).await.map_err(Error::Connect)?;
         let mut head = self.history.feed().watch();
         let mut renew = tokio::time::interval(RENEW_EVERY);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -10,12 +10,16 @@ mod writer;
 
 mod baseline;
 mod captures;
+mod copy_buffer;
 mod encode;
+mod encoding;
 mod follow;
+mod gaps;
 mod large;
 mod lease;
 mod link;
 mod metrics;
+mod page;
 mod partition;
 mod poison;
 mod pool;
@@ -30,12 +34,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub use baseline::{Baseline, BaselineRow};
 pub use error::Error;
 pub use feed::{Behind, Entry, Feed, Transaction};
+pub use gaps::{Gap, NewGap};
 pub use large::{Large, Touched};
 pub use lease::LeaseKeeper;
 pub use metrics::describe as describe_metrics;
+pub use page::{Page, Part, ReadLimit};
 #[doc(hidden)]
 pub use reader::READ_AFTER_SQL;
-pub use reader::{Page, Part, ReadLimit};
+pub use shapes::Numbered;
 use sqlx::PgPool;
 use waldelta_pgconn::Target;
 use waldelta_wal::{EndLsn, Epoch, Position, Table};
@@ -158,6 +164,8 @@ impl History {
     async fn writer_with_lock(&self, link: Link, holder: &str) -> Result<Writer, Error> {
         let taken = lease::take(&link.client, holder).await?;
         let tables = self.tables().await?;
+        // For its metric.
+        self.open_gaps().await?;
         let alive = Arc::new(());
         *lock(&self.inner.writer) = Some((Arc::downgrade(&alive), taken.backend_pid));
         Ok(Writer::new(self.clone(), link, taken, tables, alive))
@@ -178,6 +186,11 @@ impl History {
 
     pub(crate) fn known_table(&self, oid: u32, version: u32) -> Option<Arc<Table>> {
         lock(&self.inner.tables).get(&(oid, version)).cloned()
+    }
+
+    /// Forgets all shapes: another history can stand in the same place.
+    pub(crate) fn forget_tables(&self) {
+        lock(&self.inner.tables).clear();
     }
 
     pub(crate) fn remember(&self, tables: Vec<Arc<Table>>) {

@@ -5,8 +5,9 @@
 //! an error COMMIT rolls back.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fail::fail_point;
 use futures_util::SinkExt;
 use tokio_postgres::error::{Severity, SqlState};
@@ -15,11 +16,15 @@ use tokio_postgres::{Client, CopyInSink, Statement};
 use waldelta_pgconn::{ConnectionGuard, Target};
 use waldelta_wal::{EndLsn, Epoch};
 
+use crate::copy_buffer::CopyBuffer;
 use crate::encode::COLUMNS;
 use crate::partition::Partition;
 use crate::{CAPTURE_ID, Error};
 
 const GUARD: &str = include_str!("../../../sql/queries/move_durable_end.sql");
+
+/// Read committed: the guard must see what another writer has committed meanwhile.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 const APPLICATION_NAME: &str = "waldelta-history-writer";
 
@@ -30,6 +35,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("search_path", "waldelta,pg_catalog"),
     ("TimeZone", "UTC"),
     ("client_encoding", "UTF8"),
+    ("default_transaction_read_only", "off"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -121,22 +127,36 @@ impl Link {
         Ok(())
     }
 
+    /// Begins a SQL transaction without a COPY.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        self.client.batch_execute(BEGIN).await.map_err(Error::Append)
+    }
+
     /// Begins a SQL transaction and in it a COPY into the partition prepared last.
     pub(crate) async fn begin_copy(&mut self) -> Result<(), Error> {
         let Some((_, copy)) = &self.copy else { return Err(Error::WriterClosed) };
-        // Read committed: the guard must see what another writer has committed meanwhile.
-        let begin = self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-        let (begun, sink) = tokio::join!(biased; begin, self.client.copy_in(copy));
+        let (begun, sink) = tokio::join!(biased; self.client.batch_execute(BEGIN), self.client.copy_in(copy));
         begun.map_err(Error::Append)?;
         self.open = Some(Copying { sink: Box::pin(sink.map_err(Error::Append)?), rows: 0 });
         Ok(())
     }
 
-    /// Sends what is in the buffer: `rows` rows. Returns when the connection has room for more.
-    pub(crate) async fn send(&mut self, buffer: &mut BytesMut, rows: u64) -> Result<(), Error> {
+    /// Sends what is in the buffer: `rows` rows. Returns when the connection has room for more; counts bytes in `accepted`
+    /// as it takes them.
+    pub(crate) async fn send(
+        &mut self,
+        buffer: &mut CopyBuffer,
+        rows: u64,
+        accepted: &AtomicU64,
+    ) -> Result<(), Error> {
         let Some(open) = &mut self.open else { return Err(Error::WriterClosed) };
         open.rows += rows;
-        open.sink.as_mut().feed(buffer.split().freeze()).await.map_err(Error::Append)
+        while let Some(message) = buffer.take_message() {
+            let bytes = message.len() as u64;
+            open.sink.as_mut().feed(message).await.map_err(Error::Append)?;
+            accepted.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Ends the COPY, but not its SQL transaction. Needed only where more statements follow before the guard.

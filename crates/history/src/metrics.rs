@@ -11,6 +11,7 @@ const APPENDED_ROWS: &str = "waldelta_history_appended_rows_total";
 const APPENDED_BYTES: &str = "waldelta_history_appended_bytes_total";
 const DURABLE_LSN: &str = "waldelta_history_durable_lsn_bytes";
 const FEED_BYTES: &str = "waldelta_history_feed_bytes";
+const OPEN_GAPS: &str = "waldelta_history_open_gaps";
 const READS: &str = "waldelta_history_catch_up_reads_total";
 const READ_ROWS: &str = "waldelta_history_catch_up_rows_total";
 
@@ -29,6 +30,11 @@ pub fn describe() {
         "Durable end of history, as a byte position in the source's WAL."
     );
     describe_gauge!(FEED_BYTES, Unit::Bytes, "Memory that the in-memory tail of history holds, about.");
+    describe_gauge!(
+        OPEN_GAPS,
+        Unit::Count,
+        "Tables that need repair: rows of them changed in a way that history has no changes of."
+    );
     describe_counter!(
         READS,
         Unit::Count,
@@ -45,6 +51,14 @@ pub(crate) fn appended(duration: Duration, rows: u64, bytes: u64) {
 
 pub(crate) fn durable(head: Head) {
     gauge!(DURABLE_LSN).set(head.durable_end.0.0 as f64);
+}
+
+pub(crate) fn open_gaps(count: usize) {
+    gauge!(OPEN_GAPS).set(count as f64);
+}
+
+pub(crate) fn gaps_opened(count: usize) {
+    gauge!(OPEN_GAPS).increment(count as f64);
 }
 
 pub(crate) fn feed_bytes(bytes: usize) {

@@ -36,7 +36,7 @@ impl Blame<'_> {
 
 /// A value that the format of COPY has no room for.
 pub(crate) fn too_large(head: &TransactionHead, change: &Change) -> Error {
-    poison(*head, change.seq, Some(change), "54000", "a value is larger than 2 GiB")
+    poison(*head, change.seq, Some(change), "54000", "a value is larger than 1 GiB")
 }
 
 fn poison(head: TransactionHead, seq: u32, change: Option<&Change>, sqlstate: &str, reason: &str) -> Error {

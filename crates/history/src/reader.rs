@@ -4,22 +4,17 @@
 //! a hundred megabytes makes a page unbounded. Images come back as jsonb prints them: the same values as in the feed,
 //! with other spaces and another order of keys.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
-use waldelta_wal::{Author, Change, Epoch, Lsn, Operation, PgSnapshot, Position, Table, TransactionHead};
+use waldelta_wal::{Epoch, Lsn, PgSnapshot, Position, Table};
 
+use crate::page::{ChangeRow, Page, PageBuilder, ReadLimit};
 use crate::shapes::StoredTable;
-use crate::sql_row::{
-    SqlLsn, bytes_at, length_at, lsn_at, optional_lsn_at, optional_oid_at, text_at, time_us_at, u32_at,
-    u64_at,
-};
+use crate::sql_row::{SqlLsn, length_at, u64_at};
 use crate::{Error, History, metrics};
 
 const READ_AFTER: &str = include_str!("../../../sql/queries/read_after.sql");
@@ -36,51 +31,23 @@ const XIDS_MAX: usize = 1_000_000;
 /// it the page ends early.
 const INFLATION_MAX: usize = 4;
 
-/// Bounds of one page; at least one change is read.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadLimit {
-    /// Changes at most.
-    pub changes_max: u32,
-    /// Bytes of images at most, about: as the database stores them, compressed; four times as much as text.
-    pub bytes_max: usize,
-}
-
-/// Changes of one transaction within a page.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Part {
-    /// The transaction.
-    pub head: TransactionHead,
-    /// Changes in order; the first page of a transaction begins with `seq` 0.
-    pub changes: Vec<Change>,
-    /// Whether the transaction ends here.
-    pub last: bool,
-}
-
-/// What a read gave.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
-    /// Parts of transactions in commit order.
-    pub parts: Vec<Part>,
-    /// Whether there may be more before the position that bounded the read.
-    pub has_more: bool,
-}
-
 impl History {
     /// Changes after `after` and at or before `upto`, in order. A page may end inside a transaction: then the last
     /// change's position is where to go on. A transaction that `upto` lies inside of is not read.
     pub async fn read_after(&self, after: Position, upto: Position, limit: ReadLimit) -> Result<Page, Error> {
         let mut builder = PageBuilder::default();
+        let mut cut = false;
         for epoch in self.epochs_between(after.epoch, upto.epoch).await? {
-            if builder.has_more || builder.is_full(limit) {
-                builder.has_more = true;
+            let Some(left) = builder.left(limit).filter(|_| !builder.has_more()) else {
+                cut = true;
                 break;
-            }
+            };
             if let Some(range) = Range::within(epoch, after, upto) {
-                self.read_epoch(epoch, range, limit, &mut builder).await?;
+                self.read_epoch(epoch, range, left, &mut builder).await?;
             }
         }
-        metrics::page_read(builder.rows);
-        Ok(Page { parts: builder.parts, has_more: builder.has_more })
+        metrics::page_read(builder.rows());
+        Ok(builder.finish(cut))
     }
 
     /// Almost always one: only a read across a new incarnation of the source asks.
@@ -106,18 +73,16 @@ impl History {
         limit: ReadLimit,
         builder: &mut PageBuilder,
     ) -> Result<(), Error> {
+        // Most changes have the shape of the one before.
+        let mut last: Option<Arc<Table>> = None;
         for row in self.rows_of_page(epoch, range, limit, builder).await? {
-            let failed = |source| Error::Read { what: "changes", source };
-            if let Some(oid) = optional_oid_at(&row, 4).map_err(failed)? {
-                let shape = (oid, u32_at(&row, 5).map_err(failed)?);
-                if builder.table.as_ref().is_none_or(|known| (known.oid, known.version) != shape) {
-                    builder.table = Some(self.table(shape.0, shape.1).await?);
-                }
-                let table = builder.table.clone();
-                builder.add(epoch, &row, table)?;
-            } else {
-                builder.add(epoch, &row, None)?;
-            }
+            let table = match (row.shape, last.take()) {
+                (None, _) => None,
+                (Some(shape), Some(table)) if (table.oid, table.version) == shape => Some(table),
+                (Some((oid, version)), _) => Some(self.table(oid, version).await?),
+            };
+            last.clone_from(&table);
+            builder.add(row, table);
         }
         Ok(())
     }
@@ -129,28 +94,34 @@ impl History {
         epoch: Epoch,
         range: Range,
         limit: ReadLimit,
-        builder: &PageBuilder,
-    ) -> Result<Vec<PgRow>, Error> {
+        builder: &mut PageBuilder,
+    ) -> Result<Vec<ChangeRow>, Error> {
         let failed = |source| Error::Read { what: "changes", source };
-        let changes_max = u64::from(limit.changes_max.max(1)) - builder.rows as u64;
-        let bytes_max = limit.bytes_max.max(1) - builder.bytes;
         let mut connection = self.pool().acquire().await.map_err(failed)?;
         let mut stream = sqlx::query(READ_AFTER)
             .bind(epoch.0.cast_signed())
             .bind(SqlLsn(range.from_lsn))
             .bind(range.from_seq)
             .bind(SqlLsn(range.to_lsn))
-            .bind(changes_max.cast_signed())
-            .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
+            .bind(i64::from(limit.changes_max))
+            .bind(i64::try_from(limit.bytes_max).unwrap_or(i64::MAX))
             .fetch(&mut *connection);
-        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (mut rows, mut bytes, mut overflows) = (Vec::new(), 0, false);
         while let Some(row) = stream.try_next().await.map_err(failed)? {
-            bytes += length_at(&row, 8).map_err(failed)? + length_at(&row, 9).map_err(failed)?;
-            rows.push(row);
-            if bytes > bytes_max.saturating_mul(INFLATION_MAX) {
-                // The connection throws away what else was asked for, row by row, before it is used again.
+            for image in [8, 9, 10] {
+                bytes += length_at(&row, image).map_err(failed)?;
+            }
+            rows.push(builder.take_apart(epoch, &row)?);
+            overflows = bytes > limit.bytes_max.saturating_mul(INFLATION_MAX);
+            if overflows {
                 break;
             }
+        }
+        drop(stream);
+        if overflows {
+            // What else was asked for can be thousands of rows as large as this one. Kept, the connection would receive
+            // all of it before it is used again.
+            connection.close_on_drop();
         }
         Ok(rows)
     }
@@ -253,97 +224,6 @@ impl Range {
 /// Commit LSN of the last transaction that can lie wholly at or below `upto`.
 fn last_whole_lsn(upto: Position) -> Option<Lsn> {
     if upto.is_whole() { Some(upto.commit_lsn) } else { upto.commit_lsn.0.checked_sub(1).map(Lsn) }
-}
-
-#[derive(Default)]
-struct PageBuilder {
-    parts: Vec<Part>,
-    rows: usize,
-    has_more: bool,
-    bytes: usize,
-    /// Shape of the change before.
-    table: Option<Arc<Table>>,
-    /// Authors met in this page: all changes of a transaction have the same few.
-    authors: HashMap<(String, Option<String>), Arc<Author>>,
-}
-
-/// `change_history.metadata`.
-#[derive(Default, Deserialize)]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    author: Option<&'a RawValue>,
-    #[serde(default)]
-    unchanged: Vec<String>,
-    #[serde(default)]
-    flagged: Vec<String>,
-}
-
-impl PageBuilder {
-    fn is_full(&self, limit: ReadLimit) -> bool {
-        self.rows as u64 >= u64::from(limit.changes_max.max(1)) || self.bytes >= limit.bytes_max.max(1)
-    }
-
-    fn add(&mut self, epoch: Epoch, row: &PgRow, table: Option<Arc<Table>>) -> Result<(), Error> {
-        let failed = |source| Error::Read { what: "changes", source };
-        let commit_lsn = lsn_at(row, 0).map_err(failed)?;
-        let change = self.change(row, table)?;
-        let next_lsn = optional_lsn_at(row, 12).map_err(failed)?;
-        let last = next_lsn != Some(commit_lsn);
-        self.rows += 1;
-        self.bytes += crate::feed::change_bytes(&change);
-        self.has_more = next_lsn.is_some();
-        match self.parts.last_mut() {
-            Some(part) if part.head.commit_lsn == commit_lsn && part.head.epoch == epoch => {
-                part.changes.push(change);
-                part.last = last;
-            }
-            _ => {
-                let head = TransactionHead {
-                    epoch,
-                    commit_lsn,
-                    xid: u64_at(row, 2).map_err(failed)?.unwrap_or(0),
-                    committed_at_us: time_us_at(row, 3).map_err(failed)?,
-                };
-                self.parts.push(Part { head, changes: vec![change], last });
-            }
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, row: &PgRow, table: Option<Arc<Table>>) -> Result<Change, Error> {
-        let failed = |source| Error::Read { what: "changes", source };
-        let operation = text_at(row, 6).map_err(failed)?.unwrap_or_default();
-        let operation = Operation::from_name(operation)
-            .ok_or_else(|| Error::Corrupt { what: format!("unknown operation {operation:?}") })?;
-        let metadata = match text_at(row, 10).map_err(failed)? {
-            Some(text) => serde_json::from_str(text).map_err(|_| Error::Corrupt {
-                what: "metadata of a change has an unknown form".to_owned(),
-            })?,
-            None => Metadata::default(),
-        };
-        let author = text_at(row, 11)
-            .map_err(failed)?
-            .map(|client_id| self.author(client_id, metadata.author.map(RawValue::get)));
-        Ok(Change {
-            seq: u32_at(row, 1).map_err(failed)?,
-            operation,
-            table,
-            row_key: bytes_at(row, 7).map_err(failed)?,
-            data: bytes_at(row, 8).map_err(failed)?,
-            old_data: bytes_at(row, 9).map_err(failed)?,
-            unchanged: metadata.unchanged,
-            kept_as_text: metadata.flagged,
-            author,
-        })
-    }
-
-    fn author(&mut self, client_id: &str, metadata: Option<&str>) -> Arc<Author> {
-        let key = (client_id.to_owned(), metadata.map(str::to_owned));
-        let author = self.authors.entry(key).or_insert_with_key(|(client_id, metadata)| {
-            Arc::new(Author { client_id: client_id.clone(), metadata: metadata.clone() })
-        });
-        Arc::clone(author)
-    }
 }
 
 /// The statement of [`History::read_after`], for tests that look at its plan.

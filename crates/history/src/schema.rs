@@ -14,8 +14,10 @@ use crate::pool::{SCHEMA, connect_options};
 use crate::{Config, Error};
 
 /// Migrations in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "history", include_str!("../../../sql/migrations/0001_history.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "history", include_str!("../../../sql/migrations/0001_history.sql")),
+    (2, "repair", include_str!("../../../sql/migrations/0002_repair.sql")),
+];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");
 

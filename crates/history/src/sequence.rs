@@ -126,7 +126,7 @@ fn cuts(run: &Run, piece: &Piece, partition: Option<Partition>, begins_unfinishe
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use waldelta_wal::{Change, Operation, TransactionHead};
+    use waldelta_wal::{Change, Operation, TransactionHead, TruncateOptions};
 
     use super::*;
 
@@ -141,7 +141,9 @@ mod tests {
             data: Some(Bytes::from_static(b"{}")),
             old_data: None,
             unchanged: Vec::new(),
-            kept_as_text: Vec::new(),
+            flagged: Vec::new(),
+            truncate: TruncateOptions::default(),
+            origin: None,
             author: None,
         };
         Piece {
@@ -155,6 +157,7 @@ mod tests {
             changes: seqs.map(change).collect(),
             end: end.map(|end| EndLsn(Lsn(end))),
             new_tables: Vec::new(),
+            repairs: Vec::new(),
             urgent: false,
         }
     }

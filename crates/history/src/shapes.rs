@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use waldelta_wal::{Column, Lsn, ReplicaIdentity, Table, TableName};
+use waldelta_wal::{Column, Kind, Lsn, ReplicaIdentity, Table, TableName};
 
 use crate::Error;
 
@@ -16,12 +16,23 @@ pub(crate) struct Appearance {
     pub(crate) seq: u32,
 }
 
+/// A shape with its version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbered {
+    /// The shape.
+    pub table: Arc<Table>,
+    /// Whether this is a new version of a table that had another shape before, stored or about to be. Said once per
+    /// version, since one change is to tell it.
+    pub changed: bool,
+}
+
 /// The writer's view of the shapes: the latest per table, which of them are stored, and which wait for the next commit.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
+    /// Numbered last, stored or not.
     latest: HashMap<u32, Arc<Table>>,
-    /// Highest stored version per table; every lower one is stored too.
-    stored: HashMap<u32, u32>,
+    /// The latest that is stored; every lower version is stored too.
+    stored: HashMap<u32, Arc<Table>>,
     waiting: Vec<Appearance>,
     /// The shape of the change before, as most changes have the shape of the one before them.
     last: Option<Arc<Table>>,
@@ -31,7 +42,7 @@ impl Shapes {
     /// Starts from the latest stored versions.
     pub(crate) fn new(stored: Vec<Arc<Table>>) -> Self {
         Shapes {
-            stored: stored.iter().map(|table| (table.oid, table.version)).collect(),
+            stored: stored.iter().map(|table| (table.oid, Arc::clone(table))).collect(),
             latest: stored.into_iter().map(|table| (table.oid, table)).collect(),
             waiting: Vec::new(),
             last: None,
@@ -39,21 +50,24 @@ impl Shapes {
     }
 
     /// The known shape if nothing changed, else the next version.
-    pub(crate) fn number(&mut self, mut table: Table) -> Arc<Table> {
-        let version = match self.latest.get(&table.oid) {
-            Some(known) => {
-                table.version = known.version;
-                if **known == table {
-                    return Arc::clone(known);
-                }
-                known.version + 1
+    pub(crate) fn number(&mut self, mut table: Table) -> Numbered {
+        let known = self.latest.get(&table.oid);
+        table.version = known.map_or(1, |known| known.version);
+        if let Some(known) = known {
+            if **known == table {
+                return Numbered { table: Arc::clone(known), changed: false };
             }
-            None => 1,
-        };
-        table.version = version;
+            table.version += 1;
+        }
+        let changed = known.is_some();
         let table = Arc::new(table);
         self.latest.insert(table.oid, Arc::clone(&table));
-        table
+        Numbered { table, changed }
+    }
+
+    /// The latest shape of a table.
+    pub(crate) fn latest(&self, table_oid: u32) -> Option<&Arc<Table>> {
+        self.latest.get(&table_oid)
     }
 
     /// A change (or a whole transaction, at its first change) has this shape: notes it if it is not stored yet.
@@ -62,7 +76,7 @@ impl Shapes {
             return;
         }
         self.last = Some(Arc::clone(table));
-        let stored = self.stored.get(&table.oid).is_some_and(|version| *version >= table.version);
+        let stored = self.stored.get(&table.oid).is_some_and(|stored| stored.version >= table.version);
         let waits = || {
             self.waiting
                 .iter()
@@ -82,25 +96,32 @@ impl Shapes {
     pub(crate) fn committed(&mut self) -> Vec<Arc<Table>> {
         let waiting = std::mem::take(&mut self.waiting);
         for Appearance { table, .. } in &waiting {
-            self.stored.insert(table.oid, table.version);
+            self.stored.insert(table.oid, Arc::clone(table));
         }
         waiting.into_iter().map(|appearance| appearance.table).collect()
     }
 
-    /// The transaction in which the waiting ones appeared was given up.
+    /// What was not committed is given up and will be sent again. Versions that were given out for it are free: what comes
+    /// again is numbered anew, from what is stored on.
     pub(crate) fn rolled_back(&mut self) {
         self.waiting.clear();
         self.last = None;
+        self.latest.clone_from(&self.stored);
     }
 }
 
 /// A column as `table_schemas.columns` holds it.
 #[derive(Serialize, Deserialize)]
 struct StoredColumn {
+    #[serde(default)]
+    number: i16,
     name: String,
     type_oid: u32,
     type_modifier: i32,
     type_name: String,
+    /// Left out where the type's object id says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
     nullable: bool,
     identity: bool,
 }
@@ -123,10 +144,13 @@ impl StoredTable {
             .columns
             .iter()
             .map(|column| StoredColumn {
+                number: column.number,
                 name: column.name.clone(),
                 type_oid: column.type_oid,
                 type_modifier: column.type_modifier,
                 type_name: column.type_name.clone(),
+                kind: (Kind::builtin(column.type_oid).as_ref() != Some(&column.kind))
+                    .then(|| column.kind.clone()),
                 nullable: column.nullable,
                 identity: column.identity,
             })
@@ -160,6 +184,8 @@ impl StoredTable {
             return Err(corrupt());
         }
         let column = |column: StoredColumn| Column {
+            number: column.number,
+            kind: column.kind.or_else(|| Kind::builtin(column.type_oid)).unwrap_or(Kind::TEXT),
             name: column.name,
             type_oid: column.type_oid,
             type_modifier: column.type_modifier,
@@ -183,13 +209,14 @@ fn identity_name(identity: ReplicaIdentity) -> &'static str {
         ReplicaIdentity::Default => "default",
         ReplicaIdentity::Nothing => "nothing",
         ReplicaIdentity::Full => "full",
+        ReplicaIdentity::Mixed => "mixed",
         ReplicaIdentity::Index => "index",
     }
 }
 
 fn identity_of_name(name: &str) -> Option<ReplicaIdentity> {
     use ReplicaIdentity::*;
-    [Default, Nothing, Full, Index].into_iter().find(|identity| identity_name(*identity) == name)
+    [Default, Nothing, Full, Mixed, Index].into_iter().find(|identity| identity_name(*identity) == name)
 }
 
 #[cfg(test)]
@@ -198,6 +225,8 @@ mod tests {
 
     fn table(oid: u32, columns: &[&str]) -> Table {
         let column = |name: &&str| Column {
+            number: 1,
+            kind: Kind::TEXT,
             name: (*name).to_owned(),
             type_oid: 25,
             type_modifier: -1,
@@ -218,18 +247,42 @@ mod tests {
     #[test]
     fn an_unchanged_shape_keeps_its_version_and_a_changed_one_gets_the_next() {
         let mut shapes = Shapes::default();
-        let first = shapes.number(table(1, &["a"]));
+        let first = shapes.number(table(1, &["a"])).table;
         assert_eq!(first.version, 1);
-        assert!(Arc::ptr_eq(&first, &shapes.number(table(1, &["a"]))));
-        assert_eq!(shapes.number(table(1, &["a", "b"])).version, 2);
-        assert_eq!(shapes.number(table(1, &["a"])).version, 3);
-        assert_eq!(shapes.number(table(2, &["a"])).version, 1);
+        assert!(Arc::ptr_eq(&first, &shapes.number(table(1, &["a"])).table));
+        assert_eq!(shapes.number(table(1, &["a", "b"])).table.version, 2);
+        assert_eq!(shapes.number(table(1, &["a"])).table.version, 3);
+        assert_eq!(shapes.number(table(2, &["a"])).table.version, 1);
+    }
+
+    #[test]
+    fn a_change_of_shape_is_told_once() {
+        let stored = Arc::new(Table { version: 4, ..table(1, &["a"]) });
+        let mut shapes = Shapes::new(vec![Arc::clone(&stored)]);
+        let mut number = |columns: &[&str]| {
+            let numbered = shapes.number(table(1, columns));
+            (numbered.table.version, numbered.changed)
+        };
+        assert_eq!(number(&["a"]), (4, false));
+        assert_eq!(number(&["b"]), (5, true));
+        assert_eq!(number(&["b"]), (5, false));
+        assert_eq!(number(&["a"]), (6, true));
+        // A table is told when it changes, not when it is new; also if it changes before it is stored.
+        assert!(!shapes.number(table(2, &["a"])).changed);
+        assert!(shapes.number(table(2, &["b"])).changed);
+        // What was given up was never a version.
+        shapes.rolled_back();
+        assert_eq!(shapes.latest(1), Some(&stored));
+        assert_eq!(shapes.latest(2), None);
+        let again = shapes.number(table(1, &["c"]));
+        assert_eq!((again.table.version, again.changed), (5, true));
+        assert!(!shapes.number(table(2, &["b"])).changed);
     }
 
     #[test]
     fn a_shape_waits_until_the_commit_that_stores_it() {
         let mut shapes = Shapes::default();
-        let first = shapes.number(table(1, &["a"]));
+        let first = shapes.number(table(1, &["a"])).table;
         shapes.appears(&first, Lsn(10), 3);
         shapes.appears(&first, Lsn(10), 4);
         assert_eq!(shapes.waiting().len(), 1);
@@ -238,7 +291,7 @@ mod tests {
         shapes.appears(&first, Lsn(10), 3);
         assert_eq!(shapes.waiting().len(), 1, "it appears again after a rollback");
         assert_eq!(shapes.committed(), vec![Arc::clone(&first)]);
-        let second = shapes.number(table(2, &["a"]));
+        let second = shapes.number(table(2, &["a"])).table;
         shapes.appears(&second, Lsn(11), 0);
         shapes.appears(&first, Lsn(11), 1);
         assert_eq!(shapes.waiting().len(), 1);

@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use bytes::BytesMut;
 use fail::fail_point;
 use tokio_postgres::types::PgLsn;
 use waldelta_wal::{EndLsn, Epoch, Piece, Table};
 
+use crate::copy_buffer::CopyBuffer;
 use crate::encode::RowEncoder;
 use crate::error::sqlstate_is_poison;
+use crate::gaps::WaitingGaps;
 use crate::large::Survey;
 use crate::lease::{self, LeaseKeeper, Taken};
 use crate::link::{CommitFailure, Link, Move};
 use crate::poison::{Blame, too_large};
 use crate::sequence::{Run, Sequence, cut_into_runs};
-use crate::shapes::{Appearance, Shapes, StoredTable};
+use crate::shapes::{Appearance, Numbered, Shapes, StoredTable};
 use crate::{Entry, Error, Head, History, Transaction, metrics};
 
 const STORE_TABLE: &str = include_str!("../../../sql/queries/store_table.sql");
@@ -37,9 +38,10 @@ pub struct Writer {
     pub(crate) link: Option<Link>,
     pub(crate) encoder: RowEncoder,
     pub(crate) shapes: Shapes,
-    pub(crate) buffer: BytesMut,
+    pub(crate) buffer: CopyBuffer,
     pub(crate) accepted: Arc<AtomicU64>,
     sequence: Sequence,
+    gaps: WaitingGaps,
     /// Whom the large transaction under way concerns.
     large: Survey,
     /// Tells [`History`] that this writer is still there.
@@ -65,8 +67,9 @@ impl Writer {
             encoder: RowEncoder::new(&taken.system_id, taken.database_oid),
             sequence: Sequence::new(head.epoch, head.durable_end),
             shapes: Shapes::new(tables),
-            buffer: BytesMut::with_capacity(2 * CHUNK_BYTES),
+            buffer: CopyBuffer::with_capacity(2 * CHUNK_BYTES),
             accepted: Arc::default(),
+            gaps: WaitingGaps::default(),
             large: Survey::default(),
             link: Some(link),
             head,
@@ -98,8 +101,13 @@ impl Writer {
 
     /// Gives a table's shape its version: the known one when it is unchanged, else the next, which is stored with the
     /// first piece that names it in `new_tables` or in a change.
-    pub fn number(&mut self, table: Table) -> Arc<Table> {
+    pub fn number(&mut self, table: Table) -> Numbered {
         self.shapes.number(table)
+    }
+
+    /// The latest shape of a table that history has, or that was numbered since.
+    pub fn latest_shape(&self, table_oid: u32) -> Option<&Arc<Table>> {
+        self.shapes.latest(table_oid)
     }
 
     /// Counts bytes that the database has accepted, so that a watcher sees progress inside a long append.
@@ -144,11 +152,12 @@ impl Writer {
     }
 
     /// Gives up the large transaction under way, so that it can be sent again from its beginning. What was whole
-    /// before it stays durable.
+    /// before it stays durable. Shapes that were numbered and not stored are forgotten: number them again as they come.
     pub async fn abandon(&mut self) -> Result<(), Error> {
         let mut link = self.link.take().ok_or(Error::WriterClosed)?;
         link.rollback().await?;
         self.shapes.rolled_back();
+        self.gaps.clear();
         self.large = Survey::default();
         self.sequence = Sequence::new(self.head.epoch, self.head.durable_end);
         self.link = Some(link);
@@ -171,6 +180,7 @@ impl Writer {
         let started = Instant::now();
         let accepted_before = self.accepted.load(Ordering::Relaxed);
         self.note_shapes(&run);
+        run.pieces.iter().for_each(|piece| self.gaps.note(piece));
         let rows_before = link.rows_sent();
         if let Some(partition) = run.partition {
             // Only a large transaction leaves a COPY open, and its pieces come first in the next run.
@@ -220,8 +230,9 @@ impl Writer {
         let mut rows = 0;
         for piece in &run.pieces {
             for change in &piece.changes {
+                let xid = (piece.head.xid != 0).then_some(piece.head.xid);
                 self.encoder
-                    .row(&mut self.buffer, &piece.head, Some(piece.head.xid), change)
+                    .row(&mut self.buffer, &piece.head, xid, change)
                     .map_err(|_| too_large(&piece.head, change))?;
                 rows += 1;
                 if self.buffer.len() >= CHUNK_BYTES {
@@ -237,10 +248,7 @@ impl Writer {
     }
 
     pub(crate) async fn send(&mut self, link: &mut Link, rows: u64) -> Result<(), Error> {
-        let bytes = self.buffer.len() as u64;
-        link.send(&mut self.buffer, rows).await?;
-        self.accepted.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        link.send(&mut self.buffer, rows, &self.accepted).await
     }
 
     async fn commit(
@@ -252,23 +260,29 @@ impl Writer {
     ) -> Result<(), Error> {
         let moved = self.move_to(end);
         let blame = Blame { run, rows_before };
-        if self.shapes.waiting().is_empty() && run.partition.is_none() && !link.is_copying() {
+        let has_notes = !self.shapes.waiting().is_empty() || !self.gaps.is_empty();
+        if !has_notes && run.partition.is_none() && !link.is_copying() {
             let result = link.move_durable_end(moved).await;
             return result.map_err(|failure| self.failed(moved, failure, None));
         }
-        if !self.shapes.waiting().is_empty() {
+        let mut gaps_opened = 0;
+        if has_notes {
             if link.is_copying() {
                 let finished = link.finish_copy().await;
                 finished.map_err(|source| self.failed(moved, CommitFailure::Refused(source), Some(blame)))?;
             } else {
-                link.client.batch_execute("BEGIN").await.map_err(Error::Append)?;
+                link.begin().await?;
             }
             for appearance in self.shapes.waiting() {
                 self.store_shape(link, appearance).await?;
             }
+            gaps_opened = self.gaps.store(link, self.head.epoch).await?;
         }
         let result = link.commit(moved).await;
-        result.map_err(|failure| self.failed(moved, failure, Some(blame)))
+        result.map_err(|failure| self.failed(moved, failure, Some(blame)))?;
+        self.gaps.clear();
+        metrics::gaps_opened(gaps_opened);
+        Ok(())
     }
 
     pub(crate) async fn store_shape(&self, link: &Link, appearance: &Appearance) -> Result<(), Error> {
@@ -295,7 +309,8 @@ impl Writer {
             )
             .await
             .map_err(failed)?;
-        let from = lsn(self.head.durable_end.0.0);
+        // Not the durable end: the table may have been published after it, and have changed in between.
+        let from = lsn(commit_lsn.0);
         link.client.execute(STORE_HISTORY_FROM, &[&stored.oid, &epoch, &from]).await.map_err(failed)?;
         Ok(())
     }

@@ -5,7 +5,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use waldelta_source::Plugin;
 use waldelta_wal::TableName;
 
 /// Streams every committed PostgreSQL change to every client that may see it, and keeps it for good.
@@ -89,9 +92,31 @@ pub(crate) struct Options {
     /// Name of the replication slot
     #[arg(long, env = "WALDELTA_SLOT", hide_env_values = true, value_name = "NAME")]
     pub slot: Option<String>,
+    /// Output plugin of the slot; wal2json loses some things [default: pgoutput]
+    #[arg(
+        long,
+        env = "WALDELTA_PLUGIN",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(Plugin::ALL.map(Plugin::name)).try_map(|name| name.parse::<Plugin>()),
+        value_name = "PLUGIN"
+    )]
+    pub plugin: Option<Plugin>,
+    /// What becomes of a value that is too large for jsonb [default: poison]
+    #[arg(long, env = "WALDELTA_OVERSIZE", hide_env_values = true, value_enum, value_name = "WHAT")]
+    pub oversize: Option<Oversize>,
     /// Address to serve on
     #[arg(long, env = "WALDELTA_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Oversize {
+    /// Capture stops at it
+    #[default]
+    Poison,
+    /// Its size and checksum are stored in its place
+    Reference,
 }
 
 #[derive(Debug, Args)]

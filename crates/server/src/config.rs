@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use waldelta_pgconn::Target;
-use waldelta_source::Source;
-use waldelta_wal::Code;
+use waldelta_source::{Plugin, Source};
+use waldelta_wal::{Code, ValuePolicy};
 
-use crate::cli::Options;
+use crate::cli::{Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
 
@@ -36,6 +36,8 @@ pub(crate) struct SourceConfig {
     pub publication: String,
     /// Name of the replication slot.
     pub slot: String,
+    /// Its output plugin.
+    pub plugin: Plugin,
 }
 
 /// Where history is kept.
@@ -66,6 +68,8 @@ pub(crate) struct CaptureConfig {
     pub batch_rows_max: usize,
     /// Bytes of images of one append at most.
     pub batch_bytes_max: usize,
+    /// What becomes of a value that is too large for jsonb.
+    pub oversize: Oversize,
 }
 
 /// The listener and its bounds.
@@ -90,7 +94,12 @@ pub(crate) struct ServerConfig {
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        SourceConfig { url: String::new(), publication: "waldelta".into(), slot: "waldelta".into() }
+        SourceConfig {
+            url: String::new(),
+            publication: "waldelta".into(),
+            slot: "waldelta".into(),
+            plugin: Plugin::default(),
+        }
     }
 }
 
@@ -113,6 +122,7 @@ impl Default for CaptureConfig {
             canary_interval_ms: 10_000,
             batch_rows_max: 10_000,
             batch_bytes_max: 8 << 20,
+            oversize: Oversize::Poison,
         }
     }
 }
@@ -151,6 +161,8 @@ impl Config {
         replace(&mut config.history.url, &options.history_url);
         replace(&mut config.source.publication, &options.publication);
         replace(&mut config.source.slot, &options.slot);
+        config.source.plugin = options.plugin.unwrap_or(config.source.plugin);
+        config.capture.oversize = options.oversize.unwrap_or(config.capture.oversize);
         config.server.listen = options.listen.unwrap_or(config.server.listen);
         config.check()?;
         Ok(config)
@@ -167,8 +179,14 @@ impl Config {
             ));
         }
         let target = Target::parse(&self.source.url, &environment).context("read the URL of the source")?;
-        let SourceConfig { publication, slot, .. } = self.source.clone();
-        Ok(Source { target, publication, slot })
+        let SourceConfig { publication, slot, plugin, .. } = self.source.clone();
+        let oversize = match self.capture.oversize {
+            Oversize::Poison => waldelta_wal::Oversize::Poison,
+            Oversize::Reference => waldelta_wal::Oversize::Reference,
+        };
+        // Whether history's database is in UTF-8 is for it to say, see `service::open_history`.
+        let values = ValuePolicy { oversize, ascii_escapes_only: false };
+        Ok(Source { target, publication, slot, plugin, values })
     }
 
     /// The history database: the captured one unless another is named.
@@ -279,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn the_plugin_is_one_of_two() {
+        let config = parse("[source]\nplugin = 'wal2json'", Path::new("x")).unwrap();
+        assert_eq!(config.source.plugin, Plugin::Wal2json);
+        let refusal = refusal("[source]\nplugin = 'test_decoding'");
+        assert!(refusal.contains("line 2") && refusal.contains("pgoutput"), "{refusal}");
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
         assert!(refusal("[capture]\nbatch_row_max = 1").contains("did you mean `capture.batch_rows_max`"));
         assert!(refusal("[sorce]\nurl = 'x'").contains("did you mean `source`"));
@@ -290,6 +316,14 @@ mod tests {
     fn the_reference_names_every_setting_with_its_default() {
         let reference: toml::Table = include_str!("../../../docs/reference/waldelta.toml").parse().unwrap();
         assert_eq!(reference, toml::Table::try_from(Config::default()).unwrap());
+    }
+
+    #[test]
+    fn what_becomes_of_oversize_values_is_one_of_two() {
+        let config =
+            parse("[source]\nurl = 'postgresql://h/d'\n[capture]\noversize = 'reference'", Path::new("x"));
+        assert_eq!(config.unwrap().source().unwrap().values.oversize, waldelta_wal::Oversize::Reference);
+        assert!(refusal("[capture]\noversize = 'skip'").contains("reference"));
     }
 
     #[test]

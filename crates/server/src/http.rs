@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::status::Observer;
+use crate::status::{Observer, RepairStatus};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -37,19 +37,36 @@ pub(crate) fn router(operations: Operations) -> Router {
         .with_state(operations)
 }
 
-/// 200 while current data is served, else 503 with the reason.
-async fn readyz(State(operations): State<Operations>) -> Response {
+/// 200 while current data is served, else 503 with the reason. `?verbose` tells more, one thing a line.
+async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
+    let (ready, mut text) = readiness(&operations);
+    if uri.query().is_some_and(|query| query.split('&').any(|part| part == "verbose")) {
+        let capture = operations.observer.capture();
+        text.push_str(&details(&capture.state, capture.lag_bytes, &operations.observer.needs_repair()));
+    }
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
+}
+
+/// A table that needs repair is served with what history has: it makes nothing unready.
+fn readiness(operations: &Operations) -> (bool, String) {
     if operations.stop.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+        return (false, "stopping\n".to_owned());
     }
     let capture = operations.observer.capture();
     if capture.state == "streaming" {
-        return "ok\n".into_response();
+        return (true, "ok\n".to_owned());
     }
     let code = capture.code.map_or_else(String::new, |code| format!(" {code}"));
     let message = capture.message.map_or_else(String::new, |message| format!(": {message}"));
-    (StatusCode::SERVICE_UNAVAILABLE, format!("capture is {}{code}{message}\n", capture.state))
-        .into_response()
+    (false, format!("capture is {}{code}{message}\n", capture.state))
+}
+
+fn details(state: &str, lag_bytes: u64, needs_repair: &[RepairStatus]) -> String {
+    let mut text = format!("capture {state}, lag {lag_bytes} bytes\n");
+    for RepairStatus { table, since_lsn, reason, .. } in needs_repair {
+        text.push_str(&format!("needs_repair {table} since {since_lsn}: {reason}\n"));
+    }
+    text
 }
 
 async fn status(State(operations): State<Operations>) -> Response {
@@ -86,4 +103,24 @@ pub(crate) fn describe_metrics() {
         metrics::Unit::Seconds,
         "Age of the last durable commit while there is more to come"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_beside_readiness_is_a_line_each() {
+        let repair = RepairStatus {
+            table: "public.t".into(),
+            reason: "rewritten".into(),
+            explanation: "all rows were written anew".into(),
+            since_lsn: "0/16B3748".into(),
+            since_seconds: 3.5,
+        };
+        assert_eq!(
+            details("streaming", 12, &[repair]),
+            "capture streaming, lag 12 bytes\nneeds_repair public.t since 0/16B3748: rewritten\n"
+        );
+    }
 }

@@ -44,13 +44,15 @@ pub(crate) enum Outcome {
     CaptureStopped,
 }
 
-/// Opens history, waiting for its database when it is only out of reach for now.
+/// Opens history, waiting for its database when it is only out of reach for now. What that can hold decides how values of
+/// the source are written.
 pub(crate) async fn open_history(
     config: &waldelta_history::Config,
+    source: &mut Source,
     stop: &CancellationToken,
 ) -> anyhow::Result<History> {
     loop {
-        match History::open(config).await {
+        match try_open_history(config, source).await {
             Ok(history) => return Ok(history),
             Err(error) if error.is_retryable() && !stop.is_cancelled() => {
                 let error = anyhow::Error::new(error);
@@ -63,6 +65,16 @@ pub(crate) async fn open_history(
             Err(error) => return Err(anyhow::Error::new(error).context("open history")),
         }
     }
+}
+
+/// The same, once.
+pub(crate) async fn try_open_history(
+    config: &waldelta_history::Config,
+    source: &mut Source,
+) -> Result<History, waldelta_history::Error> {
+    let history = History::open(config).await?;
+    source.values.ascii_escapes_only = history.encoding().await? != "UTF8";
+    Ok(history)
 }
 
 impl Service {

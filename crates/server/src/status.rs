@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use waldelta_capture::State;
+use waldelta_capture::{NeedsRepair, State};
 use waldelta_fanout::{Fanout, SessionReading};
 use waldelta_history::History;
 use waldelta_source::{Source, catalog};
@@ -25,6 +25,8 @@ pub(crate) struct Status {
     pub ready: bool,
     /// Capture, from the source to history.
     pub capture: CaptureStatus,
+    /// Tables whose rows at the source changed in a way that history has no changes of. Capture goes on, theirs too.
+    pub needs_repair: Vec<RepairStatus>,
     /// What is durable.
     pub history: HistoryStatus,
     /// The slot at the source; absent when the source did not answer.
@@ -59,6 +61,20 @@ pub(crate) struct CaptureStatus {
     pub transactions: u64,
     /// Changes stored since the start.
     pub changes: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RepairStatus {
+    /// Name of the table.
+    pub table: String,
+    /// What has happened to it, such as `rewritten`.
+    pub reason: String,
+    /// The same in a sentence, with what follows from it.
+    pub explanation: String,
+    /// What committed before it is told whole.
+    pub since_lsn: String,
+    /// Since it was noticed.
+    pub since_seconds: f64,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -117,6 +133,7 @@ impl Observer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: capture.state == "streaming",
             capture,
+            needs_repair: self.needs_repair(),
             history: HistoryStatus { epoch: head.epoch.0, head: head.cursor().to_string() },
             slot: self.slot().await,
             sessions: self.fanout.sessions().into_iter().map(SessionStatus::from).collect(),
@@ -147,6 +164,11 @@ impl Observer {
             transactions: reading.transactions,
             changes: reading.changes,
         }
+    }
+
+    /// The tables that need repair, as capture knows them.
+    pub(crate) fn needs_repair(&self) -> Vec<RepairStatus> {
+        self.capture.read().needs_repair.into_iter().map(RepairStatus::from).collect()
     }
 
     /// The slot, asked at most once per [`SLOT_READING_KEPT`] however many ask.
@@ -182,6 +204,18 @@ impl Observer {
     }
 }
 
+impl From<NeedsRepair> for RepairStatus {
+    fn from(table: NeedsRepair) -> Self {
+        RepairStatus {
+            table: table.table,
+            reason: table.reason,
+            explanation: table.explanation.to_owned(),
+            since_lsn: table.from.to_string(),
+            since_seconds: age_seconds(table.found_at_us),
+        }
+    }
+}
+
 impl From<SessionReading> for SessionStatus {
     fn from(session: SessionReading) -> Self {
         SessionStatus {
@@ -195,8 +229,8 @@ impl From<SessionReading> for SessionStatus {
     }
 }
 
-/// Seconds since a moment by the source's clock; never negative, since clocks differ.
-#[expect(clippy::disallowed_methods, reason = "the age of a commit is for people; nothing is decided by it")]
+/// Seconds since a moment by a database's clock; never negative, since clocks differ.
+#[expect(clippy::disallowed_methods, reason = "an age is for people; nothing is decided by it")]
 fn age_seconds(at_us: i64) -> f64 {
     let now_us =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);

@@ -3,6 +3,8 @@
 use tokio_postgres::error::SqlState;
 use waldelta_wal::{Code, CopyTextError, EncodeError, TableName};
 
+use crate::wal2json::Unfit;
+
 /// A question to the source that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -50,6 +52,9 @@ pub enum Error {
         /// Their names.
         tables: Vec<TableName>,
     },
+    /// The output plugin cannot tell all that is published.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// After setting up, the publication lacks tables nevertheless.
     #[error("publication {publication} lacks {}", list(tables))]
     NotPublished {
@@ -86,16 +91,6 @@ pub enum Error {
         /// PostgreSQL's answer.
         #[source]
         source: tokio_postgres::Error,
-    },
-    /// A table has a type that is not captured yet.
-    #[error("column {column} of {table} has type {type_name}, which is not captured yet")]
-    UnsupportedType {
-        /// The table.
-        table: TableName,
-        /// The column.
-        column: String,
-        /// Its type.
-        type_name: String,
     },
     /// A transaction did not become visible in time (for instance a synchronous standby does not answer).
     #[error("transaction {xid} is committed but was not visible within {waited_ms} ms")]
@@ -156,10 +151,10 @@ impl Error {
             Error::PublicationMissing { .. } => Code::PublicationMissing,
             Error::TablesMissing { .. } => Code::TableMissing,
             Error::NotPublished { .. } => Code::PublicationIncomplete,
+            Error::Unfit(unfit) => unfit.code(),
             Error::SlotForeign { .. } => Code::SlotUnusable,
             Error::SlotActive { .. } => Code::SlotActive,
             Error::SlotBlocked { .. } => Code::StatementTimeout,
-            Error::UnsupportedType { .. } => Code::TypeUnsupported,
             Error::NotVisibleYet { .. } => Code::NotVisibleYet,
             Error::TableChanged { .. } => Code::TableChanged,
             Error::Line { .. } => Code::ValueUnreadable,
@@ -183,8 +178,8 @@ impl Error {
             | Error::PublicationMissing { .. }
             | Error::TablesMissing { .. }
             | Error::NotPublished { .. }
+            | Error::Unfit(_)
             | Error::SlotForeign { .. }
-            | Error::UnsupportedType { .. }
             | Error::Line { .. }
             | Error::Row { .. } => false,
         }

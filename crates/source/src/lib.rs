@@ -5,6 +5,8 @@
 mod ask;
 mod error;
 
+mod plugin;
+
 pub mod catalog;
 
 pub mod setup;
@@ -13,11 +15,15 @@ mod canary;
 
 pub mod snapshot;
 
+pub mod wal2json;
+
 pub mod checks;
 
 pub use canary::beat_canary;
 pub use error::Error;
+pub use plugin::{ParsePluginError, Plugin};
 use waldelta_pgconn::Target;
+use waldelta_wal::ValuePolicy;
 
 /// Name under which connections show in `pg_stat_activity`, unless the connection string has another.
 const APPLICATION_NAME: &str = "waldelta";
@@ -30,6 +36,8 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("synchronous_commit", "local"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
+    // The planner cannot know how little the catalog's functions return, and would compile for a second.
+    ("jit", "off"),
 ];
 
 /// Bounds of statements that ask or set up: they wait for nobody for long, and hold nobody up.
@@ -45,6 +53,10 @@ pub struct Source {
     pub publication: String,
     /// The slot's name.
     pub slot: String,
+    /// The slot's output plugin.
+    pub plugin: Plugin,
+    /// What is written where jsonb cannot hold a value: in the stream and in snapshots alike.
+    pub values: ValuePolicy,
 }
 
 impl Source {

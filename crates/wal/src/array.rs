@@ -2,21 +2,17 @@
 //!
 //! Lower bounds are dropped, as `to_jsonb` drops them.
 
-use crate::kind::{Scalar, ValueError, Written};
+use crate::kind::{ArrayKind, Kind};
+use crate::quoted;
+use crate::value::{Refusal, Target};
 
 /// PostgreSQL's `MAXDIM`.
 const DIMENSIONS_MAX: usize = 6;
 
-const MALFORMED: ValueError = ValueError::Malformed { expected: "an array" };
+const MALFORMED: Refusal = Refusal::Malformed { expected: "an array" };
 
 /// Writes the JSON of an array's text. After an error, what was written is to be thrown away.
-pub(crate) fn write(
-    text: &[u8],
-    element: Scalar,
-    delimiter: u8,
-    out: &mut Vec<u8>,
-) -> Result<Written, ValueError> {
-    let mut written = Written::Faithful;
+pub(crate) fn write(text: &[u8], array: &ArrayKind, target: &mut Target<'_>) -> Result<(), Refusal> {
     let mut rest = without_bounds(text)?;
     let mut depth = 0usize;
     let mut place = Place::Value;
@@ -25,27 +21,25 @@ pub(crate) fn write(
         match (place, byte) {
             (Place::Value | Place::First, b'{') if depth < DIMENSIONS_MAX => {
                 depth += 1;
-                out.push(b'[');
+                target.out.push(b'[');
                 (place, rest) = (Place::First, after);
             }
             (Place::First | Place::AfterValue, b'}') => {
                 depth -= 1;
-                out.push(b']');
+                target.out.push(b']');
                 if depth == 0 {
-                    return if after.is_empty() { Ok(written) } else { Err(MALFORMED) };
+                    return if after.is_empty() { Ok(()) } else { Err(MALFORMED) };
                 }
                 (place, rest) = (Place::AfterValue, after);
             }
-            (Place::AfterValue, byte) if byte == delimiter => {
-                out.push(b',');
+            (Place::AfterValue, byte) if byte == array.delimiter => {
+                target.out.push(b',');
                 (place, rest) = (Place::Value, after);
             }
             (Place::Value | Place::First, _) if depth > 0 => {
-                let (kept, after) = write_element(rest, element, delimiter, out)?;
-                if kept == Written::KeptAsText {
-                    written = kept;
-                }
-                (place, rest) = (Place::AfterValue, after);
+                target.check_end()?;
+                rest = write_element(rest, &array.element, array.delimiter, target)?;
+                place = Place::AfterValue;
             }
             _ => return Err(MALFORMED),
         }
@@ -62,7 +56,7 @@ enum Place {
 }
 
 /// Takes off `[0:2][1:1]=`, which stands before arrays that do not begin at 1.
-fn without_bounds(text: &[u8]) -> Result<&[u8], ValueError> {
+fn without_bounds(text: &[u8]) -> Result<&[u8], Refusal> {
     if text.first() != Some(&b'[') {
         return Ok(text);
     }
@@ -76,52 +70,52 @@ fn without_bounds(text: &[u8]) -> Result<&[u8], ValueError> {
 /// Writes one element, and returns what follows it.
 fn write_element<'a>(
     text: &'a [u8],
-    element: Scalar,
+    element: &Kind,
     delimiter: u8,
-    out: &mut Vec<u8>,
-) -> Result<(Written, &'a [u8]), ValueError> {
-    let Some(quoted) = text.strip_prefix(b"\"") else {
-        let end = text.iter().position(|b| *b == delimiter || *b == b'}').ok_or(MALFORMED)?;
-        let (bare, after) = text.split_at(end);
-        if bare == b"NULL" {
-            out.extend_from_slice(b"null");
-            return Ok((Written::Faithful, after));
-        }
-        let plain = !bare.is_empty() && !bare.iter().any(|b| matches!(b, b'"' | b'\\' | b'{'));
-        return if plain { Ok((element.write(bare, out)?, after)) } else { Err(MALFORMED) };
-    };
-    let first = memchr::memchr2(b'"', b'\\', quoted).ok_or(MALFORMED)?;
-    if quoted[first] == b'"' {
-        return Ok((element.write(&quoted[..first], out)?, &quoted[first + 1..]));
+    target: &mut Target<'_>,
+) -> Result<&'a [u8], Refusal> {
+    if let Some(inside) = text.strip_prefix(b"\"") {
+        let (quoted, after) = quoted::read(inside, false).ok_or(MALFORMED)?;
+        element.write(&quoted, target)?;
+        return Ok(after);
     }
-    let (unescaped, after) = unescape(quoted)?;
-    Ok((element.write(&unescaped, out)?, after))
-}
-
-/// The text up to the closing quote, without its backslashes, and what follows the quote.
-fn unescape(quoted: &[u8]) -> Result<(Vec<u8>, &[u8]), ValueError> {
-    let mut unescaped = Vec::new();
-    let mut rest = quoted;
-    loop {
-        let at = memchr::memchr2(b'"', b'\\', rest).ok_or(MALFORMED)?;
-        unescaped.extend_from_slice(&rest[..at]);
-        if rest[at] == b'"' {
-            return Ok((unescaped, &rest[at + 1..]));
+    let end = text.iter().position(|b| *b == delimiter || *b == b'}').ok_or(MALFORMED)?;
+    let (bare, after) = text.split_at(end);
+    match bare {
+        b"NULL" => target.out.extend_from_slice(b"null"),
+        bare if bare.is_empty() || bare.iter().any(|b| matches!(b, b'"' | b'\\' | b'{')) => {
+            return Err(MALFORMED);
         }
-        unescaped.push(*rest.get(at + 1).ok_or(MALFORMED)?);
-        rest = &rest[at + 2..];
+        bare => element.write(bare, target)?,
     }
+    Ok(after)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use crate::kind::Scalar;
     use proptest::prelude::*;
 
-    fn json(text: &str, element: Scalar, delimiter: u8) -> Result<String, ValueError> {
+    fn json_of(text: &str, element: Kind, delimiter: u8) -> Result<String, Refusal> {
         let mut out = Vec::new();
-        write(text.as_bytes(), element, delimiter, &mut out)?;
+        write(text.as_bytes(), &ArrayKind { element, delimiter }, &mut Target::new(&mut out, false))?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn json(text: &str, element: Scalar, delimiter: u8) -> Result<String, Refusal> {
+        json_of(text, Kind::Scalar(element), delimiter)
+    }
+
+    #[test]
+    fn an_element_can_be_an_array() {
+        // Of a domain over an array.
+        let element = Kind::Array(Arc::new(ArrayKind { element: Kind::TEXT, delimiter: b',' }));
+        let text = r#"{"{a,\"b c\",\"\\\"\"}","{}",NULL,"{{1},{NULL}}"}"#;
+        let expected = r#"[["a","b c","\""],[],null,[["1"],[null]]]"#;
+        assert_eq!(json_of(text, element, b',').as_deref(), Ok(expected));
     }
 
     #[test]

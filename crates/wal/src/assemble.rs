@@ -6,38 +6,38 @@
 //!
 //! After a reconnect the source sends everything anew, shapes too, so the caller makes a new assembler.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::code::Code;
+use crate::ddl::Ddl;
+use crate::images;
 use crate::lsn::{EndLsn, Lsn};
-use crate::message::{read_author, write_message};
+use crate::message::{MessageTooLarge, read_author, write_message};
 use crate::open::{OpenTransaction, Rows, TooManyChanges};
 use crate::pgoutput::{Message, OldTuple, Tuple};
 use crate::position::Epoch;
 use crate::reader::ReadError;
-use crate::relation::{Relation, UnsupportedType, qualified_type_name};
-use crate::row::{EncodeError, RowEncoder, RowNotes, Value};
-use crate::table::{ReplicaIdentity, Table, TableName};
-use crate::transaction::{AUTHOR_PREFIX, FENCE_PREFIX, Operation, Piece, TransactionHead};
+use crate::relation::Relation;
+use crate::row::{EncodeError, ValuePolicy};
+use crate::shape::schema_json;
+use crate::table::{Table, TableName};
+use crate::tables::{Defined, Found, Tables};
+use crate::transaction::{
+    AUTHOR_PREFIX, DDL_PREFIX, FENCE_PREFIX, Operation, Piece, TransactionHead, TruncateOptions,
+};
 use crate::xid::XidWidener;
-
-/// The schema whose tables are ours: their rows never become changes.
-const OUR_SCHEMA: &str = "waldelta";
-/// Our table whose rows are signs of life. Those of the others say nothing: a publication of all tables has history's own
-/// rows in it, and must not make each append bring the next.
-const CANARY: &str = "canary";
 
 /// What a message completed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// A committed transaction, or a piece of one.
     Piece(Piece),
-    /// A table is about to appear in rows, perhaps in a new shape. Before the next message the caller makes a [`Table`] of
-    /// it ([`Relation::to_table`]) and gives it to [`Assembler::define`].
+    /// The message was not taken: it is about a table that has to be defined first. The caller makes a [`Table`] of the
+    /// shape ([`Relation::to_table`]), gives it to [`Assembler::define`], and then pushes the same message again.
     ///
-    /// It may come again unchanged, where its primary key could have changed without a sign in it.
-    Relation(Relation),
+    /// A table is asked for again, perhaps unchanged, whenever its shape was sent again: not all that the catalog says of
+    /// it shows in the stream.
+    Undefined(Relation),
 }
 
 /// The stream cannot be followed further. Sending it again would not help.
@@ -60,6 +60,12 @@ pub enum AssembleError {
         /// What came.
         what: &'static str,
     },
+    /// Something that belongs to no transaction came inside of one.
+    #[error("a message that belongs to no transaction inside transaction {open}")]
+    InsideTransaction {
+        /// Commit LSN of the transaction that is open.
+        open: Lsn,
+    },
     /// A commit is not that of the transaction which began.
     #[error("transaction {open} ends with the commit of {committed}")]
     CommitMismatch {
@@ -74,21 +80,12 @@ pub enum AssembleError {
         /// The table's object id.
         oid: u32,
     },
-    /// Rows arrive, but the caller has not defined the table.
-    #[error("table {table} has rows before it was defined")]
-    NotDefined {
-        /// The table.
-        table: TableName,
-    },
     /// A definition does not fit the shape that was sent.
     #[error("the definition of table {table} does not fit the shape that the source sends")]
     DefinitionMismatch {
         /// The table.
         table: TableName,
     },
-    /// A table has a type that is not supported.
-    #[error(transparent)]
-    UnsupportedType(#[from] UnsupportedType),
     /// A row cannot be turned into JSON.
     #[error("a row of table {table} in transaction {commit_lsn} cannot be turned into JSON")]
     Row {
@@ -99,6 +96,14 @@ pub enum AssembleError {
         /// What is wrong with the row.
         #[source]
         source: Box<EncodeError>,
+    },
+    /// A logical message is too large for jsonb.
+    #[error("a logical message of {bytes} bytes in transaction {commit_lsn} is larger than jsonb holds")]
+    MessageTooLarge {
+        /// Commit LSN of the transaction.
+        commit_lsn: Lsn,
+        /// Bytes of its prefix and content.
+        bytes: usize,
     },
     /// A transaction has more changes than positions can number.
     #[error("transaction {commit_lsn} has more than 4294967295 changes")]
@@ -112,14 +117,14 @@ impl AssembleError {
     /// The stable code that users see.
     pub fn code(&self) -> Code {
         match self {
-            AssembleError::UnsupportedType(error) => error.code(),
             AssembleError::Row { source, .. } => source.code(),
+            AssembleError::MessageTooLarge { .. } => Code::ValueTooLong,
             AssembleError::Message(_)
             | AssembleError::NestedBegin { .. }
             | AssembleError::OutsideTransaction { .. }
+            | AssembleError::InsideTransaction { .. }
             | AssembleError::CommitMismatch { .. }
             | AssembleError::UnknownRelation { .. }
-            | AssembleError::NotDefined { .. }
             | AssembleError::DefinitionMismatch { .. }
             | AssembleError::TooManyChanges { .. } => Code::WalUnreadable,
         }
@@ -131,30 +136,11 @@ pub struct Assembler {
     epoch: Epoch,
     durable: EndLsn,
     piece_bytes_max: usize,
+    policy: ValuePolicy,
     xids: XidWidener,
-    /// By object id: bounded by the tables and types that the source has.
-    relations: HashMap<u32, Known>,
-    type_names: HashMap<u32, String>,
+    tables: Tables,
     open: Option<OpenTransaction>,
-}
-
-/// What is known of a table.
-enum Known {
-    /// It is one of ours. A row of the canary says that it arrived, one of the others nothing.
-    Ours {
-        canary: bool,
-    },
-    /// The caller has not defined it yet.
-    Undefined(Relation),
-    Defined(Box<Defined>),
-}
-
-struct Defined {
-    relation: Relation,
-    table: Arc<Table>,
-    encoder: RowEncoder,
-    /// Whether a piece has it among its new tables.
-    announced: bool,
+    sent_at_us: i64,
 }
 
 impl Assembler {
@@ -162,17 +148,30 @@ impl Assembler {
     ///
     /// `durable` is the end up to where history has everything: transactions below are dropped. `xid_reference` is a
     /// recent 64-bit transaction id of the source. A transaction of more than about `piece_bytes_max` bytes leaves in
-    /// pieces; a piece exceeds that by one row at most.
-    pub fn new(epoch: Epoch, durable: EndLsn, xid_reference: u64, piece_bytes_max: usize) -> Self {
+    /// pieces; a piece exceeds that by one message at most.
+    pub fn new(
+        epoch: Epoch,
+        durable: EndLsn,
+        xid_reference: u64,
+        piece_bytes_max: usize,
+        policy: ValuePolicy,
+    ) -> Self {
         Assembler {
             epoch,
             durable,
             piece_bytes_max,
+            policy,
             xids: XidWidener::new(xid_reference),
-            relations: HashMap::new(),
-            type_names: HashMap::new(),
+            tables: Tables::new(policy),
             open: None,
+            sent_at_us: 0,
         }
+    }
+
+    /// Says when the walsender sent what is pushed next, in microseconds since 1970-01-01 UTC: the only time that a message
+    /// which belongs to no transaction has.
+    pub fn sent_at(&mut self, sent_at_us: i64) {
+        self.sent_at_us = sent_at_us;
     }
 
     /// Whether a transaction has begun and not ended yet.
@@ -185,51 +184,71 @@ impl Assembler {
     /// # Errors
     /// When the message cannot be understood where it stands. The assembler is of no use afterwards.
     pub fn push(&mut self, message: &[u8]) -> Result<Option<Output>, AssembleError> {
-        match Message::parse(message)? {
+        let message = Message::parse(message)?;
+        if let Some(relation) = self.undefined(&message) {
+            return Ok(Some(Output::Undefined(relation.clone())));
+        }
+        match message {
             Message::Begin { commit_lsn, committed_at_us, xid } => {
                 self.begin(commit_lsn, committed_at_us, xid)?
             }
             Message::Commit { commit_lsn, end, .. } => return self.commit(commit_lsn, end),
-            Message::Relation(relation) => return Ok(self.relation(relation).map(Output::Relation)),
-            Message::Type { oid, schema, name } => {
-                self.type_names.insert(oid, qualified_type_name(schema, name));
-            }
-            // Where a change came from in the end is not recorded.
-            Message::Origin { .. } => {
-                self.transaction("an origin")?;
-            }
+            Message::Relation(relation) => self.tables.shape(relation, self.open_lsn()),
+            Message::Type { oid, schema, name } => self.tables.type_is_called(oid, schema, name),
+            Message::Origin { name, .. } => self.transaction("an origin")?.set_origin(name),
             Message::Insert { relation, new } => self.row(relation, Operation::Insert, None, Some(new))?,
             Message::Update { relation, old, new } => {
                 self.row(relation, Operation::Update, old, Some(new))?
             }
             Message::Delete { relation, old } => self.row(relation, Operation::Delete, Some(old), None)?,
-            Message::Truncate { relations, .. } => self.truncate(&relations)?,
-            // One that is not transactional can come anywhere, and says nothing about what has committed.
-            Message::Logical { transactional: false, .. } => {}
+            Message::Truncate { relations, cascade, restart_identity } => {
+                self.truncate(&relations, TruncateOptions { cascade, restart_identity })?
+            }
+            Message::Logical { transactional: false, lsn, prefix, content } => {
+                return self.message_alone(lsn, prefix, content);
+            }
             Message::Logical { prefix, content, .. } => self.message(prefix, content)?,
         }
         Ok(self.cut_if_full())
     }
 
-    /// Defines the table that an [`Output::Relation`] asked for. Defining it again as it is changes nothing.
+    /// Defines the table that an [`Output::Undefined`] asked for. Defining it again as it is changes nothing.
+    ///
+    /// `changed`: history knows an earlier version of it and not this one, so its next change is preceded by one that
+    /// tells the shape.
     ///
     /// # Errors
-    /// When the table was not asked for, does not fit the shape sent, or has a type that is not supported.
-    pub fn define(&mut self, table: Arc<Table>) -> Result<(), AssembleError> {
-        let oid = table.oid;
-        let relation = match self.relations.get(&oid) {
-            Some(Known::Undefined(relation)) => relation,
-            Some(Known::Defined(defined)) if defined.table == table => return Ok(()),
-            Some(Known::Defined(defined)) => &defined.relation,
-            Some(Known::Ours { .. }) | None => return Err(AssembleError::UnknownRelation { oid }),
-        };
-        if !fits(&table, relation) {
-            return Err(AssembleError::DefinitionMismatch { table: relation.table_name() });
+    /// When the table was not asked for, or does not fit the shape sent.
+    pub fn define(&mut self, table: Arc<Table>, changed: bool) -> Result<(), AssembleError> {
+        let transaction = self.open_lsn();
+        self.tables.define(table, changed, transaction)
+    }
+
+    /// Asks for a table again before its next row: the catalog says something new of it that the stream does not tell.
+    pub fn forget(&mut self, table_oid: u32) {
+        self.tables.forget(table_oid);
+    }
+
+    /// The table that has to be defined before this message can be taken. Rows of a transaction that history has are not
+    /// looked at, so nobody needs to know what their table was like then.
+    fn undefined(&self, message: &Message<'_>) -> Option<&Relation> {
+        self.open.as_ref().filter(|open| !open.durable)?;
+        match message {
+            Message::Insert { relation, .. }
+            | Message::Update { relation, .. }
+            | Message::Delete { relation, .. } => self.tables.undefined(&[*relation]),
+            Message::Truncate { relations, .. } => self.tables.undefined(relations),
+            Message::Begin { .. }
+            | Message::Commit { .. }
+            | Message::Origin { .. }
+            | Message::Relation(_)
+            | Message::Type { .. }
+            | Message::Logical { .. } => None,
         }
-        let encoder = RowEncoder::new(&table)?;
-        let defined = Defined { relation: relation.clone(), table, encoder, announced: false };
-        self.relations.insert(oid, Known::Defined(Box::new(defined)));
-        Ok(())
+    }
+
+    fn open_lsn(&self) -> Option<Lsn> {
+        self.open.as_ref().map(|open| open.head.commit_lsn)
     }
 
     fn transaction(&mut self, what: &'static str) -> Result<&mut OpenTransaction, AssembleError> {
@@ -237,8 +256,8 @@ impl Assembler {
     }
 
     fn begin(&mut self, commit_lsn: Lsn, committed_at_us: i64, xid: u32) -> Result<(), AssembleError> {
-        if let Some(open) = &self.open {
-            return Err(AssembleError::NestedBegin { open: open.head.commit_lsn, begun: commit_lsn });
+        if let Some(open) = self.open_lsn() {
+            return Err(AssembleError::NestedBegin { open, begun: commit_lsn });
         }
         let xid = self.xids.widen(xid);
         let head = TransactionHead { epoch: self.epoch, commit_lsn, xid, committed_at_us };
@@ -254,32 +273,7 @@ impl Assembler {
         if commit_lsn != committed || !end.includes(commit_lsn) {
             return Err(AssembleError::CommitMismatch { open: commit_lsn, committed });
         }
-        if open.durable {
-            return Ok(None);
-        }
-        let piece =
-            open.finish(end).map_err(|TooManyChanges| AssembleError::TooManyChanges { commit_lsn })?;
-        Ok(Some(Output::Piece(piece)))
-    }
-
-    /// Remembers a table's shape; returns it where the caller has to define the table.
-    fn relation(&mut self, mut relation: Relation) -> Option<Relation> {
-        let oid = relation.oid;
-        if relation.schema == OUR_SCHEMA {
-            self.relations.insert(oid, Known::Ours { canary: relation.name == CANARY });
-            return None;
-        }
-        for column in &mut relation.columns {
-            column.type_name = self.type_names.get(&column.type_oid).cloned();
-        }
-        if let Some(Known::Defined(defined)) = self.relations.get(&oid)
-            && defined.relation == relation
-        {
-            // DEFAULT marks the primary key. Under the others it can change unseen, and only the catalog knows it.
-            return (relation.identity != ReplicaIdentity::Default).then_some(relation);
-        }
-        self.relations.insert(oid, Known::Undefined(relation.clone()));
-        Some(relation)
+        if open.durable { Ok(None) } else { finish(open, end) }
     }
 
     fn row(
@@ -293,28 +287,34 @@ impl Assembler {
         if open.durable {
             return Ok(());
         }
-        let defined = match defined(&mut self.relations, relation)? {
+        let defined = match self.tables.find(relation)? {
             Found::Captured(defined) => defined,
             Found::Ours { canary } => {
                 open.urgent |= canary;
                 return Ok(());
             }
         };
+        // The shape first: its JSON lies before the row's.
+        tell_shape(open, defined)?;
         let commit_lsn = open.head.commit_lsn;
-        let rows = encode(&defined.encoder, old, new, &mut open.arena).map_err(|source| {
+        let rows = images::write(&defined.encoder, old, new, &mut open.arena).map_err(|source| {
             AssembleError::Row { table: defined.table.name.clone(), commit_lsn, source: Box::new(source) }
         })?;
-        add(open, operation, Some(defined), rows)
+        add(open, operation, Some(&defined.table), rows)
     }
 
-    fn truncate(&mut self, relations: &[u32]) -> Result<(), AssembleError> {
+    fn truncate(&mut self, relations: &[u32], options: TruncateOptions) -> Result<(), AssembleError> {
         let open = self.open.as_mut().ok_or(AssembleError::OutsideTransaction { what: "a truncate" })?;
         if open.durable {
             return Ok(());
         }
         for relation in relations {
-            match defined(&mut self.relations, *relation)? {
-                Found::Captured(defined) => add(open, Operation::Truncate, Some(defined), Rows::default())?,
+            match self.tables.find(*relation)? {
+                Found::Captured(defined) => {
+                    tell_shape(open, defined)?;
+                    let rows = Rows { truncate: options, ..Rows::default() };
+                    add(open, Operation::Truncate, Some(&defined.table), rows)?;
+                }
                 Found::Ours { canary } => open.urgent |= canary,
             }
         }
@@ -322,6 +322,7 @@ impl Assembler {
     }
 
     fn message(&mut self, prefix: &[u8], content: &[u8]) -> Result<(), AssembleError> {
+        let policy = self.policy;
         let open = self.transaction("a transactional message")?;
         if open.durable {
             return Ok(());
@@ -330,18 +331,49 @@ impl Assembler {
             open.urgent = true;
             return Ok(());
         }
+        if prefix == DDL_PREFIX.as_bytes()
+            && let Some(ddl) = Ddl::read(content)
+        {
+            ddl.repairs.into_iter().for_each(|repair| open.needs_repair(repair));
+            ddl.forget.into_iter().for_each(|table_oid| self.tables.forget(table_oid));
+            return Ok(());
+        }
         if prefix == AUTHOR_PREFIX.as_bytes()
-            && let Some(author) = read_author(content)
+            && let Some(author) = read_author(content, policy)
         {
             let commit_lsn = open.head.commit_lsn;
             return open
                 .set_author(author)
                 .map_err(|TooManyChanges| AssembleError::TooManyChanges { commit_lsn });
         }
-        let start = open.arena.len();
-        write_message(prefix, content, &mut open.arena);
-        let rows = Rows { data: Some(start..open.arena.len()), ..Rows::default() };
-        add(open, Operation::Message, None, rows)
+        add_message(open, prefix, content, policy)
+    }
+
+    /// A message that belongs to no transaction comes between two, at its place in the WAL, even where nothing committed.
+    /// It becomes a transaction of its own, of one change and without an id. It acts as nothing but a message: what it says
+    /// is no part of any transaction.
+    ///
+    /// Its LSN is where its record ends, and a commit record may begin right there. So its position is the last byte of
+    /// its record, where no record begins.
+    fn message_alone(
+        &mut self,
+        lsn: Lsn,
+        prefix: &[u8],
+        content: &[u8],
+    ) -> Result<Option<Output>, AssembleError> {
+        if let Some(open) = self.open_lsn() {
+            return Err(AssembleError::InsideTransaction { open });
+        }
+        let (commit_lsn, end) = (Lsn(lsn.0.saturating_sub(1)), EndLsn(lsn));
+        // A fence that waits for nothing is none, and nobody's message.
+        if self.durable.includes(commit_lsn) || prefix == FENCE_PREFIX.as_bytes() {
+            return Ok(None);
+        }
+        let head =
+            TransactionHead { epoch: self.epoch, commit_lsn, xid: 0, committed_at_us: self.sent_at_us };
+        let mut open = OpenTransaction::new(head, false);
+        add_message(&mut open, prefix, content, self.policy)?;
+        finish(open, end)
     }
 
     fn cut_if_full(&mut self) -> Option<Output> {
@@ -350,132 +382,48 @@ impl Assembler {
     }
 }
 
-/// Whether a definition has the columns that the source sends.
-fn fits(table: &Table, relation: &Relation) -> bool {
-    let same_columns = table.columns.len() == relation.columns.len()
-        && table.columns.iter().zip(&relation.columns).all(|(ours, theirs)| {
-            ours.name == theirs.name && ours.type_oid == theirs.type_oid && ours.identity == theirs.identity
-        });
-    let key_ascends = table.key.is_sorted_by(|a, b| a < b);
-    let key_exists = table.key.last().is_none_or(|last| usize::from(*last) < table.columns.len());
-    same_columns && key_ascends && key_exists
+fn finish(open: OpenTransaction, end: EndLsn) -> Result<Option<Output>, AssembleError> {
+    let commit_lsn = open.head.commit_lsn;
+    let piece = open.finish(end).map_err(|TooManyChanges| AssembleError::TooManyChanges { commit_lsn })?;
+    Ok(Some(Output::Piece(piece)))
 }
 
-/// What the table of an object id is.
-enum Found<'a> {
-    Captured(&'a mut Defined),
-    Ours { canary: bool },
-}
-
-/// The table of this object id.
-fn defined(relations: &mut HashMap<u32, Known>, oid: u32) -> Result<Found<'_>, AssembleError> {
-    match relations.get_mut(&oid) {
-        Some(Known::Defined(defined)) => Ok(Found::Captured(defined)),
-        Some(Known::Ours { canary }) => Ok(Found::Ours { canary: *canary }),
-        Some(Known::Undefined(relation)) => Err(AssembleError::NotDefined { table: relation.table_name() }),
-        None => Err(AssembleError::UnknownRelation { oid }),
+/// Says what a table's shape is before its first change: to whom stores it, and as a change where it was another before.
+fn tell_shape(open: &mut OpenTransaction, defined: &mut Defined) -> Result<(), AssembleError> {
+    if !std::mem::replace(&mut defined.announced, true) {
+        open.announce(Arc::clone(&defined.table));
     }
+    if !std::mem::replace(&mut defined.changed, false) {
+        return Ok(());
+    }
+    let start = open.arena.len();
+    schema_json(&defined.table, &mut open.arena);
+    let rows = Rows { data: Some(start..open.arena.len()), ..Rows::default() };
+    add(open, Operation::Schema, Some(&defined.table), rows)
 }
 
-/// Adds a change, and the table's shape before its first one.
+fn add_message(
+    open: &mut OpenTransaction,
+    prefix: &[u8],
+    content: &[u8],
+    policy: ValuePolicy,
+) -> Result<(), AssembleError> {
+    let start = open.arena.len();
+    let flagged =
+        write_message(prefix, content, policy, &mut open.arena).map_err(|MessageTooLarge { bytes }| {
+            AssembleError::MessageTooLarge { commit_lsn: open.head.commit_lsn, bytes }
+        })?;
+    let rows = Rows { data: Some(start..open.arena.len()), flagged, ..Rows::default() };
+    add(open, Operation::Message, None, rows)
+}
+
 fn add(
     open: &mut OpenTransaction,
     operation: Operation,
-    defined: Option<&mut Defined>,
+    table: Option<&Arc<Table>>,
     rows: Rows,
 ) -> Result<(), AssembleError> {
     let commit_lsn = open.head.commit_lsn;
-    let table = defined.map(|defined| {
-        if !std::mem::replace(&mut defined.announced, true) {
-            open.announce(Arc::clone(&defined.table));
-        }
-        Arc::clone(&defined.table)
-    });
-    open.add(operation, table, rows).map_err(|TooManyChanges| AssembleError::TooManyChanges { commit_lsn })
-}
-
-/// Writes what is known of a row before and after a change.
-fn encode(
-    encoder: &RowEncoder,
-    old: Option<OldTuple<'_>>,
-    new: Option<Tuple<'_>>,
-    arena: &mut Vec<u8>,
-) -> Result<Rows, EncodeError> {
-    let mut rows = Rows::default();
-    let old_tuple = old.map(|(OldTuple::Key(tuple) | OldTuple::Full(tuple))| tuple);
-    for tuple in [old_tuple, new].into_iter().flatten() {
-        check_count(encoder, &tuple)?;
-        // About what it takes: the wire has five bytes a value that JSON has not, JSON the key and what it escapes.
-        arena.reserve(encoder.labels_bytes() + tuple.wire_bytes());
-    }
-    match (old, new) {
-        (None, None) => {}
-        (None, Some(new)) => {
-            rows.row_key = write_key(encoder, new.values(), arena)?;
-            rows.data = Some(write_row(encoder, new.values(), arena, &mut rows, true)?);
-        }
-        (Some(old), None) => {
-            rows.row_key = write_key(encoder, old_values(encoder, old), arena)?;
-            rows.old_data = Some(write_row(encoder, old_values(encoder, old), arena, &mut rows, false)?);
-        }
-        (Some(old), Some(new)) => {
-            // What was not sent did not change, so where the old value is known it is the new one too.
-            let merged = new.values().zip(old_values(encoder, old)).map(|(new, old)| match new {
-                Value::Unchanged => old,
-                sent => sent,
-            });
-            rows.row_key = write_key(encoder, merged.clone(), arena)?;
-            rows.data = Some(write_row(encoder, merged, arena, &mut rows, true)?);
-            rows.old_data = Some(write_row(encoder, old_values(encoder, old), arena, &mut rows, false)?);
-        }
-    }
-    Ok(rows)
-}
-
-fn check_count(encoder: &RowEncoder, tuple: &Tuple<'_>) -> Result<(), EncodeError> {
-    let (expected, found) = (encoder.column_count(), tuple.len());
-    if expected == found { Ok(()) } else { Err(EncodeError::ColumnCount { expected, found }) }
-}
-
-/// The values of an old row; a key-only one says nothing about columns outside the replica identity.
-fn old_values<'a>(encoder: &RowEncoder, old: OldTuple<'a>) -> impl Iterator<Item = Value<'a>> + Clone {
-    let (tuple, full) = match old {
-        OldTuple::Key(tuple) => (tuple, false),
-        OldTuple::Full(tuple) => (tuple, true),
-    };
-    let known = move |(value, identity)| if full || identity { value } else { Value::Unchanged };
-    tuple.values().zip(encoder.identity_columns()).map(known)
-}
-
-fn write_key<'a>(
-    encoder: &RowEncoder,
-    values: impl Iterator<Item = Value<'a>>,
-    arena: &mut Vec<u8>,
-) -> Result<Option<std::ops::Range<usize>>, EncodeError> {
-    let start = arena.len();
-    let has_key = encoder.encode_key(values, arena)?;
-    Ok(has_key.then_some(start..arena.len()))
-}
-
-/// Writes a row and notes what its JSON does not say. What is absent is named for the new row only: there it is a value
-/// that exists but was not sent.
-fn write_row<'a>(
-    encoder: &RowEncoder,
-    values: impl Iterator<Item = Value<'a>>,
-    arena: &mut Vec<u8>,
-    rows: &mut Rows,
-    new: bool,
-) -> Result<std::ops::Range<usize>, EncodeError> {
-    let start = arena.len();
-    let RowNotes { unchanged, kept_as_text } = encoder.encode_object(values, arena)?;
-    let name = |index: u16| encoder.column_name(index).to_owned();
-    if new {
-        rows.unchanged = unchanged.into_iter().map(name).collect();
-    }
-    for index in kept_as_text {
-        if !rows.kept_as_text.iter().any(|known| known == encoder.column_name(index)) {
-            rows.kept_as_text.push(name(index));
-        }
-    }
-    Ok(start..arena.len())
+    open.add(operation, table.cloned(), rows)
+        .map_err(|TooManyChanges| AssembleError::TooManyChanges { commit_lsn })
 }

@@ -194,6 +194,11 @@ codes! {
         cause: "A parameter has the wrong form or is unknown.",
         fix: "Correct the parameter that the message names."
     }
+    ValueNotFound = "WD-VALUE-NOT-FOUND" {
+        title: "There is no such value in history.",
+        cause: "The path names no change, the change has no such column, or its part of history was pruned.",
+        fix: "Use the URL as the frame gave it; a value that was pruned is only in the source."
+    }
     Internal = "WD-INTERNAL" {
         title: "Something went wrong inside Waldelta.",
         cause: "A defect, or a state that was thought impossible; the log has the details.",
@@ -204,20 +209,20 @@ codes! {
         cause: "A message has another form or order than the replication protocol gives it: another protocol version, a bug, or a proxy in between.",
         fix: "Report it with the message and the PostgreSQL version; nothing is lost, the slot keeps the WAL."
     }
-    TypeUnsupported = "WD-TYPE-UNSUPPORTED" {
-        title: "A table has a column of a type that is not supported yet.",
-        cause: "Only built-in scalar types, their arrays, json and jsonb can be captured without changing their values.",
-        fix: "Leave the table out of the publication, or the column out with a column list, before it is captured. WAL that has such rows already cannot be read past yet: begin a new history (`waldelta remove --history --yes`, then `waldelta init`)."
-    }
     ValueUnreadable = "WD-VALUE-UNREADABLE" {
         title: "A value cannot be read as its column's type, so capture stopped before it.",
-        cause: "The text is not valid UTF-8 (a database with encoding SQL_ASCII), or something overrides the settings that Waldelta asks for (DateStyle, TimeZone, bytea_output).",
-        fix: "Correct the value, or the settings of the role or the pooler, that the message names."
+        cause: "Its text has another form than PostgreSQL prints under the settings that Waldelta asks for (DateStyle, TimeZone, bytea_output): something overrides them.",
+        fix: "Correct the settings of the role or the pooler; the message names the column and what was expected."
     }
     ValueTooLong = "WD-VALUE-TOO-LONG" {
-        title: "A value is longer than jsonb can hold, so capture stopped before it.",
-        cause: "A string in jsonb has at most 268435455 bytes.",
-        fix: "Leave the column out of the publication with a column list."
+        title: "A value is larger than jsonb can hold, so capture stopped before it.",
+        cause: "The strings of a jsonb, and all values of an object together, have at most 268435455 bytes; the message names the column that has most of them.",
+        fix: "Set `capture.oversize = \"reference\"`, so that length and checksum are stored in the place of such values, or leave the column out of the publication with a column list."
+    }
+    PartitionIdentity = "WD-PARTITION-IDENTITY" {
+        title: "An old row does not have the key of its table, so capture stopped before it.",
+        cause: "The row's partition has another replica identity than the partitioned table that it is published as: the source then sends the columns of the partition's identity, and nulls in place of the table's.",
+        fix: "ALTER TABLE <partition> REPLICA IDENTITY as the partitioned table has it, for each of its partitions, or publish the partitions as themselves: ALTER PUBLICATION <publication> SET (publish_via_partition_root = false). That helps what follows; the transaction that the message names has to be left out as WD-SOURCE-CANNOT-DECODE says."
     }
     DatabaseUnreachable = "WD-DATABASE-UNREACHABLE" {
         title: "The database cannot be reached.",
@@ -324,6 +329,46 @@ codes! {
         cause: "It belongs to another database or output plugin, or is a physical slot.",
         fix: "Choose another slot name, or drop the slot if nobody else needs it."
     }
+    PluginMissing = "WD-PLUGIN-MISSING" {
+        title: "The server does not have the output plugin.",
+        cause: "`source.plugin` is wal2json, which is no part of PostgreSQL, and its library is not where the server looks for it.",
+        fix: "Install it at the server (`apt-get install postgresql-<major>-wal2json`), or set `source.plugin` to pgoutput, which every server has."
+    }
+    PluginBlocked = "WD-PLUGIN-BLOCKED" {
+        title: "The server does not let the output plugin be used.",
+        cause: "Since 15.19, 16.15, 17.11 and 18.6 a server refuses every plugin that `output_plugin_libraries` does not list, for slots that exist too; by default it lists pgoutput and test_decoding.",
+        fix: "ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, wal2json; SELECT pg_reload_conf(); (three names, not one in quotes). Capture then goes on by itself. Or set `source.plugin` to pgoutput and begin a new history with a new slot: a slot keeps its plugin."
+    }
+    Wal2jsonEncoding = "WD-WAL2JSON-ENCODING" {
+        title: "wal2json cannot send the text of this database.",
+        cause: "It sends text as it is stored, and the database's encoding is not UTF8.",
+        fix: "Set `source.plugin` to pgoutput, which converts."
+    }
+    Wal2jsonRowFilter = "WD-WAL2JSON-ROW-FILTER" {
+        title: "The publication has row filters, which wal2json does not know.",
+        cause: "wal2json knows no publications: it would send the rows that the filter is to keep back.",
+        fix: "Take the table out of the publication and add it without WHERE, or set `source.plugin` to pgoutput."
+    }
+    Wal2jsonPartitionRoot = "WD-WAL2JSON-PARTITION-ROOT" {
+        title: "The publication has partitions as their root table, which wal2json cannot do.",
+        cause: "wal2json sends each partition under its own name.",
+        fix: "ALTER PUBLICATION <publication> SET (publish_via_partition_root = false), or set `source.plugin` to pgoutput."
+    }
+    Wal2jsonIdentity = "WD-WAL2JSON-IDENTITY" {
+        title: "Published tables have no replica identity, and wal2json drops their updates and deletes.",
+        cause: "They have no primary key, or a deferrable one, or REPLICA IDENTITY NOTHING. wal2json leaves such changes out with no more than a warning in the server's log.",
+        fix: "Add a primary key, or ALTER TABLE <table> REPLICA IDENTITY FULL, or take the table out of the publication, or set `source.plugin` to pgoutput."
+    }
+    Wal2jsonShape = "WD-WAL2JSON-SHAPE" {
+        title: "A row fits no shape that is known of its table.",
+        cause: "wal2json sends rows without their table's shape, so that comes from history or, as it is now, from the catalog. A table that was altered more than once before its rows were read was other than both when this row was written.",
+        fix: "What is in the WAL stays there. With pgoutput this does not happen: set `source.plugin` to it, drop the slot with SELECT pg_drop_replication_slot('<slot>'), and begin a new history in an empty database with `waldelta init --baseline`. Or do that with wal2json, and let capture run while tables are altered."
+    }
+    Wal2jsonTables = "WD-WAL2JSON-TABLES" {
+        title: "The published tables are others than when capture asked for them.",
+        cause: "A table was created, dropped or renamed, or the publication was altered. wal2json sends the tables that it was asked for by name, so capture asks anew.",
+        fix: "Nothing: capture goes on by itself. Changes of a table that got its name or its place in the publication meanwhile may be missing: it is shown as needing repair."
+    }
     SlotLost = "WD-SLOT-LOST" {
         title: "The replication slot has lost WAL that it needed.",
         cause: "It retained more than max_slot_wal_keep_size allows, or was idle for longer than idle_replication_slot_timeout.",
@@ -419,6 +464,11 @@ codes! {
         cause: "History needs PostgreSQL 14 or newer.",
         fix: "Upgrade that server, or point `history.url` at a newer one."
     }
+    HistoryEncoding = "WD-HISTORY-ENCODING" {
+        title: "The history database cannot hold the source's text.",
+        cause: "Its encoding is neither UTF8 nor the source's, so that some characters of the source do not exist in it.",
+        fix: "CREATE DATABASE <name> ENCODING 'UTF8' TEMPLATE template0, and point `history.url` at it."
+    }
     HistoryMigrationFailed = "WD-HISTORY-MIGRATION-FAILED" {
         title: "The schema waldelta could not be created or brought up to date.",
         cause: "The role may lack the right to create it, or a migration met objects that it did not expect.",
@@ -473,6 +523,11 @@ codes! {
         title: "History has begun without the rows that some tables had before.",
         cause: "`init` ran without --baseline, was stopped before the baseline was whole, or the tables were published later; the rows as they were then can no longer be read.",
         fix: "`waldelta remove --history --yes`, which drops the recorded changes, then `waldelta init --baseline` again; or `waldelta run` to go on without them."
+    }
+    SourceCannotDecode = "WD-SOURCE-CANNOT-DECODE" {
+        title: "The source itself fails to decode a transaction, each time anew, so capture stopped before it.",
+        cause: "A value in it is too large to be sent as text, has no equivalent in UTF-8, or the WAL or catalog is damaged; the message has the server's words, and its log has more. Everything before the transaction is in history, and the slot keeps the WAL from it on.",
+        fix: "What is in the WAL stays there: leaving the table or column out of the publication only helps what follows. The one way past it is to leave the whole transaction out, and its changes are then missing in history, in all tables. With the service stopped and <lsn> as the message names it, in the history database: BEGIN; INSERT INTO waldelta.gaps (epoch, from_lsn, to_lsn, reason) SELECT epoch, durable_end, '<lsn>', 'skipped' FROM waldelta.captures; UPDATE waldelta.captures SET durable_end = '<lsn>'; COMMIT. At the source: SELECT pg_replication_slot_advance('<slot>', '<lsn>'). Then start the service again."
     }
     PoisonRow = "WD-POISON-ROW" {
         title: "A row holds a value that history cannot store.",

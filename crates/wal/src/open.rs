@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::lsn::EndLsn;
 use crate::table::Table;
-use crate::transaction::{Author, Change, Operation, Piece, TransactionHead};
+use crate::transaction::{Author, Change, Operation, Piece, Repair, TransactionHead, TruncateOptions};
 
 /// From this many unused bytes on a buffer is made smaller, since readers may keep it for long.
 const SLACK_BYTES_MAX: usize = 4096;
@@ -25,8 +25,10 @@ pub(crate) struct OpenTransaction {
     pub(crate) arena: Vec<u8>,
     author: Option<CurrentAuthor>,
     new_tables: Vec<Arc<Table>>,
+    repairs: Vec<Repair>,
+    origin: Option<Arc<str>>,
     drafts: Vec<Draft>,
-    /// Bytes of the column names that the drafts carry.
+    /// Bytes of the names that the drafts carry, of columns and authors.
     names_bytes: usize,
     first: bool,
     next_seq: u32,
@@ -46,7 +48,8 @@ pub(crate) struct Rows {
     pub(crate) data: Option<Range<usize>>,
     pub(crate) old_data: Option<Range<usize>>,
     pub(crate) unchanged: Vec<String>,
-    pub(crate) kept_as_text: Vec<String>,
+    pub(crate) flagged: Vec<String>,
+    pub(crate) truncate: TruncateOptions,
 }
 
 struct Draft {
@@ -70,6 +73,8 @@ impl OpenTransaction {
             arena: Vec::new(),
             author: None,
             new_tables: Vec::new(),
+            repairs: Vec::new(),
+            origin: None,
             drafts: Vec::new(),
             names_bytes: 0,
             first: true,
@@ -87,11 +92,16 @@ impl OpenTransaction {
         let seq = self.next_seq;
         // The last index stands for the whole transaction.
         self.next_seq = seq.checked_add(1).ok_or(TooManyChanges)?;
-        let author = self.author.as_mut().map(|current| {
+        // A shape is nobody's: the client who first writes into it has to be told of it too.
+        let author = self.author.as_mut().filter(|_| operation != Operation::Schema).map(|current| {
             current.told = true;
             Arc::clone(&current.author)
         });
-        let names = rows.unchanged.iter().chain(&rows.kept_as_text);
+        // The first change that carries an author makes it stay.
+        if let Some(author) = author.as_ref().filter(|author| Arc::strong_count(author) == 2) {
+            self.names_bytes += author.client_id.len() + author.metadata.as_ref().map_or(0, String::len);
+        }
+        let names = rows.unchanged.iter().chain(&rows.flagged);
         self.names_bytes += names.map(|name| size_of::<String>() + name.len()).sum::<usize>();
         self.drafts.push(Draft { seq, operation, table, author, rows });
         Ok(())
@@ -122,9 +132,22 @@ impl OpenTransaction {
         self.new_tables.push(table);
     }
 
+    /// Says that a table's rows change here in a way that no change tells.
+    pub(crate) fn needs_repair(&mut self, repair: Repair) {
+        self.repairs.push(repair);
+    }
+
+    /// Says where the transaction was made first.
+    pub(crate) fn set_origin(&mut self, name: &[u8]) {
+        self.origin = Some(String::from_utf8_lossy(name).into());
+    }
+
     /// About how many bytes the current piece takes.
     pub(crate) fn piece_bytes(&self) -> usize {
-        self.arena.len() + self.names_bytes + self.drafts.len() * size_of::<Change>()
+        self.arena.len()
+            + self.names_bytes
+            + self.drafts.len() * size_of::<Change>()
+            + self.repairs.len() * size_of::<Repair>()
     }
 
     /// Cuts off what has arrived so far: more follows.
@@ -149,6 +172,7 @@ impl OpenTransaction {
             arena.shrink_to_fit();
         }
         let arena = Bytes::from(arena);
+        let origin = self.origin.clone();
         let row = |range: Option<Range<usize>>| range.map(|range| arena.slice(range));
         let change = |draft: Draft| Change {
             seq: draft.seq,
@@ -158,9 +182,14 @@ impl OpenTransaction {
             data: row(draft.rows.data),
             old_data: row(draft.rows.old_data),
             unchanged: draft.rows.unchanged,
-            kept_as_text: draft.rows.kept_as_text,
+            flagged: draft.rows.flagged,
+            truncate: draft.rows.truncate,
+            origin: origin.clone(),
             author: draft.author,
         };
+        let mut repairs = std::mem::take(&mut self.repairs);
+        repairs.sort_unstable();
+        repairs.dedup();
         self.names_bytes = 0;
         Piece {
             head: self.head,
@@ -168,6 +197,7 @@ impl OpenTransaction {
             changes: self.drafts.drain(..).map(change).collect(),
             end: None,
             new_tables: std::mem::take(&mut self.new_tables),
+            repairs,
             urgent: std::mem::replace(&mut self.urgent, false),
         }
     }

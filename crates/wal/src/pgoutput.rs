@@ -35,8 +35,8 @@ pub enum Message<'a> {
     Origin {
         /// The commit LSN there.
         commit_lsn: Lsn,
-        /// Name of the replication origin.
-        name: &'a str,
+        /// Name of the replication origin. In a database without encoding it need not be UTF-8.
+        name: &'a [u8],
     },
     /// `R`: the shape of a table, before its first row and whenever it may have changed.
     Relation(Relation),
@@ -174,7 +174,7 @@ impl<'a> Message<'a> {
             b'C' => read_commit(&mut reader)?,
             b'O' => Message::Origin {
                 commit_lsn: Lsn(reader.u64("origin: commit LSN")?),
-                name: reader.text("origin: name")?,
+                name: reader.terminated("origin: name")?,
             },
             b'R' => Message::Relation(read_relation(&mut reader)?),
             b'Y' => Message::Type {

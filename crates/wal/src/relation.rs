@@ -1,7 +1,7 @@
 //! The shape of a table as the walsender tells it, and what it takes to make a [`Table`] of it.
 
-use crate::code::Code;
-use crate::kind;
+use crate::builtin::type_name;
+use crate::kind::Kind;
 use crate::table::{Column, ReplicaIdentity, Table, TableName, quote_ident};
 
 /// A Relation message: what the source says of a table before its rows. It does not say what the primary key is, nor which
@@ -35,25 +35,17 @@ pub struct RelationColumn {
     pub type_name: Option<String>,
 }
 
-/// A table has a column of a type whose values cannot be turned into JSON yet, so the table cannot be captured.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("column {column} of table {table} has the type {type_name}, which is not supported")]
-pub struct UnsupportedType {
-    /// The table.
-    pub table: TableName,
-    /// The column.
-    pub column: String,
-    /// Object id of the type.
-    pub type_oid: u32,
-    /// The type's name, as far as it is known.
+/// What the source's catalog knows of a column, and the stream does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnFacts {
+    /// Its number (`attnum`).
+    pub number: i16,
+    /// Its type as `format_type` prints it, without modifier.
     pub type_name: String,
-}
-
-impl UnsupportedType {
-    /// The stable code that users see.
-    pub fn code(&self) -> Code {
-        Code::TypeUnsupported
-    }
+    /// How its values become JSON.
+    pub kind: Kind,
+    /// Whether it lacks NOT NULL.
+    pub nullable: bool,
 }
 
 impl Relation {
@@ -64,46 +56,37 @@ impl Relation {
 
     /// The table, with version 0, which the caller sets.
     ///
-    /// `primary_key` are the names of the primary key's columns by the catalog, `nullable` tells of a column whether it
-    /// lacks NOT NULL there.
+    /// `primary_key` are the names of the primary key's columns by the catalog, `facts` tells what else it knows of a
+    /// column. Where it knows nothing, a type that is not built in is its text.
     ///
     /// The key is the primary key, if all of it is published and every old row carries it; else the columns of the
     /// identity index; never those of FULL.
-    ///
-    /// # Errors
-    /// When a column has a type that is not supported.
     pub fn to_table(
         &self,
         primary_key: Option<&[String]>,
-        nullable: impl Fn(&str) -> bool,
-    ) -> Result<Table, UnsupportedType> {
+        facts: impl Fn(&RelationColumn) -> Option<ColumnFacts>,
+    ) -> Table {
         let column = |column: &RelationColumn| {
-            let type_name = kind::type_name(column.type_oid).ok_or_else(|| UnsupportedType {
-                table: self.table_name(),
-                column: column.name.clone(),
-                type_oid: column.type_oid,
-                type_name: column
-                    .type_name
-                    .clone()
-                    .unwrap_or_else(|| format!("with object id {}", column.type_oid)),
-            })?;
-            Ok(Column {
+            let facts = facts(column).unwrap_or_else(|| column.facts());
+            Column {
+                number: facts.number,
                 name: column.name.clone(),
                 type_oid: column.type_oid,
                 type_modifier: column.type_modifier,
-                type_name: type_name.to_owned(),
-                nullable: nullable(&column.name),
+                type_name: facts.type_name,
+                kind: facts.kind,
+                nullable: facts.nullable,
                 identity: column.identity,
-            })
+            }
         };
-        Ok(Table {
+        Table {
             oid: self.oid,
             version: 0,
             name: self.table_name(),
-            columns: self.columns.iter().map(column).collect::<Result<_, _>>()?,
+            columns: self.columns.iter().map(column).collect(),
             key: self.key(primary_key),
             identity: self.identity,
-        })
+        }
     }
 
     fn key(&self, primary_key: Option<&[String]>) -> Vec<u16> {
@@ -124,7 +107,23 @@ impl Relation {
         }
         match self.identity {
             ReplicaIdentity::Default | ReplicaIdentity::Index => indexes(&|column| column.identity),
-            ReplicaIdentity::Full | ReplicaIdentity::Nothing => Vec::new(),
+            ReplicaIdentity::Full | ReplicaIdentity::Mixed | ReplicaIdentity::Nothing => Vec::new(),
+        }
+    }
+}
+
+impl RelationColumn {
+    /// What the stream alone tells.
+    fn facts(&self) -> ColumnFacts {
+        let name = || {
+            let known = type_name(self.type_oid).map(str::to_owned).or_else(|| self.type_name.clone());
+            known.unwrap_or_else(|| format!("with object id {}", self.type_oid))
+        };
+        ColumnFacts {
+            number: 0,
+            type_name: name(),
+            kind: Kind::builtin(self.type_oid).unwrap_or(Kind::TEXT),
+            nullable: true,
         }
     }
 }
@@ -158,7 +157,7 @@ mod tests {
 
     fn key(relation: &Relation, primary_key: &[&str]) -> Vec<u16> {
         let names: Vec<String> = primary_key.iter().map(|name| (*name).to_owned()).collect();
-        relation.to_table(Some(&names), |_| true).unwrap().key
+        relation.to_table(Some(&names), |_| None).key
     }
 
     #[test]
@@ -166,7 +165,7 @@ mod tests {
         use ReplicaIdentity::*;
         let flagged = [("a", true), ("b", false), ("c", true)];
         assert_eq!(key(&relation(Default, &flagged), &["c", "a"]), [0, 2], "in the order of the columns");
-        assert_eq!(relation(Default, &flagged).to_table(None, |_| true).unwrap().key, [0, 2]);
+        assert_eq!(relation(Default, &flagged).to_table(None, |_| None).key, [0, 2]);
         assert_eq!(
             key(&relation(Default, &flagged), &["b"]),
             [0, 2],
@@ -187,25 +186,31 @@ mod tests {
 
     #[test]
     fn a_table_knows_its_columns() {
-        let table = relation(ReplicaIdentity::Default, &[("a", true), ("b", false)])
-            .to_table(None, |name| name == "b")
-            .unwrap();
+        let relation = relation(ReplicaIdentity::Default, &[("a", true), ("b", false)]);
+        let facts = |number, nullable| ColumnFacts {
+            number,
+            type_name: "integer".into(),
+            kind: Kind::builtin(23).unwrap(),
+            nullable,
+        };
+        let table = relation.to_table(None, |column| (column.name == "a").then(|| facts(3, false)));
         assert_eq!(table.name.to_string(), "public.t");
-        let columns: Vec<_> =
-            table.columns.iter().map(|c| (&*c.name, &*c.type_name, c.nullable, c.identity)).collect();
-        assert_eq!(columns, [("a", "integer", false, true), ("b", "integer", true, false)]);
+        let columns: Vec<_> = table
+            .columns
+            .iter()
+            .map(|c| (c.number, &*c.name, &*c.type_name, c.nullable, c.identity))
+            .collect();
+        assert_eq!(columns, [(3, "a", "integer", false, true), (0, "b", "integer", true, false)]);
     }
 
     #[test]
-    fn an_unsupported_type_names_table_column_and_type() {
+    fn a_type_that_nobody_knows_is_text() {
         let mut relation = relation(ReplicaIdentity::Default, &[("a", true)]);
         relation.columns[0].type_oid = 16_400;
-        let error = relation.to_table(None, |_| true).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "column a of table public.t has the type with object id 16400, which is not supported"
-        );
+        let column = |relation: &Relation| relation.to_table(None, |_| None).columns.remove(0);
+        assert_eq!(column(&relation).type_name, "with object id 16400");
+        assert_eq!(column(&relation).kind, Kind::TEXT);
         relation.columns[0].type_name = Some(qualified_type_name("public", "Mood"));
-        assert_eq!(relation.to_table(None, |_| true).unwrap_err().type_name, "public.\"Mood\"");
+        assert_eq!(column(&relation).type_name, "public.\"Mood\"");
     }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::kind::Kind;
+
 /// One version of a table's shape, as the rows that follow it have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -26,6 +28,8 @@ pub struct Table {
 /// One published column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
+    /// Its number (`attnum`), its identity through renames; 0 where only the stream knows the column.
+    pub number: i16,
     /// Its name, unquoted.
     pub name: String,
     /// Object id of its type.
@@ -34,6 +38,8 @@ pub struct Column {
     pub type_modifier: i32,
     /// The type as `format_type` prints it, without modifier: `integer`, `text[]`.
     pub type_name: String,
+    /// How its values become JSON.
+    pub kind: Kind,
     /// False only where the catalog said NOT NULL.
     pub nullable: bool,
     /// Whether the source sends it in a key-only old row (`K`).
@@ -49,6 +55,9 @@ pub enum ReplicaIdentity {
     Nothing,
     /// The whole row.
     Full,
+    /// Of a partitioned table: FULL by itself, but not in all of its partitions. What comes as a whole old row may be only
+    /// its key, with nulls in place of the rest.
+    Mixed,
     /// The columns of a chosen unique index.
     Index,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::lsn::{EndLsn, Lsn};
 use crate::position::{Epoch, Position};
@@ -13,9 +14,10 @@ use crate::table::Table;
 pub struct TransactionHead {
     /// Incarnation of the source.
     pub epoch: Epoch,
-    /// Where its commit record begins.
+    /// Where its commit record begins. For a logical message that belongs to no transaction, the last byte of its record:
+    /// at its end the next commit record may begin.
     pub commit_lsn: Lsn,
-    /// Transaction id, widened to 64 bits (`xid8`).
+    /// Transaction id, widened to 64 bits (`xid8`); 0 for a logical message that belongs to no transaction.
     pub xid: u64,
     /// Commit time, in microseconds since 1970-01-01 UTC, by the source's clock: informational only.
     pub committed_at_us: i64,
@@ -45,8 +47,69 @@ pub struct Piece {
     pub end: Option<EndLsn>,
     /// Shapes that first appear in this transaction, each before the first change that has it.
     pub new_tables: Vec<Arc<Table>>,
-    /// Fence ids (see [`FENCE_PREFIX`]) in this piece: whoever waits for one wants it stored at once.
+    /// Tables whose rows changed in this transaction in a way that no change tells.
+    pub repairs: Vec<Repair>,
+    /// A fence (see [`FENCE_PREFIX`]) or the canary is in this piece: whoever waits for it wants it stored at once.
     pub urgent: bool,
+}
+
+/// A table whose rows are no longer what its changes add up to, from this transaction on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Repair {
+    /// Object id of the table.
+    pub table_oid: u32,
+    /// What has happened to it.
+    pub reason: RepairReason,
+}
+
+/// What changes rows of a table and sends no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RepairReason {
+    /// `ALTER TABLE` wrote all rows anew: another type, a volatile default.
+    Rewritten,
+    /// A column was added with a default, which all existing rows have since.
+    DefaultAdded,
+    /// A column was renamed: existing rows have the value under another name.
+    ColumnRenamed,
+    /// Partitions were attached, detached or dropped, where changes are published as the root's.
+    PartitionsChanged,
+    /// A partition was truncated or written anew, where changes are published as the root's.
+    PartitionEmptied,
+    /// A composite type in one of its columns was altered.
+    TypeChanged,
+    /// A value of an enum in one of its columns was renamed.
+    EnumRenamed,
+}
+
+impl RepairReason {
+    /// The name that history stores and status shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RepairReason::Rewritten => "rewritten",
+            RepairReason::DefaultAdded => "default_added",
+            RepairReason::ColumnRenamed => "column_renamed",
+            RepairReason::PartitionsChanged => "partitions_changed",
+            RepairReason::PartitionEmptied => "partition_emptied",
+            RepairReason::TypeChanged => "type_changed",
+            RepairReason::EnumRenamed => "enum_renamed",
+        }
+    }
+
+    /// The reason of this name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use RepairReason::*;
+        [
+            Rewritten,
+            DefaultAdded,
+            ColumnRenamed,
+            PartitionsChanged,
+            PartitionEmptied,
+            TypeChanged,
+            EnumRenamed,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == name)
+    }
 }
 
 /// One row operation (or other entry) of a transaction.
@@ -62,17 +125,33 @@ pub struct Change {
     /// table has no key, for `truncate` and `message`.
     pub row_key: Option<Bytes>,
     /// The row after the change as a JSON object; columns that the source did not send are absent.
-    /// For a `message`: `{"prefix":…,"content":…}`.
+    /// For a `message`: `{"prefix":…,"content":…}`. For a `schema`: the table's new shape, see [`crate::schema_json`].
     pub data: Option<Bytes>,
     /// The row before the change as far as the source gives it, as a JSON object.
     pub old_data: Option<Bytes>,
     /// Names of the columns absent from `data` because the source did not send them (unchanged TOAST).
     pub unchanged: Vec<String>,
-    /// Names of the `json` columns whose value jsonb cannot hold (`\u0000`, half a surrogate pair, a number beyond
-    /// numeric), in `data` or `old_data`: there it is a JSON string of its text.
-    pub kept_as_text: Vec<String>,
-    /// Who made the change, if the transaction said so before it.
+    /// Names of the columns whose value in `data` or `old_data` is not what `to_jsonb` gives, because jsonb cannot hold
+    /// that: see [`RowNotes::flagged`](crate::RowNotes::flagged). Of a `message`: `content` where it is too large.
+    pub flagged: Vec<String>,
+    /// How a `truncate` was written.
+    pub truncate: TruncateOptions,
+    /// Name of the replication origin, where the transaction was replayed on the source from somewhere else.
+    pub origin: Option<Arc<str>>,
+    /// Who made the change, if the transaction said so before it; a `schema` is nobody's.
     pub author: Option<Arc<Author>>,
+}
+
+/// How a TRUNCATE was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TruncateOptions {
+    /// `CASCADE`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cascade: bool,
+    /// `RESTART IDENTITY`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restart_identity: bool,
 }
 
 /// The author of changes, as `waldelta.set_client` named it in the transaction.
@@ -98,6 +177,8 @@ pub enum Operation {
     /// A logical message; also left by a transaction that has an author but no captured change, so that its
     /// author can be told that it is durable.
     Message,
+    /// The table has another shape from here on.
+    Schema,
     /// A row that existed before history began.
     Baseline,
 }
@@ -111,6 +192,7 @@ impl Operation {
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
             Operation::Message => "message",
+            Operation::Schema => "schema",
             Operation::Baseline => "baseline",
         }
     }
@@ -118,7 +200,7 @@ impl Operation {
     /// The operation of this name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         use Operation::*;
-        [Insert, Update, Delete, Truncate, Message, Baseline]
+        [Insert, Update, Delete, Truncate, Message, Schema, Baseline]
             .into_iter()
             .find(|operation| operation.as_str() == name)
     }
@@ -130,3 +212,6 @@ pub const AUTHOR_PREFIX: &str = "waldelta.author";
 
 /// Prefix of the logical message by which a snapshot asks that everything committed before it be stored at once.
 pub const FENCE_PREFIX: &str = "waldelta.fence";
+
+/// Prefix of the logical message by which the source's event trigger tells of DDL.
+pub const DDL_PREFIX: &str = "waldelta.ddl";

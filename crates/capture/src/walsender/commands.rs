@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use waldelta_source::Plugin;
 use waldelta_wal::{EndLsn, Lsn};
 
 use super::connection::{Connection, CopyBoth, Row};
@@ -32,7 +33,6 @@ const PROBES: &[(&str, &str)] = &[
     ("interval '1 year 2 mons 3 days 04:05:06'", "1 year 2 mons 3 days 04:05:06"),
     ("float8 '0.1' + float8 '0.2'", "0.30000000000000004"),
     (r"bytea '\x00ff'", r"\x00ff"),
-    ("pg_catalog.current_setting('client_encoding')", "UTF8"),
 ];
 
 impl Connection {
@@ -47,12 +47,15 @@ impl Connection {
     }
 
     /// Creates the slot and exports the snapshot that goes with it. It waits for every transaction that is open now.
-    pub(crate) fn create_slot(&mut self, slot: &str) -> Result<CreatedSlot, Error> {
+    pub(crate) fn create_slot(&mut self, slot: &str, plugin: Plugin) -> Result<CreatedSlot, Error> {
         let what = "create the replication slot";
         // The form without parentheses is understood by every version.
         let command =
-            format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", identifier(slot));
-        let rows = self.query(what, &command)?;
+            format!("CREATE_REPLICATION_SLOT {} LOGICAL {plugin} EXPORT_SNAPSHOT", identifier(slot));
+        let rows = self.query(what, &command).map_err(|error| match plugin {
+            Plugin::Pgoutput => error,
+            Plugin::Wal2json => error.of_plugin(),
+        })?;
         let parsed = rows.first().and_then(|row| {
             Some(CreatedSlot {
                 consistent_point: EndLsn(column(row, 1)?.parse::<Lsn>().ok()?),
@@ -81,10 +84,12 @@ impl Connection {
     /// Checks that values print as they must: settings of the role or database could say otherwise.
     pub(crate) fn check_pinned(&mut self) -> Result<(), Error> {
         let what = "probe how values print";
-        let values: Vec<String> = PROBES.iter().map(|(value, _)| format!("({value})::text")).collect();
+        let encoding = ("pg_catalog.current_setting('client_encoding')", self.encoding.name());
+        let probes = || PROBES.iter().chain([&encoding]);
+        let values: Vec<String> = probes().map(|(value, _)| format!("({value})::text")).collect();
         let rows = self.query(what, &format!("SELECT {}", values.join(", ")))?;
         let row = rows.first().ok_or(Error::Unexpected { what })?;
-        for (index, &(_, expected)) in PROBES.iter().enumerate() {
+        for (index, &(_, expected)) in probes().enumerate() {
             let found = column(row, index).ok_or(Error::Unexpected { what })?;
             if found != expected {
                 return Err(Error::NotPinned { found: found.to_owned(), expected });
@@ -115,12 +120,12 @@ fn column(row: &Row, index: usize) -> Option<&str> {
 }
 
 /// Quotes an identifier, always: the replication grammar has other reserved words than SQL.
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Quotes a literal of the replication grammar, in which a backslash means itself.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

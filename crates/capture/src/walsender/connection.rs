@@ -31,6 +31,31 @@ const OTHER_SETTINGS: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
 ];
 
+/// What text comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientEncoding {
+    /// The server converts.
+    Utf8,
+    /// As it is stored. A database without an encoding cannot be converted: its server checks every text instead, and
+    /// ends the stream at the first that is not UTF-8, now and at every further try.
+    SqlAscii,
+}
+
+impl ClientEncoding {
+    /// What to ask of a database with this `server_encoding`.
+    pub(crate) fn of_server(server_encoding: &str) -> Self {
+        if server_encoding == "SQL_ASCII" { ClientEncoding::SqlAscii } else { ClientEncoding::Utf8 }
+    }
+
+    /// The name, as `client_encoding` has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ClientEncoding::Utf8 => "UTF8",
+            ClientEncoding::SqlAscii => "SQL_ASCII",
+        }
+    }
+}
+
 /// One row of an answer, as text.
 pub(crate) type Row = Vec<Option<String>>;
 
@@ -39,6 +64,7 @@ pub(crate) struct Connection {
     pub(super) socket: Socket,
     pub(super) incoming: FrameBuffer,
     frames: Frames,
+    pub(super) encoding: ClientEncoding,
     backend_pid: i32,
 }
 
@@ -61,12 +87,17 @@ enum Answer {
 
 impl Connection {
     /// Connects, logs in and waits until the server is ready.
-    pub(crate) fn open(target: &Target, application_name: &str) -> Result<Self, Error> {
+    pub(crate) fn open(
+        target: &Target,
+        application_name: &str,
+        encoding: ClientEncoding,
+    ) -> Result<Self, Error> {
         let socket = Socket::connect(target)?;
         let mut connection = Connection {
             socket,
             incoming: FrameBuffer::new(READ_BYTES),
             frames: Frames::default(),
+            encoding,
             backend_pid: 0,
         };
         connection.start_up(target, application_name)?;
@@ -109,21 +140,40 @@ impl Connection {
 
     /// Sends a command that begins the streaming.
     pub(crate) fn copy_both(mut self, what: &'static str, sql: &str) -> Result<CopyBoth, Error> {
+        self.begin_copy(what, sql)?;
+        Ok(self.into_copy())
+    }
+
+    /// Sends a command that begins the streaming. Where the server refuses it, another may be tried.
+    pub(super) fn begin_copy(&mut self, what: &'static str, sql: &str) -> Result<(), Error> {
         self.send(what, |out| frontend::query(sql, out))?;
+        let mut failure = None;
         loop {
-            match self.next_answer(what)? {
-                Answer::CopyBoth => break,
-                Answer::Error(source) => return Err(Error::Refused { what, source }),
-                Answer::Row(_) | Answer::Ready => return Err(Error::Unexpected { what }),
+            let answer = match self.next_answer(what) {
+                // After a fatal error the server says nothing more.
+                Err(Error::Closed) if failure.is_some() => Answer::Ready,
+                answer => answer?,
+            };
+            match answer {
+                Answer::CopyBoth => return Ok(()),
+                Answer::Error(source) => failure = Some(Error::Refused { what, source }),
+                Answer::Ready => return Err(failure.unwrap_or(Error::Unexpected { what })),
+                Answer::Row(_) => return Err(Error::Unexpected { what }),
                 Answer::Other => {}
             }
         }
-        Ok(CopyBoth { socket: self.socket, incoming: self.incoming, first: self.frames.into_rest() })
+    }
+
+    /// What is left of the connection once the streaming has begun.
+    pub(super) fn into_copy(self) -> CopyBoth {
+        CopyBoth { socket: self.socket, incoming: self.incoming, first: self.frames.into_rest() }
     }
 
     fn start_up(&mut self, target: &Target, application_name: &str) -> Result<(), Error> {
         let what = "log in";
-        let options = target.startup_options(&[PINNED_SETTINGS, OTHER_SETTINGS].concat());
+        // The last of two settings of one name is the one that holds.
+        let encoding = [("client_encoding", self.encoding.name())];
+        let options = target.startup_options(&[PINNED_SETTINGS, OTHER_SETTINGS, &encoding].concat());
         let parameters = [
             ("user", target.user()),
             ("database", target.database()),

@@ -61,6 +61,12 @@ pub enum Error {
         #[source]
         source: ServerError,
     },
+    /// The server does not have the output plugin.
+    #[error("load the output plugin")]
+    PluginMissing(#[source] ServerError),
+    /// The server does not let the output plugin be used.
+    #[error("use the output plugin")]
+    PluginBlocked(#[source] ServerError),
     /// The publication is gone, or younger than what is to be decoded.
     #[error("decode with the publication")]
     Publication(#[source] ServerError),
@@ -117,6 +123,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What it is where a command names a plugin that is no part of the server, once the login has shown that the role may
+    /// replicate.
+    pub(super) fn of_plugin(self) -> Self {
+        match self {
+            Error::Refused { source, .. } if source.is("58P01") => Error::PluginMissing(source),
+            Error::Refused { source, .. } if source.is("42501") => Error::PluginBlocked(source),
+            other => other,
+        }
+    }
+
     /// The stable code that it shows as.
     pub fn code(&self) -> Code {
         match self {
@@ -132,6 +148,8 @@ impl Error {
                 "55006" => Code::SlotActive,
                 _ => Code::SourceUnreachable,
             },
+            Error::PluginMissing(_) => Code::PluginMissing,
+            Error::PluginBlocked(_) => Code::PluginBlocked,
             Error::Publication(_) => Code::PublicationMissing,
             Error::Frame(_) | Error::Malformed(_) | Error::Unexpected { .. } => Code::ReplicationProtocol,
             Error::NotPinned { .. } => Code::SettingsNotPinned,
@@ -161,6 +179,8 @@ impl Error {
             | Error::AuthenticationUnsupported { .. }
             | Error::Scram(_)
             | Error::Refused { .. }
+            | Error::PluginMissing(_)
+            | Error::PluginBlocked(_)
             | Error::Streaming(_)
             | Error::Frame(_)
             | Error::Unexpected { .. }

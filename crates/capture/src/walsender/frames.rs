@@ -88,20 +88,28 @@ impl FrameBuffer {
 pub(crate) struct Frames {
     bytes: Bytes,
     at: usize,
+    /// Where the message taken last begins.
+    last: usize,
 }
 
 impl Frames {
     /// Over a block that [`FrameBuffer::take_whole`] gave.
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Frames { bytes, at: 0 }
+        Frames { bytes, at: 0, last: 0 }
     }
 
     /// The next message.
     pub(crate) fn next_frame(&mut self) -> Option<Frame<'_>> {
         let left = &self.bytes[self.at..];
         let length = frame_length(left).ok().flatten().filter(|length| *length <= left.len())?;
+        self.last = self.at;
         self.at += length;
         Some(Frame { tag: left[0], body: &left[HEADER_BYTES..length] })
+    }
+
+    /// Gives the message taken last back, to be taken again.
+    pub(crate) fn give_back(&mut self) {
+        self.at = self.last;
     }
 
     /// Whether all messages were taken.

@@ -36,6 +36,28 @@ impl ServerError {
         error
     }
 
+    /// Whether the server fails at the data itself, so that it fails again at the next try: class 22 (data exception), 54
+    /// (program limit exceeded), XX (internal error).
+    pub(crate) fn is_of_the_data(&self) -> bool {
+        matches!(self.sqlstate.get(..2), Some("22" | "54" | "XX"))
+    }
+
+    /// The message without what can be of a row. A data exception quotes the value: the part before it is left, or, where it
+    /// is about encodings, whose names it quotes too, all but the bytes.
+    pub(crate) fn words(&self) -> String {
+        match self.sqlstate.as_str() {
+            "22021" | "22P05" => {
+                let word = |word| if str::starts_with(word, "0x") { "0x\u{2026}" } else { word };
+                self.message.split(' ').map(word).collect::<Vec<_>>().join(" ")
+            }
+            data_exception if data_exception.starts_with("22") => {
+                let end = self.message.find([':', '\u{ff1a}', '"', '\'']).unwrap_or(self.message.len());
+                self.message[..end].trim_end().to_owned()
+            }
+            _ => self.message.clone(),
+        }
+    }
+
     /// Whether the SQLSTATE is this one.
     pub(crate) fn is(&self, sqlstate: &str) -> bool {
         self.sqlstate == sqlstate
@@ -65,6 +87,35 @@ mod tests {
         let error = ServerError::parse(body);
         assert_eq!(error.to_string(), "ERROR: Publikation fehlt (SQLSTATE 42704); CREATE PUBLICATION");
         assert!(error.is("42704"));
+    }
+
+    #[test]
+    fn a_data_exception_is_told_without_the_value() {
+        let error = |sqlstate: &str, message: &str| ServerError {
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+            ..ServerError::default()
+        };
+        for (sqlstate, message, words) in [
+            (
+                "22021",
+                "invalid byte sequence for encoding \"UTF8\": 0xff 0x20",
+                "invalid byte sequence for encoding \"UTF8\": 0x\u{2026} 0x\u{2026}",
+            ),
+            ("22P02", "invalid input: secret", "invalid input"),
+            ("22003", "value \"secret\" is out of range", "value"),
+            (
+                "XX000",
+                "invalid memory alloc request size: 1073741824",
+                "invalid memory alloc request size: 1073741824",
+            ),
+        ] {
+            let error = error(sqlstate, message);
+            assert!(error.is_of_the_data());
+            assert_eq!(error.words(), words);
+        }
+        assert!(!error("57P01", "shutting down").is_of_the_data());
+        assert!(!error("", "").is_of_the_data());
     }
 
     #[test]

@@ -77,3 +77,37 @@ async fn a_source_that_shuts_down_is_not_held_up_and_capture_goes_on_when_it_is_
     world.assert_gapless().await;
     capture.stop().await;
 }
+
+/// Nothing commits: messages that belong to no transaction are all there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_outside_of_transactions_move_the_slot_and_arrive_once() {
+    let world = World::begun("messages", "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let capture = world.run();
+    capture.wait_streaming().await;
+    let emit = "SELECT pg_logical_emit_message(false, 'app', 'no ' || i) FROM generate_series(1, 3) i";
+    world.source_db.exec(emit).await;
+    // As a transaction's messages they arrive with the end of it.
+    world.source_db.exec("SELECT pg_logical_emit_message(true, 'app', 'within')").await;
+    world.wait_stored("true", 4).await;
+    wait_until("the slot knows all of it", PATIENCE, async || {
+        world.confirmed().await == world.durable().await
+    })
+    .await;
+    capture.stop().await;
+    let capture = world.run();
+    world.source_db.exec("INSERT INTO t VALUES (1)").await;
+    world.wait_stored("operation = 'insert'", 1).await;
+    let told = "seq || ' ' || (transaction_id IS NULL) || ' ' || coalesce(data->>'content', '') || coalesce(' ' || metadata::text, '')";
+    assert_eq!(
+        world.listed(told, "true").await,
+        [
+            r#"0 true no 1 {"transactional": false}"#,
+            r#"0 true no 2 {"transactional": false}"#,
+            r#"0 true no 3 {"transactional": false}"#,
+            "0 false within",
+            "0 false ",
+        ]
+    );
+    world.assert_gapless().await;
+    capture.stop().await;
+}

@@ -3,12 +3,19 @@
 
 mod world;
 
+mod altered_types;
 mod authentication;
 mod baseline;
+mod ddl;
+mod encoding;
 mod encryption;
+mod identity;
 mod idle;
 mod outages;
 mod refusals;
+mod repair;
 mod setup;
 mod stall;
 mod streaming;
+mod undecodable;
+mod wal2json;

@@ -92,25 +92,6 @@ async fn a_history_that_was_never_begun() {
     assert_stops(&world, Code::HistoryNotBegun).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_type_that_is_not_supported() {
-    let world =
-        World::begun("type", "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (id int PRIMARY KEY)").await;
-    let running = world.run();
-    running.wait_streaming().await;
-    world.source_db.exec("ALTER TABLE t ADD COLUMN m mood").await;
-    world.source_db.exec("INSERT INTO t VALUES (1, 'sad')").await;
-    let (error, _) = running.error().await;
-    assert_eq!(error.code(), Code::TypeUnsupported);
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("column m of table public.t"), "{source}");
-    // From the next start on, the first row need not come.
-    let (error, _) = world.run_to_error().await;
-    assert_eq!(error.code(), Code::TypeUnsupported);
-    let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("column m of public.t has type"), "{source}");
-}
-
 /// Somebody else reads the slot: it is waited for, and its process is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_in_use_is_waited_for() {

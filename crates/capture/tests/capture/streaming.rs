@@ -130,16 +130,21 @@ async fn a_table_that_changes_shape_gets_a_new_version() {
     world.source_db.exec("INSERT INTO t VALUES (1, 'a')").await;
     world.source_db.exec("ALTER TABLE t ADD COLUMN w int").await;
     world.source_db.exec("INSERT INTO t VALUES (2, 'b', 7)").await;
-    world.wait_stored("true", 2).await;
-    let versions = world
-        .stored("SELECT string_agg(schema_version || ' ' || data::text, ', ' ORDER BY lsn, seq) FROM waldelta.change_history")
-        .await;
-    assert_eq!(versions, r#"1 {"v": "a", "id": 1}, 2 {"v": "b", "w": 7, "id": 2}"#);
+    world.wait_told(2).await;
+    assert_eq!(
+        world.told("schema_version || ' ' || data").await,
+        [r#"1 {"v": "a", "id": 1}"#, r#"2 {"v": "b", "w": 7, "id": 2}"#]
+    );
+    // The new shape is told right before the first row that has it.
+    let columns = "seq || ' v' || schema_version || ' ' || jsonb_path_query_array(data, '$.columns[*].name')";
+    assert_eq!(world.listed(columns, "operation = 'schema'").await, [r#"0 v2 ["id", "v", "w"]"#]);
     capture.stop().await;
     // Shapes are known again after a restart.
     let capture = world.run();
     world.source_db.exec("INSERT INTO t VALUES (3, 'c', 8)").await;
-    world.wait_stored("schema_version = 2", 2).await;
+    world.wait_told(3).await;
+    assert_eq!(world.listed("schema_version::text", "operation <> 'schema'").await, ["1", "2", "2"]);
+    world.assert_gapless().await;
     capture.stop().await;
 }
 

@@ -10,8 +10,8 @@ use waldelta_history::{Head, History};
 use waldelta_pgconn::{Environment, Target};
 use waldelta_source::Source;
 use waldelta_source::setup::Wish;
-use waldelta_testkit::{TestCluster, TestDatabase, wait_until};
-use waldelta_wal::{EndLsn, Lsn};
+use waldelta_testkit::{TestCluster, TestDatabase, connect, wait_until};
+use waldelta_wal::{EndLsn, Lsn, ValuePolicy};
 
 /// More than anything here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,12 +49,25 @@ impl World {
         Self::of(source_db, history_db, sql).await
     }
 
+    /// The source on a server of its own, its database in an encoding other than UTF8.
+    pub(crate) async fn bare_encoded(cluster: &TestCluster, hint: &str, encoding: &str, sql: &str) -> Self {
+        let source_db = TestDatabase::create_on(cluster, hint).await;
+        let (name, admin) = (source_db.name(), connect(&cluster.url("postgres")).await);
+        admin.batch_execute(&format!("DROP DATABASE {name}")).await.unwrap();
+        let create = format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        admin.batch_execute(&create).await.unwrap();
+        let history_db = TestDatabase::create(&format!("{hint}_h")).await;
+        Self::of(source_db, history_db, sql).await
+    }
+
     async fn of(source_db: TestDatabase, history_db: TestDatabase, sql: &str) -> Self {
         source_db.exec(sql).await;
         let source = Source {
             target: target(source_db.url()),
             publication: "waldelta".to_owned(),
             slot: source_db.slot("s"),
+            plugin: waldelta_source::Plugin::default(),
+            values: ValuePolicy::default(),
         };
         let history = History::open(&history_config(history_db.url())).await.unwrap();
         World { source_db, history_db, source, history }
@@ -95,6 +108,11 @@ impl World {
         self.run_with(self.config())
     }
 
+    /// Capture that looks at the catalog often.
+    pub(crate) fn run_looking(&self) -> Running {
+        self.run_with(Config { canary_interval: Duration::from_millis(100), ..self.config() })
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the server's part is played by the test")]
     pub(crate) fn run_with(&self, config: Config) -> Running {
         let (status, stop) = (Arc::new(Status::new()), CancellationToken::new());
@@ -118,10 +136,45 @@ impl World {
         self.stored(&sql).await.parse().unwrap()
     }
 
+    /// What history says of each change, in order, those left out that tell a shape.
+    pub(crate) async fn told(&self, what: &str) -> Vec<String> {
+        self.listed(what, "operation <> 'schema'").await
+    }
+
+    /// What history says of each change of a kind, in order.
+    pub(crate) async fn listed(&self, what: &str, condition: &str) -> Vec<String> {
+        let sql =
+            format!("SELECT {what} FROM waldelta.change_history WHERE {condition} ORDER BY epoch, lsn, seq");
+        let rows = self.history_db.query(&sql).await;
+        rows.into_iter().map(|row| row[0].clone().unwrap_or_else(|| "-".to_owned())).collect()
+    }
+
+    /// Waits until so many changes are stored, those not counted that tell a shape.
+    pub(crate) async fn wait_told(&self, count: u64) {
+        self.wait_stored("operation <> 'schema'", count).await;
+    }
+
     /// Waits until so many changes are stored.
     pub(crate) async fn wait_stored(&self, condition: &str, count: u64) {
         let what = format!("{count} changes with {condition} are stored");
         wait_until(&what, PATIENCE, async || self.stored_count(condition).await == count).await;
+    }
+
+    /// Waits until the catalog was looked at and what was found is stored, by a column that is added to say so.
+    pub(crate) async fn wait_looked(&self, table: &str, column: &str) {
+        self.source_db.exec(&format!("ALTER TABLE {table} ADD COLUMN {column} int")).await;
+        let sql = format!(
+            "SELECT count(*) FROM waldelta.source_fingerprints WHERE fingerprint::jsonb->>'name' = '{table}' \
+             AND fingerprint LIKE '%\"{column}\"%'"
+        );
+        wait_until("the catalog was looked at", PATIENCE, async || self.stored(&sql).await == "1").await;
+    }
+
+    /// As where the role that set all up may not create event triggers.
+    pub(crate) async fn drop_triggers(&self) {
+        for trigger in ["changed", "dropped", "rewritten"] {
+            self.source_db.exec(&format!("DROP EVENT TRIGGER waldelta_ddl_{trigger}")).await;
+        }
     }
 
     /// A: what the slot was told.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use waldelta_history::{Page, ReadLimit};
-use waldelta_wal::{Code, Position};
+use waldelta_history::{Page, Part, ReadLimit};
+use waldelta_wal::{Code, Operation, Position};
 
 use super::problem::Problem;
 use crate::error::Error;
@@ -19,6 +19,7 @@ use crate::session::delivery::{Delivery, Recipient};
 use crate::start::Extent;
 use crate::wire::client::After;
 use crate::wire::json::write_text;
+use crate::wire::server;
 
 /// Bytes of images in one answer, about.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -106,6 +107,8 @@ struct Answer {
     told: Position,
     /// Frames, as the WebSocket has them.
     transactions: Vec<axum::extract::ws::Utf8Bytes>,
+    /// Shapes that tables have from a place in it on.
+    schemas: Vec<axum::extract::ws::Utf8Bytes>,
     changes: usize,
     scanned: usize,
     bytes: usize,
@@ -118,6 +121,7 @@ impl Answer {
             at: after,
             told: after,
             transactions: Vec::new(),
+            schemas: Vec::new(),
             changes: 0,
             scanned: 0,
             bytes: 0,
@@ -132,7 +136,7 @@ impl Answer {
         request: &request::Request,
         head: Position,
     ) -> Result<(), Problem> {
-        // Shapes are not told here, and parts are cut by pages alone.
+        // Shapes are told where they change, beside the transactions.
         let mut delivery = Delivery::without_shapes();
         if !self.at.is_whole() {
             // The page before told a part of this transaction: the client waits for its end.
@@ -167,13 +171,14 @@ impl Answer {
         self.has_more = page.has_more && !page.parts.is_empty();
         for part in page.parts {
             self.scanned += part.changes.len();
+            self.take_shapes(&part, request);
             let to = Recipient {
                 client_id: &request.client_id,
                 gets_own: true,
                 selection: &request.selection,
                 prev: self.told,
             };
-            let frames = delivery
+            let told = delivery
                 .frames(to, &part.head, &part.changes, part.last)
                 .map_err(|error| Problem::unavailable(&Error::from(error)))?;
             let whole = part.head.position();
@@ -181,11 +186,11 @@ impl Answer {
                 Some(change) if !part.last => Position { index: change.seq, ..whole },
                 _ => whole,
             };
-            if !frames.is_empty() {
+            self.changes += part.changes.iter().filter(|change| request.selection.wants(change)).count();
+            if told.has_tx {
                 self.told = self.at;
-                self.changes += part.changes.iter().filter(|change| request.wants(change)).count();
-                self.bytes += frames.iter().map(|frame| frame.len()).sum::<usize>();
-                self.transactions.extend(frames);
+                self.bytes += told.frames.iter().map(|frame| frame.len()).sum::<usize>();
+                self.transactions.extend(told.frames);
             }
         }
         if !self.has_more {
@@ -194,19 +199,36 @@ impl Answer {
         Ok(())
     }
 
-    fn body(&self, head: Position) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.bytes + self.transactions.len() + 256);
-        body.extend_from_slice(b"{\"transactions\":[");
-        for (index, frame) in self.transactions.iter().enumerate() {
-            if index > 0 {
-                body.push(b',');
+    fn take_shapes(&mut self, part: &Part, request: &request::Request) {
+        let of_shape = part.changes.iter().filter(|change| change.operation == Operation::Schema);
+        for change in of_shape.filter(|change| request.selection.wants(change)) {
+            if let Some(table) = &change.table {
+                let cursor = Position { index: change.seq, ..part.head.position() };
+                let frame = server::schema_at(cursor, table);
+                self.bytes += frame.len();
+                self.schemas.push(frame);
             }
-            body.extend_from_slice(frame.as_bytes());
+        }
+    }
+
+    fn body(&self, head: Position) -> Vec<u8> {
+        let frames = self.transactions.len() + self.schemas.len();
+        let mut body = Vec::with_capacity(self.bytes + frames + 256);
+        body.push(b'{');
+        for (name, frames) in [("transactions", &self.transactions), ("schemas", &self.schemas)] {
+            write_text(&mut body, format_args!("\"{name}\":["));
+            for (index, frame) in frames.iter().enumerate() {
+                if index > 0 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(frame.as_bytes());
+            }
+            body.extend_from_slice(b"],");
         }
         let more = self.has_more;
         write_text(
             &mut body,
-            format_args!("],\"cursor\":\"{}\",\"head\":\"{head}\",\"has_more\":{more}}}\n", self.at),
+            format_args!("\"cursor\":\"{}\",\"head\":\"{head}\",\"has_more\":{more}}}\n", self.at),
         );
         body
     }

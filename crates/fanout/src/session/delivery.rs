@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
-use waldelta_wal::{Change, Position, Table, TableName, TransactionHead};
+use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
 use crate::scope::SchemaFrame;
-use crate::subscription::{Route, Selection};
+use crate::subscription::{Route, Selection, is_message};
 use crate::wire::server::{self, NotText};
 use crate::wire::transaction::{self, Envelope, TxAuthor};
 
@@ -40,8 +40,9 @@ impl Overlap {
         self.selection.matches(table) && !self.except.as_ref().is_some_and(|except| except.matches(table))
     }
 
+    /// What belongs to no transaction has no id that a snapshot could show.
     fn holds(&self, head: &TransactionHead) -> bool {
-        head.position() <= self.from || (self.shows)(head.xid)
+        head.position() <= self.from || (head.xid != 0 && (self.shows)(head.xid))
     }
 }
 
@@ -53,7 +54,8 @@ pub(crate) struct Delivery {
     shapes: HashMap<u32, u32>,
     /// Whether only transactions are told.
     no_shapes: bool,
-    routes: Vec<(Arc<Table>, Option<Route>)>,
+    /// How tables look, and messages, which have none.
+    routes: Vec<(Option<Arc<Table>>, Option<Route>)>,
     open: Option<Open>,
 }
 
@@ -63,6 +65,14 @@ struct Open {
     own: bool,
     /// Parts of it were told before, elsewhere: its end is told even if nothing of it is told here.
     goes_on: bool,
+}
+
+/// What a client is told of a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    pub frames: Vec<Utf8Bytes>,
+    /// Whether there is a `tx` frame among them: shapes alone tell no cursor.
+    pub has_tx: bool,
 }
 
 /// Who gets the frames, and what it has been told before them.
@@ -117,31 +127,31 @@ impl Delivery {
 
     /// Frames of a transaction, or of the run of its changes that was read; `last` when it ends here.
     ///
-    /// Nothing comes out when it does not concern the client. An author always gets at least an empty frame.
+    /// Nothing comes out when it does not concern the client, and nothing but `schema` frames when only shapes do. An
+    /// author always gets at least an empty frame.
     pub(crate) fn frames(
         &mut self,
         to: Recipient<'_>,
         head: &TransactionHead,
         changes: &[Change],
         last: bool,
-    ) -> Result<Vec<Utf8Bytes>, NotText> {
+    ) -> Result<Frames, NotText> {
         // Shapes may be made anew for each page that is read: routes do not pile up.
         const ROUTES_MAX: usize = 64;
         if self.routes.len() > ROUTES_MAX {
             self.routes.clear();
         }
         let mut own = self.open.as_ref().is_some_and(|open| open.own);
-        let mut told: Vec<(&Change, &Table, usize)> = Vec::new();
+        let mut told: Vec<(&Change, usize)> = Vec::new();
         for change in changes {
             let is_own = change.author.as_ref().is_some_and(|author| author.client_id == to.client_id);
             own |= is_own;
-            let Some(table) = change.table.as_ref() else { continue };
-            if let Some(route) = self.route(to, head, table, is_own) {
-                told.push((change, table, route));
+            if let Some(route) = self.route(to, head, change, is_own) {
+                told.push((change, route));
             }
         }
-        let mut frames = Vec::new();
-        let author = TxAuthor::of(changes);
+        let mut out = Frames::default();
+        let (author, origin) = (TxAuthor::of(changes), transaction::origin_of(changes));
         let mut rest = &told[..];
         loop {
             let (chunk, after) = rest.split_at(chunk_len(rest));
@@ -149,21 +159,27 @@ impl Delivery {
             let ends = last && rest.is_empty();
             let (parts, goes_on) = self.open.as_ref().map_or((0, false), |open| (open.parts, open.goes_on));
             let begun = parts > 0 || goes_on;
-            if chunk.is_empty() && !(ends && (begun || own)) {
-                break;
+            self.tell_shapes(chunk, &mut out.frames);
+            let shapes_alone = chunk.iter().all(|(change, _)| change.operation == Operation::Schema);
+            if shapes_alone && !(ends && (begun || own)) {
+                match rest.is_empty() {
+                    true => break,
+                    false => continue,
+                }
             }
-            self.tell_shapes(chunk, &mut frames);
             let whole = head.position();
             let cursor = match chunk.last() {
-                Some((change, ..)) if !ends => Position { index: change.seq, ..whole },
+                Some((change, _)) if !ends => Position { index: change.seq, ..whole },
                 _ => whole,
             };
             let part = (begun || !ends).then_some(parts);
-            let envelope = Envelope { head, cursor, prev: to.prev, own, author, part, last: ends };
-            let routed = chunk.iter().filter_map(|(change, table, route)| {
-                Some((*change, *table, self.routes.get(*route).and_then(|(_, route)| route.as_ref())?))
+            let prev = to.prev;
+            let envelope = Envelope { head, cursor, prev, own, author, origin, part, last: ends };
+            let routed = chunk.iter().filter_map(|(change, route)| {
+                Some((*change, self.routes.get(*route).and_then(|(_, route)| route.as_ref())?))
             });
-            frames.push(transaction::encode(&envelope, routed)?);
+            out.frames.push(transaction::encode(&envelope, routed)?);
+            out.has_tx = true;
             self.open = (!ends).then_some(Open { parts: parts + 1, own, goes_on });
             if rest.is_empty() {
                 break;
@@ -177,7 +193,7 @@ impl Delivery {
         } else if let Some(open) = &mut self.open {
             open.own = own;
         }
-        Ok(frames)
+        Ok(out)
     }
 
     /// The route of a change that is to be told, as an index into `routes`.
@@ -185,17 +201,24 @@ impl Delivery {
         &mut self,
         to: Recipient<'_>,
         head: &TransactionHead,
-        table: &Arc<Table>,
+        change: &Change,
         is_own: bool,
     ) -> Option<usize> {
-        let known = self.routes.iter().position(|(other, _)| Arc::ptr_eq(other, table));
+        let table = change.table.as_ref();
+        if table.is_none() && !is_message(change) {
+            return None;
+        }
+        let same = |other: &Option<Arc<Table>>| other.as_ref().map(Arc::as_ptr) == table.map(Arc::as_ptr);
+        let known = self.routes.iter().position(|(other, _)| same(other));
         let index = known.unwrap_or_else(|| {
-            self.routes.push((table.clone(), to.selection.route(table)));
+            self.routes.push((table.cloned(), to.selection.route(table.map(|table| &table.name))));
             self.routes.len() - 1
         });
         self.routes[index].1.as_ref()?;
-        let mut gets_own = to.gets_own;
-        for overlap in self.overlaps.iter().filter(|overlap| overlap.covers(&table.name)) {
+        // Who changes a row of a table does not know that its shape has changed.
+        let mut gets_own = to.gets_own || change.operation == Operation::Schema;
+        let covers = |overlap: &&Overlap| table.is_some_and(|table| overlap.covers(&table.name));
+        for overlap in self.overlaps.iter().filter(covers) {
             if overlap.holds(head) {
                 return None;
             }
@@ -205,8 +228,9 @@ impl Delivery {
         (!is_own || gets_own).then_some(index)
     }
 
-    fn tell_shapes(&mut self, chunk: &[(&Change, &Table, usize)], frames: &mut Vec<Utf8Bytes>) {
-        for (_, table, _) in chunk.iter().filter(|_| !self.no_shapes) {
+    fn tell_shapes(&mut self, chunk: &[(&Change, usize)], frames: &mut Vec<Utf8Bytes>) {
+        let tables = chunk.iter().filter_map(|(change, _)| change.table.as_deref());
+        for table in tables.filter(|_| !self.no_shapes) {
             if self.shapes.insert(table.oid, table.version) != Some(table.version) {
                 frames.push(server::schema(table));
             }
@@ -215,15 +239,17 @@ impl Delivery {
 }
 
 /// How many changes go into one frame: up to the bound in bytes, and up to where a table changes its shape.
-fn chunk_len(changes: &[(&Change, &Table, usize)]) -> usize {
+fn chunk_len(changes: &[(&Change, usize)]) -> usize {
     let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
     let mut bytes = 0;
     let mut shapes: Vec<(u32, u32)> = Vec::new();
-    for (index, (change, table, _)) in changes.iter().enumerate() {
-        match shapes.iter().find(|(oid, _)| *oid == table.oid) {
-            Some((_, version)) if *version != table.version => return index,
-            Some(_) => {}
-            None => shapes.push((table.oid, table.version)),
+    for (index, (change, _)) in changes.iter().enumerate() {
+        if let Some(table) = &change.table {
+            match shapes.iter().find(|(oid, _)| *oid == table.oid) {
+                Some((_, version)) if *version != table.version => return index,
+                Some(_) => {}
+                None => shapes.push((table.oid, table.version)),
+            }
         }
         if bytes > PART_BYTES_MAX {
             return index;

@@ -159,7 +159,7 @@ async fn send_rows(
     let mut sum = TableSum { table: table.name.clone(), rows: 0, checksum: 0 };
     let mut batches = snapshot.rows(table, BATCH_BYTES).await?;
     while let Some(batch) = batches.next().await {
-        let rows: Vec<_> = batch?.iter().map(|row| oversize::bounded(&row.data)).collect();
+        let rows: Vec<_> = batch?.iter().map(|row| oversize::bounded(&row.data, None)).collect();
         for row in &rows {
             sum.rows += 1;
             sum.checksum = sum.checksum.wrapping_add(server::checksum(row));

@@ -8,6 +8,7 @@ use waldelta_history::{Entry, History, Page, ReadLimit, Transaction};
 use waldelta_wal::{Change, Position, TransactionHead};
 
 use crate::metrics::Metrics;
+use crate::wire::oversize;
 
 /// Bounds of one page: it is in memory until it is written to the socket.
 const PAGE: ReadLimit = ReadLimit { changes_max: 1_000, bytes_max: 128 * 1024 };
@@ -99,7 +100,7 @@ fn whole(position: Position) -> Position {
     Position::whole(position.epoch, position.commit_lsn)
 }
 
-/// The transactions of the feed up to the first that it does not hold; that one's position when it comes first.
+/// The transactions of the feed up to the first that has to be read from history; that one's position when it comes first.
 ///
 /// A large transaction comes in slices, so that a session holds frames of a part of it, not of all of it.
 fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<PrivateRead, Position> {
@@ -116,7 +117,7 @@ fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<Pri
     for entry in entries {
         let position = entry.position();
         match entry {
-            Entry::Whole(transaction) => {
+            Entry::Whole(transaction) if !has_replaced(&transaction) => {
                 let changes = &transaction.changes;
                 let from = match position == whole(after) {
                     true => changes.partition_point(|change| change.seq <= after.index),
@@ -140,11 +141,17 @@ fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<Pri
                     break;
                 }
             }
-            Entry::Large(_) if slices.is_empty() => return Err(position),
-            Entry::Large(_) => break,
+            Entry::Whole(_) | Entry::Large(_) if slices.is_empty() => return Err(position),
+            Entry::Whole(_) | Entry::Large(_) => break,
         }
     }
     Ok(PrivateRead { after, slices, through, exhausted: false })
+}
+
+/// Whether values in it are too large for a frame: they are told as history prints them.
+fn has_replaced(transaction: &Transaction) -> bool {
+    let images = transaction.changes.iter().flat_map(|change| [&change.data, &change.old_data]);
+    images.flatten().any(oversize::is_replaced)
 }
 
 /// How many changes go into `room` bytes of images, and one more, so that it goes on whatever their size.
@@ -195,6 +202,13 @@ mod tests {
         assert_eq!((read.through, read.exhausted), (position(50), true));
         let read = from_feed(position(60), position(50), Vec::new()).unwrap();
         assert_eq!(read.through, position(60), "a position never goes back");
+        // A value too large for a frame is told as history prints it.
+        let huge = Some(bytes::Bytes::from(vec![b'x'; 9 << 20]));
+        let change = Change { old_data: huge, ..change(0, Operation::Update, &table, 1) };
+        let huge = Entry::Whole(Arc::new(Transaction { head: head(30, 3), changes: vec![change] }));
+        let read = from_feed(position(10), position(50), vec![whole(20), huge.clone()]).unwrap();
+        assert_eq!((read.slices.len(), read.through), (1, position(20)));
+        assert_eq!(from_feed(position(20), position(50), vec![huge]).unwrap_err(), position(30));
     }
 
     #[test]

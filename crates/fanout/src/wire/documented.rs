@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use waldelta_wal::{Author, Change, Code, Operation};
+use waldelta_wal::{Author, Change, Code, Operation, TruncateOptions};
 
 use super::client;
 use super::server::{self, TableSum, Welcome};
@@ -26,8 +26,9 @@ fn full_frames() -> BTreeMap<String, BTreeSet<String>> {
     let sum = TableSum { table: name.clone(), rows: 1, checksum: 1 };
     let (head, author) = (head(1, 1), Author { client_id: "a".into(), metadata: Some("1".into()) });
     let author = TxAuthor::One(&author);
+    let origin = Some("o");
     let envelope =
-        Envelope { head: &head, cursor: at, prev: at, own: false, author, part: Some(0), last: true };
+        Envelope { head: &head, cursor: at, prev: at, own: false, author, origin, part: Some(0), last: true };
     let welcome =
         Welcome { session: "s", head: at, floor: at, snapshot: true, heartbeat: Duration::from_secs(1) };
     let frames = [
@@ -59,7 +60,8 @@ fn change_members() -> BTreeSet<String> {
         row_key: Some("[2]".into()),
         old_data: Some(r#"{"id":1}"#.into()),
         unchanged: vec!["v".into()],
-        kept_as_text: vec!["v".into()],
+        flagged: vec!["v".into()],
+        truncate: TruncateOptions { cascade: true, restart_identity: true },
         author: Some(std::sync::Arc::new(Author { client_id: "a".into(), metadata: Some("1".into()) })),
         ..change(0, Operation::Update, &t, 2)
     };
@@ -70,10 +72,11 @@ fn change_members() -> BTreeSet<String> {
         prev: position(0),
         own: false,
         author: TxAuthor::Several,
+        origin: None,
         part: None,
         last: true,
     };
-    let frame = transaction::encode(&envelope, [(&full, &*t, &route("s1", true))].into_iter()).unwrap();
+    let frame = transaction::encode(&envelope, [(&full, &route("s1", true))].into_iter()).unwrap();
     let frame: Value = serde_json::from_str(&frame).unwrap();
     let changes = frame["changes"].as_array().unwrap();
     changes.iter().flat_map(|change| change.as_object().unwrap().keys().cloned()).collect()

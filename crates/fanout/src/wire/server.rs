@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
-use waldelta_wal::{Code, Position, Table, TableName};
+use waldelta_wal::{Code, Position, Table, TableName, schema_json};
 
 use super::json::{write_string, write_text};
 use super::timestamp::Timestamp;
@@ -56,6 +56,16 @@ impl Frame {
         self
     }
 
+    /// The members of a table's shape: `version` and `columns`.
+    fn shape(mut self, table: &Table) -> Self {
+        let start = self.0.len();
+        schema_json(table, &mut self.0);
+        // The object's members become members of the frame.
+        self.0[start] = b',';
+        self.0.pop();
+        self
+    }
+
     fn end(mut self) -> Utf8Bytes {
         self.0.push(b'}');
         // Every member was written from text.
@@ -85,19 +95,12 @@ pub(crate) fn welcome(welcome: &Welcome<'_>) -> Utf8Bytes {
 }
 
 pub(crate) fn schema(table: &Table) -> Utf8Bytes {
-    let columns: Vec<_> = table.columns.iter().enumerate().collect();
-    Frame::new("schema")
-        .text("table", &table.name.to_string())
-        .raw("version", table.version)
-        .list("columns", &columns, |out, (index, column)| {
-            out.extend_from_slice(b"{\"name\":");
-            write_string(out, &column.name);
-            out.extend_from_slice(b",\"type\":");
-            write_string(out, &column.type_name);
-            let key = u16::try_from(*index).is_ok_and(|index| table.key.contains(&index));
-            write_text(out, format_args!(",\"nullable\":{},\"key\":{key}}}", column.nullable));
-        })
-        .end()
+    Frame::new("schema").text("table", &table.name.to_string()).shape(table).end()
+}
+
+/// The same in a page of changes: with the place from which on rows have this shape.
+pub(crate) fn schema_at(cursor: Position, table: &Table) -> Utf8Bytes {
+    Frame::new("schema").cursor("cursor", cursor).text("table", &table.name.to_string()).shape(table).end()
 }
 
 pub(crate) fn snapshot_begin(cursor: Position, tables: &[(TableName, i64)]) -> Utf8Bytes {
@@ -211,7 +214,7 @@ mod tests {
         );
         assert_eq!(
             schema(&table("t")).as_str(),
-            r#"{"type":"schema","table":"public.t","version":1,"columns":[{"name":"id","type":"integer","nullable":false,"key":true},{"name":"v","type":"text","nullable":true,"key":false}]}"#
+            r#"{"type":"schema","table":"public.t","version":1,"columns":[{"name":"id","type":"integer","nullable":false,"key":true,"number":1},{"name":"v","type":"text","nullable":true,"key":false,"number":2}]}"#
         );
         assert_eq!(
             rows(&table("t").name, &[Bytes::from_static(b"{\"id\":1}"), Bytes::from_static(b"{\"id\":2}")])

@@ -8,7 +8,7 @@ use waldelta_wal::{Author, Change, Operation, Position, Table, TransactionHead};
 
 use super::json::{self, write_string, write_text};
 use super::json_equality;
-use super::oversize;
+use super::oversize::{self, Image};
 use super::server::{NotText, finish};
 use super::timestamp::Timestamp;
 use crate::subscription::Route;
@@ -24,6 +24,8 @@ pub(crate) struct Envelope<'a> {
     /// Whether the client that gets it is an author.
     pub own: bool,
     pub author: TxAuthor<'a>,
+    /// Name of the replication origin, where the source has it from somewhere else.
+    pub origin: Option<&'a str>,
     /// Counted from 0 where the transaction is cut into several frames.
     pub part: Option<u32>,
     pub last: bool,
@@ -53,24 +55,36 @@ impl<'a> TxAuthor<'a> {
     }
 }
 
-/// Writes a frame. `changes` are the ones to tell, each with its table and how that table looks to the client.
+/// The replication origin of a transaction: all of its changes have the same.
+pub(crate) fn origin_of(changes: &[Change]) -> Option<&str> {
+    changes.iter().find_map(|change| change.origin.as_deref())
+}
+
+/// Writes a frame. `changes` are the ones to tell, each with how its table looks to the client; those that tell a shape are
+/// left out, as `schema` frames do that.
 pub(crate) fn encode<'a>(
     envelope: &Envelope<'_>,
-    changes: impl Iterator<Item = (&'a Change, &'a Table, &'a Route)>,
+    changes: impl Iterator<Item = (&'a Change, &'a Route)>,
 ) -> Result<Utf8Bytes, NotText> {
     let mut out = Vec::with_capacity(512);
     let head = envelope.head;
     write_text(
         &mut out,
         format_args!(
-            "{{\"type\":\"tx\",\"cursor\":\"{}\",\"prev\":\"{}\",\"lsn\":\"{}\",\"xid\":{},\"ts\":\"{}\"",
-            envelope.cursor,
-            envelope.prev,
-            head.commit_lsn,
-            head.xid,
-            Timestamp(head.committed_at_us)
+            "{{\"type\":\"tx\",\"cursor\":\"{}\",\"prev\":\"{}\",\"lsn\":\"{}\",\"xid\":",
+            envelope.cursor, envelope.prev, head.commit_lsn
         ),
     );
+    match head.xid {
+        // A message that belongs to no transaction.
+        0 => out.extend_from_slice(b"null"),
+        xid => write_text(&mut out, format_args!("{xid}")),
+    }
+    write_text(&mut out, format_args!(",\"ts\":\"{}\"", Timestamp(head.committed_at_us)));
+    if let Some(origin) = envelope.origin {
+        out.extend_from_slice(b",\"origin\":");
+        write_string(&mut out, origin);
+    }
     if let TxAuthor::One(author) = envelope.author {
         write_author(&mut out, author);
     }
@@ -80,12 +94,17 @@ pub(crate) fn encode<'a>(
     }
     write_text(&mut out, format_args!(",\"last\":{},\"changes\":[", envelope.last));
     let mut names = Names::default();
-    for (index, (change, table, route)) in changes.enumerate() {
+    let rows = changes.filter(|(change, _)| change.operation != Operation::Schema);
+    for (index, (change, route)) in rows.enumerate() {
         if index > 0 {
             out.push(b',');
         }
         let author = if envelope.author == TxAuthor::Several { change.author.as_deref() } else { None };
-        write_change(&mut out, change, table, route, author, &mut names);
+        let at = Position { index: change.seq, ..head.position() };
+        match change.table.as_deref() {
+            Some(table) => write_change(&mut out, at, change, table, route, author, &mut names),
+            None => write_message(&mut out, at, change, route, author),
+        }
     }
     out.extend_from_slice(b"]}");
     finish(out)
@@ -119,6 +138,7 @@ fn json_text(text: &str) -> Vec<u8> {
 
 fn write_change(
     out: &mut Vec<u8>,
+    at: Position,
     change: &Change,
     table: &Table,
     route: &Route,
@@ -130,7 +150,7 @@ fn write_change(
     let names_the_row =
         table.key.is_empty() && matches!(change.operation, Operation::Update | Operation::Delete);
     let old = change.old_data.as_ref().filter(|_| route.old || names_the_row);
-    let mut fields = Fields { change, names, route, author, old };
+    let mut fields = Fields { at, change, names, route, author, old };
     let key: Option<Vec<&[u8]>> = change.row_key.as_ref().map(|key| json::elements(key).collect());
     match (change.operation, &key) {
         (Operation::Update, Some(new_key)) => {
@@ -148,16 +168,30 @@ fn write_change(
         (Operation::Update, None) => fields.write(out, "update", None, change.data.as_ref(), None),
         (Operation::Delete, _) => fields.write(out, "delete", key.as_deref(), None, None),
         (Operation::Truncate, _) => fields.write(out, "truncate", None, None, None),
-        (Operation::Message, _) => fields.write(out, "message", None, change.data.as_ref(), None),
         // To a client, a row from before history is a row that it did not have.
         (Operation::Insert | Operation::Baseline, _) => {
             fields.write(out, "insert", key.as_deref(), change.data.as_ref(), None);
         }
+        // Neither comes here: a message has no table, and shapes are left out.
+        (Operation::Message | Operation::Schema, _) => {
+            fields.write(out, change.operation.as_str(), None, change.data.as_ref(), None);
+        }
     }
+}
+
+/// A logical message: it has no table and no key.
+fn write_message(out: &mut Vec<u8>, at: Position, change: &Change, route: &Route, author: Option<&Author>) {
+    write_text(out, format_args!("{{\"seq\":{},\"op\":\"message\"", change.seq));
+    if let Some(data) = &change.data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(&oversize::bounded(data, Some((at, Image::Data))));
+    }
+    write_author_and_sub(out, author, route);
 }
 
 /// What is written of a change beside its operation and key.
 struct Fields<'a> {
+    at: Position,
     change: &'a Change,
     names: &'a Names,
     route: &'a Route,
@@ -180,11 +214,11 @@ impl Fields<'_> {
         self.write_key(out, key);
         if let Some(data) = data {
             out.extend_from_slice(b",\"data\":");
-            out.extend_from_slice(&oversize::bounded(data));
+            out.extend_from_slice(&oversize::bounded(data, Some((self.at, Image::Data))));
         }
         if let Some(old) = self.old {
             out.extend_from_slice(b",\"old\":");
-            out.extend_from_slice(&oversize::bounded(old));
+            out.extend_from_slice(&oversize::bounded(old, Some((self.at, Image::Old))));
         }
         if let Some(moved_from) = moved_from {
             out.extend_from_slice(b",\"moved_from\":");
@@ -193,13 +227,16 @@ impl Fields<'_> {
         if data.is_some() {
             write_names(out, "unchanged", &self.change.unchanged);
         }
-        write_names(out, "kept_as_text", &self.change.kept_as_text);
-        if let Some(author) = self.author {
-            write_author(out, author);
+        write_names(out, "flagged", &self.change.flagged);
+        for (option, given) in [
+            ("cascade", self.change.truncate.cascade),
+            ("restart_identity", self.change.truncate.restart_identity),
+        ] {
+            if given {
+                write_text(out, format_args!(",\"{option}\":true"));
+            }
         }
-        out.extend_from_slice(b",\"sub\":");
-        out.extend_from_slice(&self.route.sub);
-        out.push(b'}');
+        write_author_and_sub(out, self.author, self.route);
     }
 
     fn write_key(&self, out: &mut Vec<u8>, key: Option<&[&[u8]]>) {
@@ -232,6 +269,16 @@ fn write_names(out: &mut Vec<u8>, member: &str, columns: &[String]) {
     if !columns.is_empty() {
         out.push(b']');
     }
+}
+
+/// The end of a change.
+fn write_author_and_sub(out: &mut Vec<u8>, author: Option<&Author>, route: &Route) {
+    if let Some(author) = author {
+        write_author(out, author);
+    }
+    out.extend_from_slice(b",\"sub\":");
+    out.extend_from_slice(&route.sub);
+    out.push(b'}');
 }
 
 fn write_author(out: &mut Vec<u8>, author: &Author) {

@@ -5,7 +5,9 @@
 mod changes;
 mod own;
 mod sessions;
+mod shapes;
 mod slow;
 mod snapshot;
 mod stream;
 mod support;
+mod values;

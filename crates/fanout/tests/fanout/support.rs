@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use waldelta_fanout::{Config, Fanout};
 use waldelta_history::{Captured, History, Writer};
 use waldelta_pgconn::{Environment, Target};
-use waldelta_source::Source;
+use waldelta_source::{Plugin, Source};
 use waldelta_testkit::{TestDatabase, WsClient, wait_until};
 use waldelta_wal::{
-    Author, Change, Column, EndLsn, Epoch, Lsn, Operation, Piece, Position, ReplicaIdentity, Table,
-    TableName, TransactionHead,
+    Author, Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Table,
+    TableName, TransactionHead, TruncateOptions, ValuePolicy,
 };
 
 /// How long anything may take.
@@ -67,8 +67,13 @@ impl World {
             )
             .await;
         let target = Target::parse(database.url(), &Environment::default()).unwrap();
-        let source =
-            Source { target: target.clone(), publication: "waldelta".into(), slot: database.slot("s") };
+        let source = Source {
+            target: target.clone(),
+            publication: "waldelta".into(),
+            slot: database.slot("s"),
+            plugin: Plugin::default(),
+            values: ValuePolicy::default(),
+        };
         let history_config = waldelta_history::Config {
             target,
             feed_bytes_max: setup.feed_bytes_max,
@@ -89,7 +94,7 @@ impl World {
         let mut new_tables = Vec::new();
         for name in ["t", "u"] {
             let oid = database.query_text(&format!("SELECT '{name}'::regclass::oid")).await.parse().unwrap();
-            new_tables.push(writer.number(table(oid, name)));
+            new_tables.push(writer.number(table(oid, name)).table);
         }
         let (t, u) = (new_tables[0].clone(), new_tables[1].clone());
 
@@ -141,8 +146,21 @@ impl World {
             changes,
             end: ends.then_some(EndLsn(Lsn(lsn + 8))),
             new_tables: std::mem::take(&mut self.new_tables),
+            repairs: Vec::new(),
             urgent: false,
         }
+    }
+
+    /// Gives table `t` one more column; its new shape.
+    pub(crate) fn add_column(&mut self, name: &str) -> Arc<Table> {
+        let mut table = Table::clone(&self.t);
+        let number = i16::try_from(table.columns.len()).unwrap() + 1;
+        table.columns.push(Column { number, name: name.into(), ..table.columns[1].clone() });
+        let numbered = self.writer.number(table);
+        assert!(numbered.changed, "history has the shape before");
+        self.new_tables.push(numbered.table.clone());
+        self.t = numbered.table.clone();
+        numbered.table
     }
 
     /// Where the next transaction commits.
@@ -192,6 +210,12 @@ impl World {
 
     /// Status and body of a GET.
     pub(crate) async fn get(&self, path: &str, headers: &str) -> (u16, Value) {
+        let (status, _, body) = self.get_text(path, headers).await;
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// Status, headers and body of a GET.
+    pub(crate) async fn get_text(&self, path: &str, headers: &str) -> (u16, String, String) {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         let host =
             if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
@@ -200,8 +224,8 @@ impl World {
         let mut answer = String::new();
         tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        (status, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned())))
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, head.to_ascii_lowercase(), body.to_owned())
     }
 
     /// Waits until so many sessions are there, in this state.
@@ -230,7 +254,9 @@ async fn serve(listener: TcpListener, fanout: Fanout, stop: CancellationToken) {
 }
 
 fn table(oid: u32, name: &str) -> Table {
-    let column = |name: &str, type_oid, type_name: &str, identity: bool| Column {
+    let column = |number, name: &str, type_oid, type_name: &str, identity: bool| Column {
+        number,
+        kind: Kind::builtin(type_oid).unwrap(),
         name: name.into(),
         type_oid,
         type_modifier: -1,
@@ -242,7 +268,7 @@ fn table(oid: u32, name: &str) -> Table {
         oid,
         version: 0,
         name: TableName { schema: "public".into(), name: name.into() },
-        columns: vec![column("id", 23, "integer", true), column("v", 25, "text", false)],
+        columns: vec![column(1, "id", 23, "integer", true), column(2, "v", 25, "text", false)],
         key: vec![0],
         identity: ReplicaIdentity::Default,
     }
@@ -261,9 +287,26 @@ pub(crate) fn insert_text(table: &Arc<Table>, seq: u32, id: u64, text: &str) -> 
         data: Some(Bytes::from(format!(r#"{{"id":{id},"v":"{text}"}}"#))),
         old_data: None,
         unchanged: Vec::new(),
-        kept_as_text: Vec::new(),
+        flagged: Vec::new(),
+        truncate: TruncateOptions::default(),
+        origin: None,
         author: None,
     }
+}
+
+/// The change that tells a table's shape.
+pub(crate) fn schema_change(table: &Arc<Table>, seq: u32) -> Change {
+    let mut shape = Vec::new();
+    waldelta_wal::schema_json(table, &mut shape);
+    let base = insert(table, seq, 0);
+    Change { operation: Operation::Schema, row_key: None, data: Some(shape.into()), ..base }
+}
+
+/// A logical message.
+pub(crate) fn message(seq: u32, base: &Arc<Table>, content: &str) -> Change {
+    let data = Some(Bytes::from(format!(r#"{{"prefix":"app","content":"{content}"}}"#)));
+    let base = insert(base, seq, 0);
+    Change { operation: Operation::Message, table: None, row_key: None, data, ..base }
 }
 
 pub(crate) fn by(author: &str, change: Change) -> Change {

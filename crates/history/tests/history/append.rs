@@ -15,7 +15,7 @@ async fn every_field_comes_back() {
     let database = TestDatabase::create("history_fields").await;
     let (history, mut writer) = written(&database).await;
     assert_eq!(history.captured().await.unwrap(), Some((captured(), head(START))));
-    let orders = writer.number(table(3_000_000_000, "Orders, \"all\""));
+    let orders = writer.number(table(3_000_000_000, "Orders, \"all\"")).table;
     let author = Arc::new(Author { client_id: "web-7".into(), metadata: Some("{\"user\": \"42\"}".into()) });
     let changes = vec![
         Change { author: Some(Arc::clone(&author)), ..insert(&orders, 0, 1) },
@@ -24,7 +24,7 @@ async fn every_field_comes_back() {
             data: Some(Bytes::from_static("{\"id\": 1, \"note\": \"\u{1f99b} \\\" \\n\"}".as_bytes())),
             old_data: Some(Bytes::from_static(b"{\"id\": 1}")),
             unchanged: vec!["big".into(), "a \"quoted\" one".into()],
-            kept_as_text: vec!["raw".into()],
+            flagged: vec!["raw".into()],
             ..insert(&orders, 1, 1)
         },
         Change {
@@ -76,7 +76,7 @@ async fn a_replayed_change_has_the_same_id() {
     for _ in 0..2 {
         let database = TestDatabase::create("history_ids").await;
         let (_, mut writer) = written(&database).await;
-        let orders = writer.number(table(1, "orders"));
+        let orders = writer.number(table(1, "orders")).table;
         writer.append(vec![transaction(START, vec![insert(&orders, 0, 1)])]).await.unwrap();
         ids.push(database.query_text("SELECT id FROM waldelta.change_history").await);
     }
@@ -87,7 +87,7 @@ async fn a_replayed_change_has_the_same_id() {
 async fn a_transaction_that_is_included_is_refused_and_the_writer_goes_on() {
     let database = TestDatabase::create("history_order").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let one = |lsn| transaction(lsn, vec![insert(&orders, 0, lsn)]);
     writer.append(vec![one(START), one(START + 1)]).await.unwrap();
     for again in [START - 5, START, START + 1] {
@@ -118,7 +118,7 @@ async fn empty_transactions_and_keepalives_move_the_end_and_leave_nothing() {
     assert_eq!(history.feed().after(whole(START - 1), usize::MAX), Ok(Vec::new()));
     assert_eq!(commit_lsns(&history).await, [0; 0]);
     // A change after it follows.
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     writer.append(vec![transaction(START + 100, vec![insert(&orders, 0, 1)])]).await.unwrap();
     assert_eq!(commit_lsns(&history).await, [START + 100]);
 }
@@ -127,7 +127,7 @@ async fn empty_transactions_and_keepalives_move_the_end_and_leave_nothing() {
 async fn a_large_transaction_in_pieces_is_one_transaction_and_a_reference_in_the_feed() {
     let database = TestDatabase::create("history_large").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let changes =
         |seqs: std::ops::Range<u32>| seqs.map(|seq| insert(&orders, seq, seq.into())).collect::<Vec<_>>();
     let (small, large, next) = (START, START + 10, START + 5000);
@@ -143,7 +143,7 @@ async fn a_large_transaction_in_pieces_is_one_transaction_and_a_reference_in_the
     assert_eq!(commit_lsns(&history).await, [small]);
     assert_eq!(history.feed().head(), head(small + 1));
     // A table that appears first in the middle of it is stored with it.
-    let lines = writer.number(table(2, "lines"));
+    let lines = writer.number(table(2, "lines")).table;
     let author = Arc::new(Author { client_id: "web-7".into(), metadata: None });
     let late = Change { author: Some(Arc::clone(&author)), ..insert(&lines, 1400, 1) };
     let moved = writer
@@ -172,7 +172,7 @@ async fn a_large_transaction_in_pieces_is_one_transaction_and_a_reference_in_the
 async fn a_large_transaction_can_end_without_further_changes() {
     let database = TestDatabase::create("history_bare_end").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     writer.append(vec![piece(START, vec![insert(&orders, 0, 1)], None)]).await.unwrap();
     let mut last = piece(START, Vec::new(), Some(START + 10));
     last.first = false;
@@ -187,7 +187,7 @@ async fn a_large_transaction_can_end_without_further_changes() {
 async fn a_large_transaction_that_is_given_up_can_be_sent_again() {
     let database = TestDatabase::create("history_abandon").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     writer.append(vec![piece(START, vec![insert(&orders, 0, 1)], None)]).await.unwrap();
     writer.abandon().await.unwrap();
     assert_eq!(commit_lsns(&history).await, [0; 0]);
@@ -200,7 +200,7 @@ async fn a_large_transaction_that_is_given_up_can_be_sent_again() {
 async fn a_writer_that_vanishes_inside_a_transaction_leaves_nothing() {
     let database = TestDatabase::create("history_vanish").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let rows: Vec<_> = (0..2000).map(|seq| insert(&orders, seq, seq.into())).collect();
     let progress = writer.progress();
     writer.append(vec![piece(START, rows.clone(), None)]).await.unwrap();
@@ -210,7 +210,7 @@ async fn a_writer_that_vanishes_inside_a_transaction_leaves_nothing() {
     let mut writer = history.writer("again").await.unwrap();
     assert_eq!(writer.head(), head(START));
     assert_eq!(database.query_text("SELECT count(*) FROM waldelta.change_history").await, "0");
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     assert_eq!(orders.version, 1, "what was never stored was never a version");
     writer.append(vec![piece(START, rows, Some(START + 1))]).await.unwrap();
     assert_eq!(commit_lsns(&history).await, [START]);
@@ -220,7 +220,7 @@ async fn a_writer_that_vanishes_inside_a_transaction_leaves_nothing() {
 async fn an_append_that_is_cancelled_closes_the_writer_and_stores_nothing_by_half() {
     let database = TestDatabase::create("history_cancel").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     writer.append(vec![transaction(START, vec![insert(&orders, 0, 1)])]).await.unwrap();
     // Somebody holds the progress row, so that the append hangs in its last statement.
     let blocker = database.client().await;
@@ -251,12 +251,12 @@ async fn an_append_that_is_cancelled_closes_the_writer_and_stores_nothing_by_hal
 async fn shapes_are_numbered_and_stored_with_the_change_that_first_has_them() {
     let database = TestDatabase::create("history_shapes").await;
     let (history, mut writer) = written(&database).await;
-    let first = writer.number(table(1, "orders"));
+    let first = writer.number(table(1, "orders")).table;
     writer.append(vec![transaction(START, vec![insert(&first, 0, 1)])]).await.unwrap();
     let mut wider = table(1, "orders");
     wider.columns.push(wider.columns[1].clone());
     wider.columns[2].name = "more".into();
-    let second = writer.number(wider);
+    let second = writer.number(wider).table;
     assert_eq!(second.version, 2);
     let changes = vec![insert(&first, 0, 2), insert(&second, 1, 3)];
     writer.append(vec![transaction(START + 10, changes)]).await.unwrap();
@@ -270,7 +270,7 @@ async fn shapes_are_numbered_and_stored_with_the_change_that_first_has_them() {
         page.parts.iter().flat_map(|part| &part.changes).map(|c| c.table.clone().unwrap()).collect();
     assert_eq!(shapes, [first.clone(), first.clone(), second.clone()]);
     let mut writer = history.writer("again").await.unwrap();
-    assert_eq!(writer.number((*second).clone()).version, 2);
+    assert_eq!(writer.number((*second).clone()).table.version, 2);
     let from = database.query("SELECT table_oid, lsn, baseline FROM waldelta.history_from").await;
     assert_eq!(from, [[Some("1".to_owned()), Some(format!("0/{START:X}")), Some("f".to_owned())]]);
     assert_eq!(Position::before(EPOCH, end(START)), history.floor().await.unwrap());

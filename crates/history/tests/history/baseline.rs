@@ -11,7 +11,7 @@ fn rows(ids: std::ops::Range<u32>) -> Vec<BaselineRow> {
     let row = |id| BaselineRow {
         row_key: Some(Bytes::from(format!("[{id}]"))),
         data: Bytes::from(format!("{{\"id\": {id}}}")),
-        kept_as_text: Vec::new(),
+        flagged: Vec::new(),
     };
     ids.map(row).collect()
 }
@@ -20,7 +20,7 @@ fn rows(ids: std::ops::Range<u32>) -> Vec<BaselineRow> {
 async fn they_stand_before_the_floor_once_per_table() {
     let database = TestDatabase::create("history_baseline").await;
     let (history, mut writer) = written(&database).await;
-    let (orders, lines) = (writer.number(table(1, "orders")), writer.number(table(2, "lines")));
+    let (orders, lines) = (writer.number(table(1, "orders")).table, writer.number(table(2, "lines")).table);
     let mut baseline = writer.baseline(&orders, 1_000_000).await.unwrap();
     baseline.rows(rows(0..3)).await.unwrap();
     baseline.rows(rows(3..5)).await.unwrap();
@@ -55,7 +55,7 @@ async fn they_stand_before_the_floor_once_per_table() {
 async fn dropped_half_way_they_are_not_there() {
     let database = TestDatabase::create("history_baseline_drop").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let mut baseline = writer.baseline(&orders, 0).await.unwrap();
     baseline.rows(rows(0..3000)).await.unwrap();
     drop(baseline);
@@ -63,7 +63,7 @@ async fn dropped_half_way_they_are_not_there() {
     drop(writer);
     let mut writer = history.writer("again").await.unwrap();
     assert_eq!(database.query_text("SELECT count(*) FROM waldelta.change_history").await, "0");
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let mut baseline = writer.baseline(&orders, 0).await.unwrap();
     baseline.rows(rows(0..1)).await.unwrap();
     assert_eq!(baseline.commit().await.unwrap(), 1);

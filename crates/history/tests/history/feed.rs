@@ -20,7 +20,7 @@ async fn has_head(history: &History, lsn: u64) {
 async fn a_reader_too_far_back_is_sent_to_the_table() {
     let database = TestDatabase::create("history_behind").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let changes = || (0..2000).map(|seq| insert(&orders, seq, seq.into())).collect::<Vec<_>>();
     for n in 0..10 {
         writer.append(vec![transaction(START + n, changes())]).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_reader_too_far_back_is_sent_to_the_table() {
 async fn a_follower_gets_everything_with_and_without_notifications() {
     let database = TestDatabase::create("history_follow").await;
     let (_history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let one = |lsn| transaction(lsn, vec![insert(&orders, 0, lsn)]);
     let follower = History::open(&config(&database)).await.unwrap();
     let (stop, keeper_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -110,7 +110,7 @@ async fn a_follower_gets_everything_with_and_without_notifications() {
 async fn a_follower_survives_a_cut_and_a_restored_history() {
     let database = TestDatabase::create("history_follow_cut").await;
     let (_history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let follower = History::open(&config(&database)).await.unwrap();
     let stop = CancellationToken::new();
     let test =

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Error, History};
 use waldelta_testkit::{TestDatabase, wait_until};
-use waldelta_wal::Code;
+use waldelta_wal::{Code, Epoch};
 
 use crate::support::*;
 
@@ -39,6 +39,10 @@ async fn a_writer_needs_something_to_capture() {
     assert!(matches!(history.floor().await, Err(Error::NotBegun)));
     let refused = history.begin(&captured(), end(0), "test").await;
     assert!(matches!(refused, Err(Error::Unusable { .. })), "{refused:?}");
+    for epoch in [0, 1 << 31] {
+        let refused = history.begin_in(Epoch(epoch), &captured(), end(START), "test").await;
+        assert!(matches!(refused, Err(Error::Unusable { .. })), "{refused:?}");
+    }
     history.begin(&captured(), end(START), "test").await.unwrap();
     let twice = history.begin(&captured(), end(START), "test").await;
     assert!(matches!(twice, Err(Error::AlreadyBegun)), "{twice:?}");
@@ -48,13 +52,13 @@ async fn a_writer_needs_something_to_capture() {
 async fn a_writer_that_was_taken_over_can_commit_nothing() {
     let database = TestDatabase::create("history_takeover").await;
     let (history, mut first) = written(&database).await;
-    let orders = first.number(table(1, "orders"));
+    let orders = first.number(table(1, "orders")).table;
     // Frozen in the middle of a COPY: no timeout ends its backend.
     first.append(vec![piece(START, vec![insert(&orders, 0, 1)], None)]).await.unwrap();
     let other = History::open(&config(&database)).await.unwrap();
     let mut second = other.take_over("second").await.unwrap();
     assert_eq!(second.head(), head(START));
-    let orders = second.number(table(1, "orders"));
+    let orders = second.number(table(1, "orders")).table;
     second.append(vec![transaction(START, vec![insert(&orders, 0, 7)])]).await.unwrap();
     // It wakes.
     let woken =
@@ -70,7 +74,7 @@ async fn a_writer_that_was_taken_over_can_commit_nothing() {
 async fn a_stale_token_is_fenced_even_on_a_living_connection() {
     let database = TestDatabase::create("history_fence").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     writer.append(vec![transaction(START, vec![insert(&orders, 0, 1)])]).await.unwrap();
     database.exec("UPDATE waldelta.captures SET token = token + 1").await;
     let fenced = writer.append(vec![transaction(START + 5, vec![insert(&orders, 0, 2)])]).await.unwrap_err();
@@ -96,7 +100,7 @@ async fn a_stale_token_is_fenced_even_on_a_living_connection() {
 async fn a_cut_connection_is_an_unknown_outcome_that_the_stored_end_decides() {
     let database = TestDatabase::create("history_unknown").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     writer.append(vec![transaction(START, vec![insert(&orders, 0, 1)])]).await.unwrap();
     let blocker = database.client().await;
     blocker.batch_execute("BEGIN; SELECT FROM waldelta.captures FOR UPDATE").await.unwrap();

@@ -3,10 +3,15 @@
 
 mod append;
 mod baseline;
+mod encoding;
 mod feed;
+mod gaps;
 mod lease;
+mod messages;
 mod paging;
 mod partitions;
 mod poison;
 mod schema;
+mod shapes;
+mod sizes;
 mod support;

@@ -8,7 +8,7 @@ use waldelta_wal::{Change, Lsn, Position};
 use crate::support::*;
 
 async fn fill(writer: &mut Writer) {
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let changes = |count| (0..count).map(|seq| insert(&orders, seq, seq.into())).collect::<Vec<_>>();
     let pieces = [(START, 1), (START + 10, 7), (START + 20, 3), (START + 30, 1)];
     writer.append(pieces.map(|(lsn, count)| transaction(lsn, changes(count))).into()).await.unwrap();
@@ -96,7 +96,7 @@ async fn only_whole_transactions_below_the_bound_are_read() {
 async fn one_row_comes_whatever_its_size_and_the_next_waits() {
     let database = TestDatabase::create("history_bytes").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     // Random digits: what compression leaves of them counts.
     let big = |seq: u32| {
         let mut state = u64::from(seq) + 1;
@@ -122,7 +122,7 @@ async fn one_row_comes_whatever_its_size_and_the_next_waits() {
 async fn what_compresses_well_does_not_make_a_page_unbounded() {
     let database = TestDatabase::create("history_inflation").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let same = Bytes::from(format!("{{\"note\": \"{}\"}}", "x".repeat(100_000)));
     let changes = (0..50).map(|seq| Change { data: Some(same.clone()), ..insert(&orders, seq, 1) }).collect();
     writer.append(vec![transaction(START, changes)]).await.unwrap();
@@ -204,7 +204,7 @@ async fn transaction_ids_are_those_that_a_snapshot_does_not_show() {
 async fn transaction_ids_are_found_by_their_index() {
     let database = TestDatabase::create("history_xids_plan").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let last = START + 20_000;
     let pieces = (START..=last).map(|lsn| transaction(lsn, vec![insert(&orders, 0, lsn)]));
     writer.append(pieces.collect()).await.unwrap();

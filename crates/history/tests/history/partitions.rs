@@ -12,7 +12,7 @@ const PARTITIONS: &str = "SELECT string_agg(inhrelid::regclass::text, ' ' ORDER 
 async fn an_append_crosses_from_one_partition_into_the_next() {
     let database = TestDatabase::create("history_partitions").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let one = |lsn| transaction(lsn, vec![insert(&orders, 0, lsn)]);
     let last = PARTITION_BYTES - 1;
     let lsns = [START, last, PARTITION_BYTES, PARTITION_BYTES + 5, 5 * PARTITION_BYTES];
@@ -38,7 +38,7 @@ async fn an_append_crosses_from_one_partition_into_the_next() {
 async fn readers_go_on_while_a_partition_is_made() {
     let database = TestDatabase::create("history_attach").await;
     let (_, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let reader = database.client().await;
     reader.batch_execute("BEGIN; SELECT count(*) FROM waldelta.change_history").await.unwrap();
     writer.append(vec![transaction(START, vec![insert(&orders, 0, 1)])]).await.unwrap();
@@ -49,7 +49,7 @@ async fn readers_go_on_while_a_partition_is_made() {
 async fn a_page_reads_one_partition_by_its_key() {
     let database = TestDatabase::create("history_plan").await;
     let (_, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let rows = |count| (0..count).map(|seq| insert(&orders, seq, 1)).collect::<Vec<_>>();
     let pieces = (1..20).map(|n| transaction(n * PARTITION_BYTES, rows(if n == 5 { 20_000 } else { 50 })));
     writer.append(pieces.collect()).await.unwrap();
@@ -77,7 +77,8 @@ async fn a_page_reads_one_partition_by_its_key() {
         assert!(inside.contains("Index Scan using change_history_e1_0000000000050000_pkey"), "{inside}");
         assert_eq!(inside.matches(" Scan ").count() - inside.matches("Subquery Scan").count(), 1, "{inside}");
         assert!(!inside.contains("Sort"), "{inside}");
-        assert!(inside.contains("rows=99 "), "{inside}");
+        // PostgreSQL 18 prints fractions of rows.
+        assert!(inside.contains("rows=99 ") || inside.contains("rows=99.00 "), "{inside}");
         // It begins at the change, not at the transaction, whose rows fill a hundred pages of the index.
         let (_, hit) = inside.split_once("shared hit=").unwrap();
         let hit: u32 = hit.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
@@ -95,7 +96,7 @@ async fn a_page_reads_one_partition_by_its_key() {
 async fn versions_of_a_row_are_paged_by_the_row_index() {
     let database = TestDatabase::create("history_row_plan").await;
     let (_, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     // One row that changes again and again, among others that do not.
     let single = |n| {
         let id = if n % 400 == 0 { 7 } else { 1000 + n };

@@ -11,7 +11,7 @@ use crate::support::*;
 async fn a_refused_value_is_named_by_table_key_and_position() {
     let database = TestDatabase::create("history_poison").await;
     let (history, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let bad =
         Change { data: Some(Bytes::from_static(b"{\"secret\": \"\\u0000\"}")), ..insert(&orders, 2, 77) };
     let pieces = vec![
@@ -33,7 +33,7 @@ async fn a_refused_value_is_named_by_table_key_and_position() {
 async fn in_a_large_transaction_it_is_found_although_its_piece_is_gone() {
     let database = TestDatabase::create("history_poison_large").await;
     let (_, mut writer) = written(&database).await;
-    let orders = writer.number(table(1, "orders"));
+    let orders = writer.number(table(1, "orders")).table;
     let mut rows: Vec<_> = (0..900).map(|seq| insert(&orders, seq, seq.into())).collect();
     rows[500].data = Some(Bytes::from_static(b"not json"));
     writer.append(vec![piece(START, rows, None)]).await.unwrap();

@@ -7,8 +7,8 @@ use waldelta_history::{Captured, Config, Head, History, Page, ReadLimit, Writer}
 use waldelta_pgconn::{Environment, Target};
 use waldelta_testkit::TestDatabase;
 use waldelta_wal::{
-    Change, Column, EndLsn, Epoch, Lsn, Operation, Piece, Position, ReplicaIdentity, Table, TableName,
-    TransactionHead,
+    Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Table, TableName,
+    TransactionHead, TruncateOptions,
 };
 
 pub(crate) const EPOCH: Epoch = Epoch(1);
@@ -65,21 +65,30 @@ pub(crate) fn whole(lsn: u64) -> Position {
 }
 
 pub(crate) fn table(oid: u32, name: &str) -> Table {
-    let column = |name: &str, type_oid, type_name: &str, identity: bool| Column {
-        name: name.into(),
-        type_oid,
-        type_modifier: -1,
-        type_name: type_name.into(),
-        nullable: !identity,
-        identity,
-    };
     Table {
         oid,
         version: 0,
         name: TableName { schema: "public".into(), name: name.into() },
-        columns: vec![column("id", 23, "integer", true), column("note", 25, "text", false)],
+        columns: vec![
+            Column { nullable: false, identity: true, ..column(1, "id", 23, "integer") },
+            column(2, "note", 25, "text"),
+        ],
         key: vec![0],
         identity: ReplicaIdentity::Default,
+    }
+}
+
+/// A nullable column of a built-in type.
+pub(crate) fn column(number: i16, name: &str, type_oid: u32, type_name: &str) -> Column {
+    Column {
+        number,
+        name: name.into(),
+        type_oid,
+        type_modifier: -1,
+        type_name: type_name.into(),
+        kind: Kind::builtin(type_oid).unwrap(),
+        nullable: true,
+        identity: false,
     }
 }
 
@@ -92,7 +101,9 @@ pub(crate) fn insert(table: &Arc<Table>, seq: u32, id: u64) -> Change {
         data: Some(Bytes::from(format!("{{\"id\": {id}, \"note\": \"n\"}}"))),
         old_data: None,
         unchanged: Vec::new(),
-        kept_as_text: Vec::new(),
+        flagged: Vec::new(),
+        truncate: TruncateOptions::default(),
+        origin: None,
         author: None,
     }
 }
@@ -118,6 +129,7 @@ pub(crate) fn piece(commit_lsn: u64, changes: Vec<Change>, ends: Option<u64>) ->
         changes,
         end: ends.map(end),
         new_tables: Vec::new(),
+        repairs: Vec::new(),
         urgent: false,
     }
 }

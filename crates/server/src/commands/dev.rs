@@ -84,7 +84,7 @@ async fn prepare(
         let mut config = Config::default();
         url.clone_into(&mut config.source.url);
         config.server.listen = listener.local_addr()?;
-        let source = config.source()?;
+        let mut source = config.source()?;
         let client = source.connect().await.context("connect to PostgreSQL")?;
         client.batch_execute(DEMO_SQL).await.context("create the demo table")?;
         let plan = setup::plan(&client, &source, &Wish::default()).await.context("plan the set-up")?;
@@ -93,7 +93,7 @@ async fn prepare(
         }
         setup::apply(&client, &source, &plan.without_slot()).await.context("set capture up")?;
         let stop = CancellationToken::new();
-        let history = open_history(&config.history()?, &stop).await?;
+        let history = open_history(&config.history()?, &mut source, &stop).await?;
         if history.captured().await?.is_none() {
             waldelta_capture::setup::begin(&source, &history, true).await.context("begin history")?;
         }

@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use waldelta_history::History;
 use waldelta_source::setup::{self, Wish};
 
 use super::answer;
 use crate::cli::InitOptions;
 use crate::config::Config;
+use crate::service::try_open_history;
 
 /// Prints the plan; with `--apply` or `--baseline` carries it out and begins history.
 pub(crate) async fn run(options: &InitOptions) -> anyhow::Result<ExitCode> {
     let config = Config::load(&options.options)?;
-    let source = config.source()?;
+    let mut source = config.source()?;
     let client = source.connect().await.context("connect to the source")?;
     let wish = Wish { tables: options.tables.clone(), allow_keyless: options.allow_keyless };
     let plan = setup::plan(&client, &source, &wish).await.context("plan the set-up")?;
@@ -30,7 +30,7 @@ pub(crate) async fn run(options: &InitOptions) -> anyhow::Result<ExitCode> {
         answer(format_args!("-- {}\n{}", step.why, step.sql))?;
     }
     setup::apply(&client, &source, &plan).await.context("carry the set-up out")?;
-    let history = History::open(&config.history()?).await.context("open history")?;
+    let history = try_open_history(&config.history()?, &mut source).await.context("open history")?;
     let begun = history.captured().await.context("read what is captured")?.is_some();
     let head =
         waldelta_capture::setup::begin(&source, &history, options.baseline).await.context("begin history")?;

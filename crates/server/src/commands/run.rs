@@ -13,7 +13,7 @@ use crate::service::{Outcome, Service, StopSignals, open_history};
 /// Runs until a signal comes.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = Config::load(options)?;
-    let source = config.source()?;
+    let mut source = config.source()?;
     let listener = listener::bind(config.server.listen).await?;
     let mut signals = StopSignals::listen()?;
     let stop = CancellationToken::new();
@@ -25,7 +25,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     );
     let history_config = config.history()?;
     let history = tokio::select! {
-        history = open_history(&history_config, &stop) => history?,
+        history = open_history(&history_config, &mut source, &stop) => history?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before history was reached");
             return Ok(ExitCode::SUCCESS);

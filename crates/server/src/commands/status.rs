@@ -76,6 +76,12 @@ fn show(status: &Status) -> anyhow::Result<()> {
         "lsn       source {}, received {}, durable {}, reported {}",
         capture.source_lsn, capture.received_lsn, capture.durable_lsn, capture.reported_lsn
     ))?;
+    for table in &status.needs_repair {
+        answer(format_args!(
+            "REPAIR    {} since {} ({:.0} s ago): {}: {}",
+            table.table, table.since_lsn, table.since_seconds, table.reason, table.explanation
+        ))?;
+    }
     answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
     match &status.slot {
         None => answer("slot      unknown: the source did not tell")?,

@@ -2,6 +2,7 @@
 //!
 //! It is an ordinary client: it resumes by cursor after a lost connection and so shows nothing twice and misses nothing.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub(crate) async fn run(options: &TailOptions) -> anyhow::Result<ExitCode> {
         client_id: format!("tail-{}", std::process::id()),
         cursor: options.after.clone(),
         transactions_left: options.limit.unwrap_or(u64::MAX),
+        shapes: HashMap::new(),
     };
     let mut reached_once = false;
     loop {
@@ -46,6 +48,8 @@ struct Follower<'a> {
     client_id: String,
     cursor: Option<String>,
     transactions_left: u64,
+    /// The shapes printed, by table: each connection tells them anew.
+    shapes: HashMap<String, Value>,
 }
 
 enum Next {
@@ -117,8 +121,10 @@ impl Follower<'_> {
         let kind = frame["type"].as_str().unwrap_or_default();
         if self.options.json {
             answer(text)?;
-        } else {
+        } else if kind != "schema" {
             show(kind, &frame)?;
+        } else if self.is_news(&frame) {
+            answer(shape_text(&frame))?;
         }
         // Inside a snapshot there is nothing to resume from yet.
         let ends_something = matches!(kind, "snapshot_end" | "live" | "heartbeat")
@@ -141,17 +147,30 @@ impl Follower<'_> {
     }
 }
 
+impl Follower<'_> {
+    /// Whether a table's shape is another than the one printed last.
+    fn is_news(&mut self, schema: &Value) -> bool {
+        let table = schema["table"].as_str().unwrap_or_default().to_owned();
+        let columns = &schema["columns"];
+        self.shapes.insert(table, columns.clone()).as_ref() != Some(columns)
+    }
+}
+
 /// Prints a frame for people: what changed, and where the stream is.
 fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
     let word = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
     match kind {
         "tx" => {
-            let author = frame["client_id"].as_str().map_or_else(String::new, |id| format!(" by {id}"));
-            answer(format_args!("{} {}{author}", word("lsn"), word("ts")))?;
-            for change in frame["changes"].as_array().into_iter().flatten() {
-                show_change(change)?;
-            }
-            Ok(())
+            let said = |name: &str, before: &str| {
+                frame[name].as_str().map_or_else(String::new, |text| format!(" {before} {text}"))
+            };
+            let (author, origin) = (said("client_id", "by"), said("origin", "from"));
+            answer(format_args!("{} {}{author}{origin}", word("lsn"), word("ts")))?;
+            frame["changes"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .try_for_each(|change| answer(change_text(change)))
         }
         "rows" => {
             for row in frame["rows"].as_array().into_iter().flatten() {
@@ -168,7 +187,17 @@ fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
     }
 }
 
-fn show_change(change: &Value) -> anyhow::Result<()> {
+/// A table's columns, such as `-- public.t: id integer key, v text`.
+fn shape_text(schema: &Value) -> String {
+    let column = |column: &Value| {
+        let key = if column["key"] == true { " key" } else { "" };
+        format!("{} {}{key}", text(column, "name"), text(column, "type"))
+    };
+    let columns: Vec<_> = schema["columns"].as_array().into_iter().flatten().map(column).collect();
+    format!("-- {}: {}", text(schema, "table"), columns.join(", "))
+}
+
+fn change_text(change: &Value) -> String {
     let field = |name: &str| match &change[name] {
         Value::Null => String::new(),
         value => format!(" {value}"),
@@ -178,6 +207,78 @@ fn show_change(change: &Value) -> anyhow::Result<()> {
         old => format!(" was{old}"),
     };
     let image = if change["data"].is_null() { field("key") } else { field("data") };
-    let word = |name: &str| change[name].as_str().unwrap_or_default();
-    answer(format_args!("  {} {}{image}{old}", word("op"), word("table")))
+    match text(change, "op") {
+        "message" => {
+            // It belongs to no table.
+            let said = &change["data"];
+            format!("  message {} {}", text(said, "prefix"), said["content"])
+        }
+        "truncate" => {
+            let option = |name: &str, words| if change[name] == true { words } else { "" };
+            let (restart, cascade) =
+                (option("restart_identity", " restart identity"), option("cascade", " cascade"));
+            format!("  truncate {}{restart}{cascade}", text(change, "table"))
+        }
+        op => format!("  {op} {}{image}{old}", text(change, "table")),
+    }
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object[name].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_change_is_a_line() {
+        for (change, line) in [
+            (
+                json!({"op": "update", "table": "public.t", "key": {"id": 1}, "data": {"id": 1}, "old": {"id": 1}}),
+                r#"  update public.t {"id":1} was {"id":1}"#,
+            ),
+            (json!({"op": "delete", "table": "public.t", "key": {"id": 1}}), r#"  delete public.t {"id":1}"#),
+            (json!({"op": "truncate", "table": "public.t", "key": null}), "  truncate public.t"),
+            (
+                json!({"op": "truncate", "table": "public.t", "key": null, "cascade": true, "restart_identity": true}),
+                "  truncate public.t restart identity cascade",
+            ),
+            (
+                json!({"op": "message", "data": {"prefix": "app", "content": "hello"}}),
+                r#"  message app "hello""#,
+            ),
+        ] {
+            assert_eq!(change_text(&change), line);
+        }
+    }
+
+    #[test]
+    fn a_shape_is_printed_when_it_is_another() {
+        let options = TailOptions {
+            url: String::new(),
+            tables: Vec::new(),
+            after: None,
+            snapshot: false,
+            old: false,
+            json: false,
+            limit: None,
+        };
+        let mut follower = Follower {
+            options: &options,
+            client_id: String::new(),
+            cursor: None,
+            transactions_left: 1,
+            shapes: HashMap::new(),
+        };
+        let schema = |version: u32, name: &str| {
+            json!({"table": "public.t", "version": version, "columns": [
+                {"name": "id", "type": "integer", "nullable": false, "key": true},
+                {"name": name, "type": "text", "nullable": true, "key": false}]})
+        };
+        assert!(follower.is_news(&schema(0, "v")));
+        assert!(!follower.is_news(&schema(1, "v")), "of a snapshot that was ahead");
+        assert!(follower.is_news(&schema(2, "w")));
+        assert_eq!(shape_text(&schema(2, "w")), "-- public.t: id integer key, w text");
+    }
 }

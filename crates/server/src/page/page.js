@@ -37,7 +37,10 @@ function connect() {
 function receive(frame) {
   switch (frame.type) {
     case "welcome": return state(frame.mode === "resume" ? "catching up…" : "reading a snapshot…", "");
-    case "schema": return (staged ?? tables).set(frame.table, tableOf(frame, staged ?? tables));
+    case "schema":
+      if (pending.length > 0) pending.push(frame); // inside a transaction: the changes before it have the shape before
+      else reshape(staged ?? tables, frame);
+      return;
     case "snapshot_begin": staged = new Map(); return;
     case "rows": return frame.rows.forEach((row) => put(staged, frame.table, keyOf(staged, frame.table, row), row));
     case "snapshot_end":
@@ -47,8 +50,9 @@ function receive(frame) {
     case "tx": {
       pending.push(...frame.changes);
       if (frame.last === false) return; // more of this transaction follows: apply it as one
-      pending.forEach(apply);
-      if (pending.length > 0) showTransaction(frame, pending);
+      pending.forEach((part) => (part.type === "schema" ? reshape(tables, part) : apply(part)));
+      const changes = pending.filter((part) => part.type !== "schema");
+      if (changes.length > 0) showTransaction(frame, changes);
       pending = [];
       return moved(frame.cursor);
     }
@@ -62,11 +66,25 @@ function receive(frame) {
   }
 }
 
-const tableOf = (schema, known) => ({
-  columns: schema.columns.map((column) => column.name),
-  key: schema.columns.filter((column) => column.key).map((column) => column.name),
-  rows: known.get(schema.table)?.rows ?? new Map(),
-});
+/** Gives a table the shape of a `schema` frame. A column is the same where its number is, whatever its name. */
+function reshape(among, schema) {
+  const before = among.get(schema.table);
+  const was = schema.columns.map(({ name, number }) => before?.shape.find((column) => (
+    number && column.number ? number === column.number : name === column.name
+  ))?.name);
+  const table = {
+    shape: schema.columns,
+    columns: schema.columns.map((column) => column.name),
+    key: schema.columns.filter((column) => column.key).map((column) => column.name),
+    rows: new Map(),
+  };
+  among.set(schema.table, table);
+  for (const [place, row] of before?.rows ?? []) {
+    const values = was.map((name, index) => [table.columns[index], name === undefined ? null : row[name]]);
+    const reshaped = Object.fromEntries(values.filter(([, value]) => value !== undefined));
+    table.rows.set(table.key.length > 0 ? keyOf(among, schema.table, reshaped) : place, reshaped);
+  }
+}
 
 function keyOf(among, name, row) {
   const table = among.get(name);
@@ -175,9 +193,11 @@ function element(name, content) {
   return made;
 }
 
-async function showLag() {
+async function showStatus() {
   try {
-    const { capture } = await (await fetch("/v1/status")).json();
+    const { capture, needs_repair: repairs } = await (await fetch("/v1/status")).json();
+    byId("repairs").hidden = repairs.length === 0;
+    byId("repairs").textContent = repairs.map(({ table, reason }) => `${table} needs repair: ${reason}`).join("; ");
     byId("lag").textContent = `capture ${capture.state}, lag ${capture.lag_bytes} bytes, ${capture.lag_seconds.toFixed(2)} s`;
   } catch {
     byId("lag").textContent = "lag unknown";
@@ -185,5 +205,5 @@ async function showLag() {
 }
 
 connect();
-showLag();
-setInterval(showLag, 5000);
+showStatus();
+setInterval(showStatus, 5000);

@@ -2,7 +2,7 @@
 
 use waldelta_pgconn::{Environment, Target};
 use waldelta_testkit::{TestDatabase, wait_until};
-use waldelta_wal::Code;
+use waldelta_wal::{Code, ValuePolicy};
 
 use super::*;
 
@@ -18,7 +18,13 @@ async fn bare(database: &TestDatabase) -> (waldelta_capture::Config, History) {
         partition_bytes: 1 << 30,
     };
     let capture = waldelta_capture::Config {
-        source: Source { target, publication: "waldelta".to_owned(), slot: database.slot("s") },
+        source: Source {
+            target,
+            publication: "waldelta".to_owned(),
+            slot: database.slot("s"),
+            plugin: waldelta_source::Plugin::default(),
+            values: ValuePolicy::default(),
+        },
         holder: "test".to_owned(),
         stall_timeout: Duration::from_secs(5),
         feedback_interval: Duration::from_secs(1),

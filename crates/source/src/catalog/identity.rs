@@ -17,6 +17,8 @@ pub struct Identity {
     pub database_oid: u32,
     /// Name of the database.
     pub database: String,
+    /// Its encoding (`server_encoding`): `UTF8`, `LATIN1`; `SQL_ASCII` where it has none, so that text is any bytes.
+    pub encoding: String,
     /// `server_version_num`.
     pub version: u32,
     /// `pg_snapshot_xmax(pg_current_snapshot())`: reference for widening transaction ids.
@@ -44,6 +46,7 @@ pub async fn identity(client: &Client) -> Result<Identity, Error> {
         timeline: unsigned("timeline", answer.read("timeline")?)?,
         database_oid: answer.read("database_oid")?,
         database: answer.read("database")?,
+        encoding: answer.read("encoding")?,
         version: unsigned("version", answer.read::<i32>("version")?.into())?,
         next_xid: answer.parse("next_xid")?,
         wal_end: answer.parse("wal_end")?,

@@ -27,9 +27,6 @@ pub struct Slot {
     pub retained_bytes: i64,
 }
 
-/// The output plugin that is spoken.
-pub(crate) const PLUGIN: &str = "pgoutput";
-
 impl Slot {
     /// Whether its WAL is gone, so that it can never be used again.
     pub fn is_lost(&self) -> bool {

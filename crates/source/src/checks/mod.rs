@@ -2,6 +2,9 @@
 //!
 //! Finds and advises; nothing is changed. Whether history agrees with the slot is not asked here.
 
+mod ddl;
+mod identities;
+mod plugin;
 mod publication;
 mod server;
 mod slot;
@@ -34,7 +37,7 @@ pub struct Check {
     pub name: &'static str,
     /// How it ended.
     pub state: State,
-    /// Its code where it did not end well; as JSON its text.
+    /// Its code where it did not end well and there is one; as JSON its text.
     #[serde(serialize_with = "code_text")]
     pub code: Option<Code>,
     /// What was found.
@@ -65,11 +68,12 @@ pub async fn run(source: &Source) -> Vec<Check> {
     checks.push(settle("wal_level", server::wal_level(client).await));
     checks.push(settle("role", server::role(client).await));
     checks.push(settle("publication", publication::publication(client, source).await));
-    checks.push(settle("identities", publication::identities(client, source).await));
-    checks.push(settle("types", publication::types(client, source).await));
+    checks.extend(plugin::checks(client, source).await);
+    checks.push(settle("identities", identities::identities(client, source).await));
     checks.push(settle("select", publication::select(client, source).await));
     checks.push(settle("row_security", publication::row_security(client, source).await));
     checks.push(settle("canary", publication::canary(client, source).await));
+    checks.push(settle("ddl", ddl::ddl(client).await));
     checks.push(settle("slot", slot::slot(client, source).await));
     checks.push(settle("retained_wal", slot::retained_wal(client, source).await));
     checks.push(settle("capacity", slot::capacity(client, source).await));
@@ -92,8 +96,13 @@ impl Check {
         Check { name, state: State::Ok, code: None, found: found.into(), fix: None }
     }
 
-    fn warning(name: &'static str, code: Code, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Check { name, state: State::Warning, code: Some(code), found: found.into(), fix: Some(fix.into()) }
+    fn warning(
+        name: &'static str,
+        code: impl Into<Option<Code>>,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Check { name, state: State::Warning, code: code.into(), found: found.into(), fix: Some(fix.into()) }
     }
 
     fn failed(name: &'static str, code: Code, found: impl Into<String>, fix: impl Into<String>) -> Self {

@@ -5,81 +5,48 @@ use waldelta_wal::{Code, TableName, quote_ident};
 
 use super::{Check, list};
 use crate::ask::{ask, ask_one};
-use crate::setup::survey::{Candidate, Kind, candidates};
+use crate::setup::publication::take_own_out;
+use crate::setup::survey::cataloged;
 use crate::{Error, Source, catalog};
 
 pub(super) async fn publication(client: &Client, source: &Source) -> Result<Check, Error> {
     const NAME: &str = "publication";
-    let sql = include_str!("../../../../sql/source/prepared.sql");
-    let row = ask_one(client, "read the publication", sql, &[&source.publication]).await?;
+    let prepared = cataloged(client, &source.publication).await?;
     let publication = quote_ident(&source.publication);
-    if !row.read::<bool>("has_publication")? {
+    if !prepared.has_publication {
         let found = format!("there is no publication {publication}");
         return Ok(Check::failed(NAME, Code::PublicationMissing, found, "waldelta init"));
     }
-    let alter = |change: &str| format!("ALTER PUBLICATION {publication} {change};");
-    let own: Vec<String> = row.read("publishes_own")?;
     let mut faults = Vec::new();
     let mut fixes = Vec::new();
-    if !row.read::<bool>("publishes_all_operations")? {
+    if !prepared.publishes_all_operations {
         faults.push("leaves out operations".to_owned());
-        fixes.push(alter("SET (publish = 'insert, update, delete, truncate')"));
+        fixes.push(format!(
+            "ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate');"
+        ));
     }
-    if !row.read::<bool>("publishes_canary")? {
+    if !prepared.publishes_canary {
         faults.push("lacks waldelta.canary".to_owned());
-        fixes.push(alter("ADD TABLE waldelta.canary"));
+        fixes.push(match prepared.has_canary {
+            true => format!("ALTER PUBLICATION {publication} ADD TABLE waldelta.canary;"),
+            false => "waldelta init".to_owned(),
+        });
     }
-    for table in &own {
+    for table in &prepared.publishes_own {
         faults.push(format!("publishes waldelta.{table}, so that each change makes another"));
-        fixes.push(alter(&format!("DROP TABLE waldelta.{table}")));
+    }
+    match take_own_out(&prepared, &publication) {
+        Ok(sql) => fixes.extend(sql.map(|sql| format!("{sql};"))),
+        Err(advice) => fixes.push(format!("-- {advice}")),
     }
     if !faults.is_empty() {
         let found = format!("{publication} {}", faults.join("; "));
         return Ok(Check::warning(NAME, Code::PublicationIncomplete, found, fixes.join("\n")));
     }
     let tables = catalog::published_tables(client, source).await?;
-    Ok(Check::ok(NAME, format!("{publication} publishes {} tables", tables.len())))
-}
-
-pub(super) async fn identities(client: &Client, source: &Source) -> Result<Check, Error> {
-    const NAME: &str = "identities";
-    let candidates = candidates(client, &source.publication).await?;
-    let breaks = |table: &&Candidate| {
-        let by_itself = table.kind == Kind::Table && !table.is_identified;
-        table.is_published && (by_itself || !table.unidentified_leaves.is_empty())
-    };
-    let broken: Vec<TableName> = candidates
-        .iter()
-        .filter(breaks)
-        .flat_map(|table| match &table.unidentified_leaves[..] {
-            [] => vec![table.name.clone()],
-            leaves => leaves.to_vec(),
-        })
-        .collect();
-    if broken.is_empty() {
-        return Ok(Check::ok(NAME, "every published table has a replica identity"));
-    }
-    let fix: Vec<_> =
-        broken.iter().map(|table| format!("ALTER TABLE {table} REPLICA IDENTITY FULL;")).collect();
-    let found =
-        format!("UPDATE and DELETE fail on published tables without replica identity: {}", list(&broken));
-    Ok(Check::warning(NAME, Code::ReplicaIdentityMissing, found, fix.join("\n")))
-}
-
-pub(super) async fn types(client: &Client, source: &Source) -> Result<Check, Error> {
-    const NAME: &str = "types";
-    let unsupported = catalog::unsupported(&catalog::published_tables(client, source).await?);
-    if unsupported.is_empty() {
-        return Ok(Check::ok(NAME, "every published column has a type that can be captured"));
-    }
-    let found: Vec<_> = unsupported
-        .iter()
-        .map(|(table, column, kind)| format!("{table} column {} ({kind})", quote_ident(column)))
-        .collect();
-    let mut tables: Vec<_> = unsupported.into_iter().map(|(table, _, _)| table).collect();
-    tables.dedup();
-    let fix = format!("ALTER PUBLICATION {} DROP TABLE {};", quote_ident(&source.publication), list(&tables));
-    Ok(Check::failed(NAME, Code::TypeUnsupported, format!("not captured yet: {}", found.join(", ")), fix))
+    let partitions =
+        if prepared.publishes_via_root { "as their root table" } else { "under their own names" };
+    Ok(Check::ok(NAME, format!("{publication} publishes {} tables, partitions {partitions}", tables.len())))
 }
 
 pub(super) async fn select(client: &Client, source: &Source) -> Result<Check, Error> {

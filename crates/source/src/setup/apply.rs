@@ -1,7 +1,7 @@
 //! Carrying a plan out.
 
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use waldelta_wal::TableName;
 
 use super::plan::{Plan, Step};
@@ -13,20 +13,34 @@ use crate::{Error, Source};
 const SLOT_TIMEOUT_MS: u32 = 120_000;
 
 /// Carries a plan out, statement by statement, the slot's last. After the publication's statements the catalog is asked
-/// whether it has the tables, before a slot begins to count on it.
+/// whether it has the tables, before a slot begins to count on it. Returns what had to be left out, to be shown.
 ///
 /// # Errors
 /// [`Error::Statement`] names the statement that failed; those before it are done, and planning again goes on from there.
-pub async fn apply(client: &Client, source: &Source, plan: &Plan) -> Result<(), Error> {
+pub async fn apply(client: &Client, source: &Source, plan: &Plan) -> Result<Vec<String>, Error> {
+    let mut remarks = Vec::new();
     for step in &plan.steps {
         if step.is_slot() {
             verify(client, source, plan).await?;
             run_slot_step(client, source, step).await?;
-        } else {
-            run(client, step).await?;
+            continue;
+        }
+        match run(client, step).await {
+            Err(Error::Statement { source, .. }) if step.may_be_refused && is_refusal(&source) => {
+                let refusal = source.as_db_error().map_or("", DbError::message);
+                remarks.push(format!("left out, because the server refuses it ({refusal}): {}", step.why));
+            }
+            done => done?,
         }
     }
-    verify(client, source, plan).await
+    verify(client, source, plan).await?;
+    Ok(remarks)
+}
+
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|state| {
+        [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::FEATURE_NOT_SUPPORTED].contains(state)
+    })
 }
 
 async fn run(client: &Client, step: &Step) -> Result<(), Error> {

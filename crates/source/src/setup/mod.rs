@@ -7,6 +7,10 @@ mod plan;
 
 pub(crate) mod survey;
 mod verdict;
+mod wal2json;
+
+pub(crate) mod ddl;
+pub(crate) mod publication;
 
 mod build;
 

@@ -16,7 +16,7 @@ pub struct Wish {
 /// What a statement is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
-    /// Schema, function and canary of our own.
+    /// Schema, functions, canary and event triggers of our own.
     Own,
     /// The publication.
     Publication,
@@ -33,9 +33,16 @@ pub struct Step {
     pub why: String,
     /// The statement; of a function or table several that take effect together. Without the last semicolon.
     pub sql: String,
+    /// Whether it is something that the server may refuse to the role and that the rest works without.
+    pub may_be_refused: bool,
 }
 
 impl Step {
+    /// One that has to succeed.
+    pub(super) fn new(kind: StepKind, why: impl Into<String>, sql: impl Into<String>) -> Self {
+        Step { kind, why: why.into(), sql: sql.into(), may_be_refused: false }
+    }
+
     /// Whether it creates or drops the slot.
     pub fn is_slot(&self) -> bool {
         self.kind == StepKind::Slot
@@ -82,6 +89,9 @@ impl Plan {
         for step in &self.steps {
             separate(&mut sql);
             comment(&mut sql, &step.why);
+            if step.may_be_refused {
+                comment(&mut sql, "Where the server refuses it, leave it out: the rest works without.");
+            }
             // Writing to a String cannot fail.
             let _ = writeln!(sql, "{};", step.sql);
         }
@@ -112,19 +122,21 @@ mod tests {
 
     #[test]
     fn a_plan_is_a_script() {
-        let step = |kind, why: &str, sql: &str| Step { kind, why: why.into(), sql: sql.into() };
+        let refusable = Step { may_be_refused: true, ..Step::new(StepKind::Slot, "the slot", "SELECT 1") };
         let plan = Plan {
             remarks: vec!["public.\"a\nDROP TABLE b\" is left out".into()],
-            suggestions: vec![step(StepKind::Publication, "mend it", "ALTER TABLE a REPLICA IDENTITY FULL")],
-            steps: vec![
-                step(StepKind::Own, "a schema", "CREATE SCHEMA waldelta"),
-                step(StepKind::Slot, "the slot", "SELECT 1"),
-            ],
+            suggestions: vec![Step::new(
+                StepKind::Publication,
+                "mend it",
+                "ALTER TABLE a REPLICA IDENTITY FULL",
+            )],
+            steps: vec![Step::new(StepKind::Own, "a schema", "CREATE SCHEMA waldelta"), refusable],
             tables: Vec::new(),
         };
         let expected = "-- NOTE: public.\"a\n-- DROP TABLE b\" is left out\n\n\
             -- Not done by Waldelta: mend it\n-- ALTER TABLE a REPLICA IDENTITY FULL;\n\n\
-            -- a schema\nCREATE SCHEMA waldelta;\n\n-- the slot\nSELECT 1;\n";
+            -- a schema\nCREATE SCHEMA waldelta;\n\n-- the slot\n\
+            -- Where the server refuses it, leave it out: the rest works without.\nSELECT 1;\n";
         assert_eq!(plan.to_sql(), expected);
         let plan = plan.without_slot();
         assert!(!plan.is_empty() && !plan.steps.iter().any(Step::is_slot));

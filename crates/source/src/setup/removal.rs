@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 use waldelta_wal::quote_ident;
 
 use super::build::ours;
+use super::ddl;
 use super::plan::{Plan, Step, StepKind};
 use super::survey::prepared;
 use crate::ask::{ask, literal};
@@ -18,7 +19,7 @@ use crate::{Error, Source, catalog};
 /// [`Error::SlotForeign`] where the slot's name belongs to another kind of slot; or when a question fails.
 pub async fn removal(client: &Client, source: &Source) -> Result<Plan, Error> {
     let mut plan = Plan::default();
-    let mut step = |kind, why: &str, sql: String| plan.steps.push(Step { kind, why: why.into(), sql });
+    let mut step = |kind, why: &str, sql: String| plan.steps.push(Step::new(kind, why, sql));
     if let Some(slot) = catalog::slot(client, &source.slot).await? {
         ours(client, source, &slot).await?;
         if let Some(pid) = slot.active_pid {
@@ -34,6 +35,9 @@ pub async fn removal(client: &Client, source: &Source) -> Result<Plan, Error> {
     if prepared.has_publication {
         let sql = format!("DROP PUBLICATION IF EXISTS {}", quote_ident(&source.publication));
         step(StepKind::Publication, "The tables themselves stay as they are.", sql);
+    }
+    if let Some(sql) = ddl::drop_statements(&prepared) {
+        step(StepKind::Own, "The event triggers that tell of DDL, and their functions.", sql);
     }
     if prepared.set_client.is_some() {
         let sql = "DROP FUNCTION IF EXISTS waldelta.set_client(text, jsonb)";

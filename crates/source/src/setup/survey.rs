@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use waldelta_wal::TableName;
 
 use crate::Error;
-use crate::ask::{ask, ask_one};
+use crate::ask::{Answer, ask, ask_one};
 
 /// A table, view or the like, with what matters to whether it can be captured.
 pub(crate) struct Candidate {
@@ -21,12 +21,32 @@ pub(crate) struct Candidate {
     /// Whether the replica identity is an index that somebody chose.
     pub(crate) has_identity_index: bool,
     /// Partitions for whose rows UPDATE and DELETE would fail.
-    pub(crate) unidentified_leaves: Vec<TableName>,
+    pub(crate) unidentified_leaves: Vec<Leaf>,
+    /// Partitions published as this table of which a delete would not name its key.
+    pub(crate) misfit_leaves: Vec<Leaf>,
+    /// Partitions published as this table, which has REPLICA IDENTITY FULL, that have not.
+    pub(crate) mixed_leaves: Vec<Leaf>,
     pub(crate) of_extension: bool,
     pub(crate) is_published: bool,
-    /// Column and type of what cannot be captured.
-    pub(crate) unsupported: Vec<(String, String)>,
+    /// Whether the publication names it, rather than its schema or everything.
+    pub(crate) is_member: bool,
+    /// Whether it is published with a column list or row filter that makes UPDATE and DELETE fail.
+    pub(crate) is_narrowed: bool,
     pub(crate) generated: Vec<String>,
+}
+
+/// A partition whose identity is not what its root's needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaf {
+    pub(crate) name: TableName,
+    /// The identity that it should have, as behind REPLICA IDENTITY.
+    pub(crate) mend: String,
+}
+
+impl Leaf {
+    pub(crate) fn statement(&self) -> String {
+        format!("ALTER TABLE {} REPLICA IDENTITY {}", self.name, self.mend)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,10 +57,17 @@ pub(crate) enum Kind {
     View,
 }
 
-/// Every table outside system schemas.
-pub(crate) async fn candidates(client: &Client, publication: &str) -> Result<Vec<Candidate>, Error> {
+/// Every table outside system schemas. `via_root` says whether a publication that is still to be made would publish
+/// partitions as their root table.
+pub(crate) async fn candidates(
+    client: &Client,
+    publication: &str,
+    via_root: bool,
+) -> Result<Vec<Candidate>, Error> {
+    // The planner expects far more rows than there are; compiling for them takes longer than the answer.
+    ask_one(client, "look for tables", "SELECT set_config('jit', 'off', false)", &[]).await?;
     let sql = include_str!("../../../../sql/source/candidates.sql");
-    let rows = ask(client, "look for tables", sql, &[&publication]).await?;
+    let rows = ask(client, "look for tables", sql, &[&publication, &via_root]).await?;
     let mut candidates = Vec::with_capacity(rows.len());
     for row in &rows {
         let kind = match row.read("kind")? {
@@ -52,11 +79,11 @@ pub(crate) async fn candidates(client: &Client, publication: &str) -> Result<Vec
         let identity: &str = row.read("identity")?;
         let is_identified: bool = row.read("is_identified")?;
         let names: Vec<String> = row.read("names")?;
-        let type_oids: Vec<u32> = row.read("type_oids")?;
-        let type_names: Vec<String> = row.read("type_names")?;
         let generated: Vec<bool> = row.read("generated")?;
-        let leaf_schemas: Vec<String> = row.read("unidentified_leaf_schemas")?;
-        let leaf_names: Vec<String> = row.read("unidentified_leaf_names")?;
+        let leaves = leaves(row)?;
+        let faulty = |fault: &str| {
+            leaves.iter().filter(|(other, _)| other == fault).map(|(_, leaf)| leaf.clone()).collect()
+        };
         let mut candidate = Candidate {
             name: TableName { schema: row.read("schema")?, name: row.read("name")? },
             kind,
@@ -67,26 +94,34 @@ pub(crate) async fn candidates(client: &Client, publication: &str) -> Result<Vec
             has_primary_key: row.read("has_primary_key")?,
             is_identified,
             has_identity_index: identity == "i" && is_identified,
-            unidentified_leaves: leaf_schemas
-                .into_iter()
-                .zip(leaf_names)
-                .map(|(schema, name)| TableName { schema, name })
-                .collect(),
+            unidentified_leaves: faulty("unidentified"),
+            misfit_leaves: faulty("misfit"),
+            mixed_leaves: faulty("mixed"),
             of_extension: row.read("of_extension")?,
             is_published: row.read("is_published")?,
-            unsupported: Vec::new(),
+            is_member: row.read("is_member")?,
+            is_narrowed: row.read("is_narrowed")?,
             generated: Vec::new(),
         };
         for (index, column) in names.into_iter().enumerate() {
             if generated[index] {
                 candidate.generated.push(column);
-            } else if waldelta_wal::supported(type_oids[index]).is_none() {
-                candidate.unsupported.push((column, type_names[index].clone()));
             }
         }
         candidates.push(candidate);
     }
     Ok(candidates)
+}
+
+/// Each partition that falls short of its root, with the name of how.
+fn leaves(row: &Answer) -> Result<Vec<(String, Leaf)>, Error> {
+    let faults: Vec<String> = row.read("faults")?;
+    let schemas: Vec<String> = row.read("fault_schemas")?;
+    let names: Vec<String> = row.read("fault_names")?;
+    let mends: Vec<String> = row.read("fault_mends")?;
+    let leaves = schemas.into_iter().zip(names).zip(mends);
+    let leaf = |((schema, name), mend)| Leaf { name: TableName { schema, name }, mend };
+    Ok(faults.into_iter().zip(leaves.map(leaf)).collect())
 }
 
 /// What of our own there is already.
@@ -100,6 +135,14 @@ pub(crate) struct Prepared {
     pub(crate) set_client: Option<String>,
     /// Whether every role may emit logical messages, as it is by default.
     pub(crate) everybody_emits: bool,
+    /// Our event triggers, the functions that they need, and those functions' bodies.
+    pub(crate) ddl_triggers: Vec<String>,
+    pub(crate) ddl_functions: Vec<String>,
+    pub(crate) ddl_bodies: Vec<String>,
+    /// Who asks.
+    pub(crate) role: String,
+    /// Whether it is worth trying to create event triggers.
+    pub(crate) may_have_event_triggers: bool,
     pub(crate) has_publication: bool,
     pub(crate) publishes_all_tables: bool,
     pub(crate) publishes_all_operations: bool,
@@ -107,12 +150,26 @@ pub(crate) struct Prepared {
     pub(crate) publishes_canary: bool,
     /// Own tables in the publication that should not be there.
     pub(crate) publishes_own: Vec<String>,
+    /// Whether the publication names the schema that they are in.
+    pub(crate) publishes_own_schema: bool,
+    /// Own tables that the publication names.
+    pub(crate) own_members: Vec<String>,
 }
 
 pub(crate) async fn prepared(client: &Client, publication: &str) -> Result<Prepared, Error> {
+    let mut prepared = cataloged(client, publication).await?;
+    if prepared.has_canary {
+        let sql = "SELECT EXISTS (SELECT FROM waldelta.canary WHERE id = 1) AS has_row";
+        prepared.has_canary = ask_one(client, "look for the canary", sql, &[]).await?.read("has_row")?;
+    }
+    Ok(prepared)
+}
+
+/// The same as far as the catalog tells, which every role may read: whether the canary has its row is not looked at.
+pub(crate) async fn cataloged(client: &Client, publication: &str) -> Result<Prepared, Error> {
     let sql = include_str!("../../../../sql/source/prepared.sql");
     let row = ask_one(client, "look for what is prepared", sql, &[&publication]).await?;
-    let mut prepared = Prepared {
+    Ok(Prepared {
         is_standby: row.read("is_standby")?,
         wal_level: row.read("wal_level")?,
         version: row.read("version")?,
@@ -120,16 +177,18 @@ pub(crate) async fn prepared(client: &Client, publication: &str) -> Result<Prepa
         has_canary: row.read("has_canary")?,
         set_client: row.read("set_client")?,
         everybody_emits: row.read("everybody_emits")?,
+        ddl_triggers: row.read("ddl_triggers")?,
+        ddl_functions: row.read("ddl_functions")?,
+        ddl_bodies: row.read("ddl_bodies")?,
+        role: row.read("role")?,
+        may_have_event_triggers: row.read("may_have_event_triggers")?,
         has_publication: row.read("has_publication")?,
         publishes_all_tables: row.read("publishes_all_tables")?,
         publishes_all_operations: row.read("publishes_all_operations")?,
         publishes_via_root: row.read("publishes_via_root")?,
         publishes_canary: row.read("publishes_canary")?,
         publishes_own: row.read("publishes_own")?,
-    };
-    if prepared.has_canary {
-        let sql = "SELECT EXISTS (SELECT FROM waldelta.canary WHERE id = 1) AS has_row";
-        prepared.has_canary = ask_one(client, "look for the canary", sql, &[]).await?.read("has_row")?;
-    }
-    Ok(prepared)
+        publishes_own_schema: row.read("publishes_own_schema")?,
+        own_members: row.read("own_members")?,
+    })
 }

@@ -3,7 +3,7 @@
 use waldelta_wal::quote_ident;
 
 use super::plan::{Step, StepKind, Wish};
-use super::survey::{Candidate, Kind};
+use super::survey::{Candidate, Kind, Leaf};
 
 /// What becomes of a table.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl Verdict {
     }
 
     fn suggesting(mut self, why: impl Into<String>, sql: String) -> Self {
-        self.suggestion = Some(Step { kind: StepKind::Publication, why: why.into(), sql });
+        self.suggestion = Some(Step::new(StepKind::Publication, why, sql));
         self
     }
 }
@@ -41,27 +41,25 @@ pub(super) fn judge(table: &Candidate, wish: &Wish) -> Verdict {
             "{name} belongs to an extension and is left out unless it is named"
         ));
     }
-    if !table.unsupported.is_empty() {
-        let columns: Vec<_> = table
-            .unsupported
-            .iter()
-            .map(|(column, kind)| format!("{} ({kind})", quote_ident(column)))
-            .collect();
-        let columns = columns.join(", ");
-        return Verdict::left_out(format!("{name} is left out: types that are not captured yet: {columns}"));
-    }
     if !table.has_primary_key && !table.has_identity_index {
         return judge_keyless(table, wish);
     }
     if !table.unidentified_leaves.is_empty() {
-        let leaves: Vec<_> = table.unidentified_leaves.iter().map(ToString::to_string).collect();
-        let sql: Vec<_> =
-            leaves.iter().map(|leaf| format!("ALTER TABLE {leaf} REPLICA IDENTITY DEFAULT")).collect();
         return Verdict::left_out(format!(
             "{name} is left out: once published, UPDATE and DELETE would fail (55000) in partitions without a replica identity: {}",
-            leaves.join(", ")
+            names(&table.unidentified_leaves)
         ))
-        .suggesting(format!("give the partitions of {name} their replica identity"), sql.join(";\n"));
+        .suggesting(format!("give the partitions of {name} their replica identity"), statements(&table.unidentified_leaves));
+    }
+    if !table.misfit_leaves.is_empty() {
+        return Verdict::left_out(format!(
+            "{name} is left out: a delete in a partition with another replica identity would not say which row of {name} it is: {}",
+            names(&table.misfit_leaves)
+        ))
+        .suggesting(
+            format!("give the partitions of {name} the replica identity that it has"),
+            statements(&table.misfit_leaves),
+        );
     }
     if table.kind == Kind::Table && !table.is_identified {
         return Verdict::left_out(format!(
@@ -72,7 +70,8 @@ pub(super) fn judge(table: &Candidate, wish: &Wish) -> Verdict {
             format!("ALTER TABLE {name} REPLICA IDENTITY DEFAULT"),
         );
     }
-    Verdict { is_captured: true, remark: generated(table), suggestion: None }
+    let verdict = Verdict { is_captured: true, remark: generated(table), suggestion: None };
+    with_mixed(verdict, table)
 }
 
 /// What makes it impossible to publish.
@@ -95,7 +94,7 @@ fn hindrance(table: &Candidate) -> Option<String> {
 
 fn judge_keyless(table: &Candidate, wish: &Wish) -> Verdict {
     let name = &table.name;
-    let breaks_writes = !table.has_full_identity;
+    let breaks_writes = !table.has_full_identity || !table.unidentified_leaves.is_empty();
     let mend = |verdict: Verdict| {
         verdict.suggesting(format!("give {name} a key"), format!("ALTER TABLE {name} ADD PRIMARY KEY (…)"))
     };
@@ -113,6 +112,29 @@ fn judge_keyless(table: &Candidate, wish: &Wish) -> Verdict {
     };
     let remark = format!("{name} has no primary key and is captured insert-only{consequence}");
     mend(Verdict { is_captured: true, remark: Some(remark), suggestion: None })
+}
+
+/// Says of a captured table that old rows will not always be whole.
+fn with_mixed(verdict: Verdict, table: &Candidate) -> Verdict {
+    if table.mixed_leaves.is_empty() {
+        return verdict;
+    }
+    let name = &table.name;
+    let mixed = format!(
+        "{name} has REPLICA IDENTITY FULL and these partitions have not, so that their old rows are only keys: {}",
+        names(&table.mixed_leaves)
+    );
+    let remark = verdict.remark.map_or_else(|| mixed.clone(), |remark| format!("{remark}; {mixed}"));
+    Verdict { remark: Some(remark), ..verdict }
+        .suggesting(format!("have whole old rows of all of {name}"), statements(&table.mixed_leaves))
+}
+
+fn names(leaves: &[Leaf]) -> String {
+    leaves.iter().map(|leaf| leaf.name.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn statements(leaves: &[Leaf]) -> String {
+    leaves.iter().map(Leaf::statement).collect::<Vec<_>>().join(";\n")
 }
 
 fn generated(table: &Candidate) -> Option<String> {
@@ -140,9 +162,12 @@ mod tests {
             is_identified: true,
             has_identity_index: false,
             unidentified_leaves: Vec::new(),
+            misfit_leaves: Vec::new(),
+            mixed_leaves: Vec::new(),
             of_extension: false,
             is_published: false,
-            unsupported: Vec::new(),
+            is_member: false,
+            is_narrowed: false,
             generated: Vec::new(),
         }
     }
@@ -180,8 +205,6 @@ mod tests {
         check(&Candidate { is_partition: true, ..table() }, &named(), false, "a partition");
         check(&Candidate { of_extension: true, ..table() }, &Wish::default(), false, "an extension");
         check(&Candidate { of_extension: true, ..table() }, &named(), true, "");
-        let odd = Candidate { unsupported: vec![("mood".into(), "public.mood".into())], ..table() };
-        check(&odd, &Wish::default(), false, "mood (public.mood)");
     }
 
     #[test]
@@ -202,9 +225,28 @@ mod tests {
         let verdict = judge(&Candidate { is_identified: false, ..table() }, &Wish::default());
         assert!(!verdict.is_captured);
         assert_eq!(verdict.suggestion.unwrap().sql, "ALTER TABLE public.t REPLICA IDENTITY DEFAULT");
-        let leaf = TableName { schema: "public".into(), name: "Leaf".into() };
-        let parted = Candidate { kind: Kind::Partitioned, unidentified_leaves: vec![leaf], ..table() };
+        let parted = Candidate { kind: Kind::Partitioned, unidentified_leaves: leaves("DEFAULT"), ..table() };
         let verdict = judge(&parted, &Wish::default());
         assert!(!verdict.is_captured && verdict.remark.unwrap().contains("public.\"Leaf\""));
+    }
+
+    #[test]
+    fn partitions_with_another_identity_are_told_apart() {
+        let parted = || Candidate { kind: Kind::Partitioned, ..table() };
+        let misfit = Candidate { misfit_leaves: leaves("USING INDEX i"), ..parted() };
+        let verdict = judge(&misfit, &Wish::default());
+        assert!(!verdict.is_captured);
+        assert_eq!(
+            verdict.suggestion.unwrap().sql,
+            "ALTER TABLE public.\"Leaf\" REPLICA IDENTITY USING INDEX i"
+        );
+        let mixed = Candidate { has_full_identity: true, mixed_leaves: leaves("FULL"), ..parted() };
+        let verdict = judge(&mixed, &Wish::default());
+        assert!(verdict.is_captured && verdict.remark.unwrap().contains("only keys: public.\"Leaf\""));
+        assert_eq!(verdict.suggestion.unwrap().sql, "ALTER TABLE public.\"Leaf\" REPLICA IDENTITY FULL");
+    }
+
+    fn leaves(mend: &str) -> Vec<Leaf> {
+        vec![Leaf { name: TableName { schema: "public".into(), name: "Leaf".into() }, mend: mend.into() }]
     }
 }

@@ -28,6 +28,10 @@ const SNAPSHOT_BOUNDS: &[(&str, &str)] = &[
 /// These came with PostgreSQL 14 and 17; a server that does not know a setting would refuse the connection.
 const LIFT_NEWER_BOUNDS: &str = "SELECT set_config(name, '0', false) FROM pg_settings
     WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+/// A database without an encoding cannot be converted: text comes as it is stored, as it does in the stream. Asked for UTF-8
+/// its server would check every text instead, and fail at the first that is not.
+const TAKE_TEXT_AS_IT_IS: &str = "SELECT set_config('client_encoding', 'SQL_ASCII', false)
+    WHERE current_setting('server_encoding') = 'SQL_ASCII'";
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The first question of the transaction: what it shows is fixed by it.
 const LOOK: &str = "SELECT pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS is_standby";
@@ -101,10 +105,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::TableChanged`] where the snapshot may lack rows because the table was truncated, rewritten, dropped or
-    /// repartitioned since; [`Error::UnsupportedType`]; [`Error::ReadTable`], with SQLSTATE 42501 where row-level security
+    /// repartitioned since; [`Error::ReadTable`], with SQLSTATE 42501 where row-level security
     /// would hide rows. After an error a new snapshot is needed: PostgreSQL takes no more questions in this transaction.
     pub async fn rows(&self, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
-        rows::read(&self.client, table, batch_bytes).await
+        rows::read(&self.client, table, &self.source, batch_bytes).await
     }
 }
 
@@ -119,7 +123,7 @@ async fn connect(source: &Source) -> Result<(Client, ConnectionGuard), Error> {
 /// Begins the transaction and fixes what it shows.
 async fn begin(client: &Client, sql: &str) -> Result<PgSnapshot, Error> {
     const WHAT: &str = "open a snapshot";
-    for sql in [LIFT_NEWER_BOUNDS, sql] {
+    for sql in [LIFT_NEWER_BOUNDS, TAKE_TEXT_AS_IT_IS, sql] {
         client.batch_execute(sql).await.map_err(|source| Error::Query { what: WHAT, source })?;
     }
     let answer = ask_one(client, WHAT, LOOK, &[]).await?;

@@ -12,8 +12,8 @@ use tokio_postgres::{Client, CopyOutStream};
 use waldelta_wal::{CopyText, RowEncoder, Table, TableName, quote_ident};
 
 use super::Rows;
-use crate::Error;
 use crate::ask::ask;
+use crate::{Error, Source};
 
 /// A row of a snapshot. The rows of a batch share their memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,24 +22,25 @@ pub struct SnapshotRow {
     pub key: Option<Bytes>,
     /// The row as a JSON object.
     pub data: Bytes,
-    /// Names of the `json` columns whose value jsonb cannot hold: in `data` it is a JSON string of its text.
-    pub kept_as_text: Vec<String>,
+    /// Names of the columns whose value in `data` is not what `to_jsonb` gives, because jsonb cannot hold that.
+    pub flagged: Vec<String>,
 }
 
 /// A row whose bytes still lie in the buffer of its batch.
 struct Draft {
     key: Option<Range<usize>>,
     data: Range<usize>,
-    kept_as_text: Vec<String>,
+    flagged: Vec<String>,
 }
 
-pub(super) async fn read(client: &Client, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
-    let encoder = RowEncoder::new(&table).map_err(|unsupported| Error::UnsupportedType {
-        table: unsupported.table,
-        column: unsupported.column,
-        type_name: unsupported.type_name,
-    })?;
-    let from = locate(client, &table).await?;
+pub(super) async fn read<'a>(
+    client: &'a Client,
+    table: Arc<Table>,
+    source: &Source,
+    batch_bytes: usize,
+) -> Result<Rows<'a>, Error> {
+    let encoder = RowEncoder::new(&table, source.values);
+    let from = locate(client, &source.publication, &table).await?;
     let columns: Vec<_> = table.columns.iter().map(|column| quote_ident(&column.name)).collect();
     let sql = format!("COPY (SELECT {} FROM {from}) TO STDOUT", columns.join(", "));
     let copy = client.copy_out(&sql).await.map_err(|source| failed(&table.name, source))?;
@@ -56,15 +57,16 @@ pub(super) async fn read(client: &Client, table: Arc<Table>, batch_bytes: usize)
     })))
 }
 
-/// Holds the table still and makes sure that it is the one that the snapshot knows. Returns what to read from.
+/// Holds the table still and makes sure that it is the one that the snapshot knows. Returns what to read from: the table,
+/// and of its rows those that the publication's row filter lets into the stream.
 ///
 /// TRUNCATE and rewriting ALTERs take effect for open snapshots too: to them the table is empty. The lock is the one that
 /// reading takes anyway.
-async fn locate(client: &Client, table: &Table) -> Result<String, Error> {
+async fn locate(client: &Client, publication: &str, table: &Table) -> Result<String, Error> {
     const WHAT: &str = "look whether a table is unchanged";
     let sql = include_str!("../../../../sql/source/snapshot_table.sql");
     let changed = || Error::TableChanged { table: table.name.clone() };
-    let name = match ask(client, WHAT, sql, &[&table.oid]).await?.first() {
+    let name = match ask(client, WHAT, sql, &[&table.oid, &publication]).await?.first() {
         Some(row) => {
             let name = TableName { schema: row.read("schema")?, name: row.read("name")? };
             let only = if row.read("is_partitioned")? { "" } else { "ONLY " };
@@ -74,8 +76,11 @@ async fn locate(client: &Client, table: &Table) -> Result<String, Error> {
     };
     let lock = format!("LOCK TABLE {name} IN ACCESS SHARE MODE");
     client.batch_execute(&lock).await.map_err(|source| failed(&table.name, source))?;
-    match ask(client, WHAT, sql, &[&table.oid]).await?.first() {
-        Some(row) if row.read("is_unchanged")? => Ok(name),
+    match ask(client, WHAT, sql, &[&table.oid, &publication]).await?.first() {
+        Some(row) if row.read("is_unchanged")? => {
+            let filter = row.read::<Option<&str>>("row_filter")?;
+            Ok(filter.map_or_else(|| name.clone(), |filter| format!("{name} WHERE {filter}")))
+        }
         _ => Err(changed()),
     }
 }
@@ -114,11 +119,8 @@ impl Reading {
         }
         let buffer = Bytes::from(buffer);
         let slice = |range: Range<usize>| buffer.slice(range);
-        let row = |Draft { key, data, kept_as_text }| SnapshotRow {
-            key: key.map(slice),
-            data: slice(data),
-            kept_as_text,
-        };
+        let row =
+            |Draft { key, data, flagged }| SnapshotRow { key: key.map(slice), data: slice(data), flagged };
         Ok(Some(rows.into_iter().map(row).collect()))
     }
 
@@ -135,7 +137,7 @@ impl Reading {
         let middle = buffer.len();
         let notes = self.encoder.encode_object(values, buffer).map_err(broken)?;
         let column = |index: u16| self.table.columns[usize::from(index)].name.clone();
-        let kept_as_text = notes.kept_as_text.into_iter().map(column).collect();
-        Ok(Draft { key: has_key.then_some(start..middle), data: middle..buffer.len(), kept_as_text })
+        let flagged = notes.flagged.into_iter().map(column).collect();
+        Ok(Draft { key: has_key.then_some(start..middle), data: middle..buffer.len(), flagged })
     }
 }

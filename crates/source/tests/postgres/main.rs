@@ -3,8 +3,12 @@
 
 mod catalog;
 mod checks;
+mod ddl_random;
+mod ddl_trigger;
+mod fingerprint;
 mod setup;
 mod snapshot;
+mod values;
 
 use std::time::Duration;
 
@@ -12,6 +16,7 @@ use waldelta_pgconn::{Environment, Target};
 use waldelta_source::Source;
 use waldelta_source::setup::{Plan, Wish, apply, plan};
 use waldelta_testkit::TestDatabase;
+use waldelta_wal::ValuePolicy;
 
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,7 +28,13 @@ fn source(database: &TestDatabase) -> Source {
 /// The source, reached with more parameters in the URL, such as another user.
 fn source_as(database: &TestDatabase, parameters: &str) -> Source {
     let target = Target::parse(&format!("{}{parameters}", database.url()), &Environment::default()).unwrap();
-    Source { target, publication: "waldelta".into(), slot: database.slot("w") }
+    Source {
+        target,
+        publication: "waldelta".into(),
+        slot: database.slot("w"),
+        plugin: waldelta_source::Plugin::default(),
+        values: ValuePolicy::default(),
+    }
 }
 
 /// Sets the source up for every table that there is.

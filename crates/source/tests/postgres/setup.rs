@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use tokio_postgres::error::SqlState;
 use waldelta_source::setup::{Plan, StepKind, Wish, apply, plan, removal};
 use waldelta_source::{Error, beat_canary, catalog};
-use waldelta_testkit::{TestDatabase, test_binaries, wait_until};
+use waldelta_testkit::{TestDatabase, test_program, wait_until};
 use waldelta_wal::{Code, TableName};
 
 use crate::{PATIENCE, set_up, source};
@@ -26,7 +26,7 @@ async fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
     let client = source.connect().await.unwrap();
     let first = plan(&client, &source, &Wish::default()).await.unwrap();
     use StepKind::*;
-    assert_eq!(kinds(&first), [Own, Own, Own, Publication, Slot], "publication before slot");
+    assert_eq!(kinds(&first), [Own, Own, Own, Own, Publication, Slot], "publication before slot");
     assert_eq!((names(&first), &first.remarks), (vec!["\"S\".\"b;c\"".into(), "public.a".into()], &vec![]));
     assert!(first.to_sql().ends_with("'pgoutput');\n"), "{}", first.to_sql());
     assert_eq!(catalog::slot(&client, &source.slot).await.unwrap(), None, "planning does nothing");
@@ -101,12 +101,11 @@ async fn what_cannot_be_captured_is_named_and_the_applications_writes_go_on() {
         )
         .await;
     let plan = set_up(&source).await;
-    assert_eq!(names(&plan), ["public.parent", "public.parted", "public.sums"]);
+    assert_eq!(names(&plan), ["public.feelings", "public.parent", "public.parted", "public.sums"]);
     let remarks = plan.remarks.join("\n");
     for part in [
         "public.\"No Key\" has no primary key and is left out",
         "public.child has no primary key and is left out",
-        "public.feelings is left out: types that are not captured yet: how (public.mood)",
         "public.fast is left out: an unlogged table",
         "public.deferred is left out: it has REPLICA IDENTITY NOTHING or a deferrable primary key",
         "public.nothing is left out",
@@ -191,6 +190,137 @@ async fn an_existing_publication_is_completed_and_otherwise_left_alone() {
         .await;
     assert_eq!(published, "a b p waldelta.canary");
     assert_eq!(database.query_text("SELECT pubupdate FROM pg_publication").await, "f");
+}
+
+/// A publication of everything or of schemas names no table that could be taken out of it.
+#[tokio::test]
+async fn what_is_printed_fits_the_publication() {
+    let database = TestDatabase::create("fitting").await;
+    let source = source(&database);
+    database
+        .exec("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE log (line text); CREATE SCHEMA waldelta")
+        .await;
+    database.exec("CREATE PUBLICATION waldelta FOR ALL TABLES").await;
+    let client = source.connect().await.unwrap();
+    let with_all = plan(&client, &source, &Wish::default()).await.unwrap();
+    assert!(with_all.steps.iter().all(|step| step.kind != StepKind::Publication), "{}", with_all.to_sql());
+    database.exec("CREATE TABLE waldelta.change_history (id int)").await;
+    let with_all = plan(&client, &source, &Wish::default()).await.unwrap().to_sql();
+    assert!(
+        with_all.contains("-- NOTE: public.log is published with all tables: keep history in"),
+        "{with_all}"
+    );
+    assert!(
+        with_all.contains("-- NOTE: keep history in another database") && !with_all.contains("DROP TABLE")
+    );
+
+    database.exec("DROP PUBLICATION waldelta").await;
+    if database.server_major().await < 15 {
+        println!("publications of schemas came with PostgreSQL 15");
+        return;
+    }
+    database.exec("CREATE PUBLICATION waldelta FOR TABLES IN SCHEMA public, waldelta").await;
+    let planned = set_up(&source).await;
+    let printed = planned.to_sql();
+    assert!(printed.contains("public.log is published with all of schema public: move it"), "{printed}");
+    let mends = planned.suggestions.iter().filter(|step| step.kind == StepKind::Publication);
+    for mend in mends.filter(|step| step.sql.starts_with("ALTER PUBLICATION")) {
+        database.exec(&mend.sql).await;
+    }
+    let published = database.query_text(
+        "SELECT string_agg(schemaname || '.' || tablename, ' ' ORDER BY schemaname, tablename) FROM pg_publication_tables",
+    );
+    assert_eq!(published.await, "public.a public.log waldelta.canary");
+}
+
+#[tokio::test]
+async fn partitions_need_an_identity_that_fits_their_root() {
+    let database = TestDatabase::create("identities").await;
+    let source = source(&database);
+    database
+        .exec(
+            "CREATE TABLE r (id int, k int, code text NOT NULL, PRIMARY KEY (id, k), UNIQUE (code, k)) PARTITION BY LIST (k);
+             CREATE TABLE r1 PARTITION OF r FOR VALUES IN (1); CREATE TABLE r2 PARTITION OF r FOR VALUES IN (2);
+             CREATE TABLE f (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+             CREATE TABLE f1 PARTITION OF f FOR VALUES IN (1); CREATE TABLE f2 PARTITION OF f FOR VALUES IN (2);
+             ALTER TABLE r REPLICA IDENTITY USING INDEX r_code_k_key; ALTER TABLE r2 REPLICA IDENTITY FULL;
+             ALTER TABLE f REPLICA IDENTITY FULL; ALTER TABLE f2 REPLICA IDENTITY FULL",
+        )
+        .await;
+    let client = source.connect().await.unwrap();
+    let planned = plan(&client, &source, &Wish::default()).await.unwrap();
+    assert_eq!(names(&planned), ["public.f"]);
+    let remarks = planned.remarks.join("\n");
+    assert!(
+        remarks.contains("public.r is left out: a delete") && remarks.contains("it is: public.r1"),
+        "{remarks}"
+    );
+    assert!(
+        remarks.contains("public.f has REPLICA IDENTITY FULL") && remarks.contains("only keys: public.f1"),
+        "{remarks}"
+    );
+    for suggestion in planned.suggestions.iter().filter(|step| step.kind == StepKind::Publication) {
+        database.exec(&suggestion.sql).await;
+    }
+    let planned = plan(&client, &source, &Wish::default()).await.unwrap();
+    assert_eq!(
+        (names(&planned), &planned.remarks[..]),
+        (vec!["public.f".into(), "public.r".into()], &[][..])
+    );
+
+    // Under their own names, each has its own.
+    database.exec("ALTER TABLE r1 REPLICA IDENTITY DEFAULT; CREATE PUBLICATION waldelta FOR TABLE r").await;
+    let planned = plan(&client, &source, &Wish::default()).await.unwrap();
+    assert_eq!(names(&planned), ["public.f", "public.r"]);
+}
+
+#[tokio::test]
+async fn event_triggers_are_for_those_who_may() {
+    let database = TestDatabase::create("no_triggers").await;
+    let (name, role) = (database.name(), format!("{}_owner", database.name()));
+    database
+        .exec(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {name} TO {role};
+             CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO {role}"
+        ))
+        .await;
+    let owner = crate::source_as(&database, &format!("?user={role}"));
+    let client = owner.connect().await.unwrap();
+    let planned = plan(&client, &owner, &Wish::default()).await.unwrap().without_slot();
+    assert!(planned.remarks[0].contains("may not create event triggers"), "{:?}", planned.remarks);
+    assert!(planned.steps.iter().all(|step| !step.may_be_refused));
+    assert_eq!(apply(&client, &owner, &planned).await.unwrap(), [] as [&str; 0]);
+    drop(client);
+
+    // A provider may have given it the right, or not.
+    database
+        .exec(&format!("ALTER ROLE {role} IN DATABASE {name} SET supautils.privileged_role = '{role}'"))
+        .await;
+    let client = owner.connect().await.unwrap();
+    let planned = plan(&client, &owner, &Wish::default()).await.unwrap().without_slot();
+    assert!(planned.steps.len() == 1 && planned.steps[0].may_be_refused, "{}", planned.to_sql());
+    let left_out = apply(&client, &owner, &planned).await.unwrap();
+    assert!(
+        left_out.len() == 1 && left_out[0].contains("permission denied to create event trigger"),
+        "{left_out:?}"
+    );
+    assert_eq!(database.query_text("SELECT count(*) FROM pg_proc WHERE proname LIKE 'ddl\\_%'").await, "0");
+
+    // A superuser does it once, whatever was there of another version.
+    database.exec("CREATE FUNCTION waldelta.ddl_changed(int) RETURNS int LANGUAGE sql AS 'SELECT 1'").await;
+    let superuser = source(&database);
+    let planned = plan(&superuser.connect().await.unwrap(), &superuser, &Wish::default()).await.unwrap();
+    assert_eq!(kinds(&planned), [StepKind::Own, StepKind::Slot]);
+    database.exec(&planned.without_slot().to_sql()).await;
+    let planned = plan(&client, &owner, &Wish::default()).await.unwrap();
+    assert_eq!((kinds(&planned), &planned.remarks[..]), (vec![StepKind::Slot], &[][..]));
+    let planned = removal(&client, &superuser).await.unwrap();
+    assert!(planned.remarks.is_empty(), "{}", planned.to_sql());
+    database.exec(&planned.to_sql()).await;
+    let left = "SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'waldelta')";
+    assert_eq!(database.query_text(left).await, "0");
+    drop(client);
+    database.exec(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 #[tokio::test]
@@ -337,7 +467,7 @@ struct Reader(Child);
 
 impl Reader {
     fn start(database: &TestDatabase, slot: &str) -> Self {
-        let mut program = Command::new(test_binaries().program("pg_recvlogical"));
+        let mut program = Command::new(test_program("pg_recvlogical"));
         program.args(["--dbname", database.url(), "--slot", slot, "--start", "--file", "-"]);
         program.args(["--option", "proto_version=1", "--option", "publication_names=waldelta"]);
         Reader(program.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())

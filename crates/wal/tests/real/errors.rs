@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use waldelta_wal::{AssembleError, Code, EncodeError, EndLsn, Output, ReadError};
+use waldelta_wal::{AssembleError, Code, EncodeError, EndLsn, Output, ReadError, ReplicaIdentity};
 
-use crate::walsender::{NO_CUT, assembler, is, messages, pieces, supported_messages};
+use crate::walsender::{NO_CUT, assembler, data, followed_messages, is, messages, pieces, table};
 
 fn error(messages: &[Vec<u8>]) -> AssembleError {
     pieces(&mut assembler(EndLsn::default(), NO_CUT), messages).unwrap_err()
@@ -12,19 +12,29 @@ fn error(messages: &[Vec<u8>]) -> AssembleError {
 
 /// The captured messages with one taken out: the first of this type.
 fn without(kind: u8) -> Vec<Vec<u8>> {
-    let mut messages = supported_messages();
+    let mut messages = followed_messages();
     let at = messages.iter().position(|message| is(message, kind)).unwrap();
     messages.remove(at);
     messages
 }
 
 #[test]
-fn a_type_that_is_not_supported_is_refused_by_name() {
+fn an_old_row_of_another_replica_identity_is_refused() {
     let error = error(&messages());
-    let AssembleError::UnsupportedType(unsupported) = &error else { panic!("{error}") };
-    assert_eq!(unsupported.table.to_string(), "public.feelings");
-    assert_eq!((&*unsupported.column, &*unsupported.type_name), ("feeling", "public.mood"));
-    assert_eq!(error.code(), Code::TypeUnsupported);
+    assert_eq!(error.code(), Code::PartitionIdentity);
+    let AssembleError::Row { table, source, .. } = &error else { panic!("{error}") };
+    assert_eq!(table.to_string(), "public.crossed");
+    assert_eq!(**source, EncodeError::IdentityNull { column: "id".into() });
+}
+
+#[test]
+fn a_message_of_no_transaction_inside_of_one_is_an_error() {
+    let mut messages = followed_messages();
+    let at = messages.iter().position(|message| is(message, b'M') && message[1] == 0).unwrap();
+    let begin = messages.iter().position(|message| is(message, b'B')).unwrap();
+    let alone = messages.remove(at);
+    messages.insert(begin + 1, alone);
+    assert!(matches!(error(&messages), AssembleError::InsideTransaction { .. }));
 }
 
 #[test]
@@ -38,43 +48,41 @@ fn messages_out_of_order_are_errors() {
 
 #[test]
 fn a_commit_of_another_transaction_is_an_error() {
-    let all = supported_messages();
+    let all = followed_messages();
     let begin = all.iter().find(|message| is(message, b'B')).unwrap();
     let commit = all.iter().rfind(|message| is(message, b'C')).unwrap();
     assert!(matches!(error(&[begin.clone(), commit.clone()]), AssembleError::CommitMismatch { .. }));
 }
 
 #[test]
-fn rows_of_a_table_that_was_not_defined_are_an_error() {
-    let mut assembler = assembler(EndLsn::default(), NO_CUT);
-    let error = supported_messages().iter().find_map(|message| assembler.push(message).err()).unwrap();
-    let AssembleError::NotDefined { table } = error else { panic!("{error}") };
-    assert_eq!(table.to_string(), "public.by_default");
-}
-
-#[test]
 fn a_definition_must_fit_the_shape_sent() {
     let mut assembler = assembler(EndLsn::default(), NO_CUT);
-    let relation = supported_messages().iter().find_map(|message| match assembler.push(message).unwrap() {
-        Some(Output::Relation(relation)) => Some(relation),
+    let undefined = followed_messages().iter().find_map(|message| match assembler.push(message).unwrap() {
+        Some(Output::Undefined(relation)) => Some((relation, message.clone())),
         _ => None,
     });
-    let table = relation.unwrap().to_table(None, |_| true).unwrap();
-    let mut other = table.clone();
-    other.columns.pop();
-    assert!(matches!(assembler.define(Arc::new(other)), Err(AssembleError::DefinitionMismatch { .. })));
-    let mut other = table.clone();
-    other.key = vec![9];
-    assert!(matches!(assembler.define(Arc::new(other)), Err(AssembleError::DefinitionMismatch { .. })));
-    let mut other = table.clone();
-    other.oid += 1;
-    assert!(matches!(assembler.define(Arc::new(other)), Err(AssembleError::UnknownRelation { .. })));
-    assembler.define(Arc::new(table)).unwrap();
+    let (relation, row) = undefined.unwrap();
+    let table = table(&relation);
+    let mut define = |change: &dyn Fn(&mut waldelta_wal::Table)| {
+        let mut other = table.clone();
+        change(&mut other);
+        assembler.define(Arc::new(other), false)
+    };
+    let mismatch = |result| matches!(result, Err(AssembleError::DefinitionMismatch { .. }));
+    assert!(mismatch(define(&|table| drop(table.columns.pop()))));
+    assert!(mismatch(define(&|table| table.key = vec![9])));
+    assert!(
+        mismatch(define(&|table| table.identity = ReplicaIdentity::Mixed)),
+        "only where the stream says FULL"
+    );
+    assert!(matches!(define(&|table| table.oid += 1), Err(AssembleError::UnknownRelation { .. })));
+    define(&|_| {}).unwrap();
+    assert_eq!(assembler.push(&row).unwrap(), None);
 }
 
 #[test]
 fn a_row_must_have_the_columns_of_its_shape() {
-    let mut messages = supported_messages();
+    let mut messages = followed_messages();
     let insert = messages.iter_mut().find(|message| is(message, b'I')).unwrap();
     // A row of three columns loses the last one, which is a text: 'I', oid, 'N', count, columns.
     insert[7] = 2;
@@ -87,20 +95,31 @@ fn a_row_must_have_the_columns_of_its_shape() {
 
 #[test]
 fn a_message_with_more_after_its_end_is_an_error() {
-    let mut messages = supported_messages();
+    let mut messages = followed_messages();
     messages[0].push(0);
     assert_eq!(error(&messages), AssembleError::Message(ReadError::Trailing { what: "message", left: 1 }));
 }
 
 #[test]
-fn a_value_that_is_no_utf8_names_table_and_column() {
-    let mut messages = supported_messages();
+fn a_value_that_is_no_utf8_is_stored_and_flagged() {
+    let mut messages = followed_messages();
     let insert = messages.iter_mut().find(|message| is(message, b'I')).unwrap();
     let name = insert.windows(3).position(|bytes| bytes == b"one").unwrap();
     insert[name] = 0xff;
-    let error = error(&messages);
-    assert_eq!(error.code(), Code::ValueUnreadable);
-    let AssembleError::Row { table, source, .. } = &error else { panic!("{error}") };
-    assert_eq!(table.to_string(), "public.by_default");
-    assert_eq!(source.to_string(), "column name cannot be read as text");
+    let pieces = pieces(&mut assembler(EndLsn::default(), NO_CUT), &messages).unwrap();
+    let change = &pieces[0].changes[0];
+    assert!(data(change).contains(r#""name":"\\xff6e65""#), "{}", data(change));
+    assert_eq!(change.flagged, ["name"]);
+}
+
+#[test]
+fn a_name_that_is_no_utf8_is_an_error() {
+    let mut messages = followed_messages();
+    let relation = messages.iter_mut().find(|message| is(message, b'R')).unwrap();
+    let name = relation.windows(4).position(|bytes| bytes == b"name").unwrap();
+    relation[name] = 0xff;
+    assert_eq!(
+        error(&messages),
+        AssembleError::Message(ReadError::NotUtf8 { what: "relation column: name" })
+    );
 }

@@ -4,7 +4,11 @@
 
 mod errors;
 mod manifest;
+mod nested;
 mod same_json;
+mod schema;
 mod stream;
 mod values;
+mod wal2json;
 mod walsender;
+mod wire;

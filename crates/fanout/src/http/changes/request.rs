@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::Query;
 use axum::http::Uri;
-use waldelta_wal::{Change, Code};
+use waldelta_wal::Code;
 
 use crate::http::problem::Problem;
 use crate::subscription::{Pattern, Selection, Subscription};
@@ -22,12 +22,6 @@ pub(super) struct Request {
     pub selection: Selection,
     pub wait: Duration,
     pub client_id: String,
-}
-
-impl Request {
-    pub(super) fn wants(&self, change: &Change) -> bool {
-        change.table.as_ref().is_some_and(|table| self.selection.matches(&table.name))
-    }
 }
 
 /// Reads the query; what is not known is refused, so that a misspelt filter does not give everything.

@@ -4,7 +4,7 @@ use serde_json::Value;
 use waldelta_wal::{Author, Operation};
 
 use super::*;
-use crate::testing::{change, head, position, subscription, table};
+use crate::testing::{change, head, message, position, schema_change, subscription, table};
 
 /// `op@id` of each change, `*` before it in a frame for an author, `…` behind a frame that is not the last of its transaction.
 fn told(frames: &[Utf8Bytes]) -> Vec<String> {
@@ -54,7 +54,7 @@ impl Told {
             selection: &self.selection,
             prev: position(0),
         };
-        told(&self.delivery.frames(to, &head(lsn, lsn), changes, last).unwrap())
+        told(&self.delivery.frames(to, &head(lsn, lsn), changes, last).unwrap().frames)
     }
 }
 
@@ -150,6 +150,72 @@ fn a_shape_is_told_before_its_first_row_and_between_two_versions() {
 }
 
 #[test]
+fn a_change_of_shape_is_told_where_it_is_and_once() {
+    let shape = |version| Arc::new(Table { version, ..table("t") });
+    let (one, two, three, u) = (shape(1), shape(2), shape(3), Arc::new(table("u")));
+    let row = |seq, table: &Arc<Table>| change(seq, Operation::Insert, table, seq.into());
+    for (changes, frames) in [
+        // Before the first row that has it, with nothing else, and behind the last row of the shape before.
+        (vec![schema_change(0, &two), row(1, &two)], vec!["schema public.t v2", "insert@1"]),
+        (vec![schema_change(0, &two)], vec!["schema public.t v2"]),
+        (vec![row(0, &one), schema_change(1, &two)], vec!["0:insert@0…", "schema public.t v2", "1:"]),
+        (
+            vec![schema_change(0, &two), schema_change(1, &three), row(2, &three)],
+            vec!["schema public.t v2", "schema public.t v3", "insert@2"],
+        ),
+        (
+            vec![row(0, &u), schema_change(1, &two), row(2, &u), row(3, &two), schema_change(4, &three)],
+            vec!["schema public.t v2", "0:insert@0,insert@2,insert@3…", "schema public.t v3", "1:"],
+        ),
+        // Of another table, and one that is known.
+        (vec![schema_change(0, &u)], vec![]),
+        (vec![schema_change(0, &one), row(1, &one)], vec!["insert@1"]),
+    ] {
+        let followed =
+            if frames.iter().any(|frame| frame.contains("insert@0,")) { &["t", "u"][..] } else { &["t"] };
+        assert_eq!(Told::new(followed, false).of(10, &changes, true), frames);
+    }
+}
+
+#[test]
+fn a_change_of_shape_is_told_to_who_changes_rows_too() {
+    let two = Arc::new(Table { version: 2, ..table("t") });
+    let mine = [by("me", schema_change(0, &two)), by("me", change(1, Operation::Insert, &two, 1))];
+    let mut to = Told::new(&["t"], false);
+    assert_eq!(to.of(10, &mine, true), ["schema public.t v2", "*"]);
+    assert_eq!(Told::new(&["t"], false).of(10, &mine[..1], true), ["schema public.t v2", "*"]);
+    // In pages.
+    let mut to = Told::new(&["t"], false);
+    assert_eq!(to.of(10, &mine[..1], false), ["schema public.t v2"]);
+    assert_eq!(to.of(10, &mine[1..], true), ["*"]);
+    let mut to = Told::new(&["t"], true);
+    assert_eq!(to.of(10, &[change(0, Operation::Insert, &Arc::new(table("t")), 1)], false), ["0:insert@1…"]);
+    assert_eq!(to.of(10, &[schema_change(1, &two)], true), ["schema public.t v2", "1:"]);
+}
+
+#[test]
+fn messages_reach_who_follows_everything_whatever_a_snapshot_shows() {
+    let mut everything = Told::new(&["*"], false);
+    let alone = |to: &mut Told| {
+        let to_whom =
+            Recipient { client_id: "me", gets_own: to.gets_own, selection: &to.selection, prev: position(0) };
+        told(&to.delivery.frames(to_whom, &head(110, 0), &[message(0, "hello")], true).unwrap().frames)
+    };
+    everything.delivery.overlaps.push(Overlap {
+        selection: selection(&["*"]),
+        except: None,
+        from: position(100),
+        until: position(200),
+        shows: Arc::new(|xid| xid < 500),
+    });
+    let row = change(1, Operation::Insert, &Arc::new(table("t")), 1);
+    assert_eq!(everything.of(120, &[message(0, "hello"), row], true), ["message@null"], "the row is in it");
+    assert_eq!(alone(&mut everything), ["message@null"]);
+    assert!(!everything.delivery.overlaps[0].holds(&head(110, 0)), "no snapshot shows what has no id");
+    assert!(alone(&mut Told::new(&["public.*", "t"], false)).is_empty());
+}
+
+#[test]
 fn a_snapshots_overlap_drops_exactly_what_it_shows() {
     let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
     let mut to = Told::new(&["t", "u"], false);
@@ -169,6 +235,8 @@ fn a_snapshots_overlap_drops_exactly_what_it_shows() {
     assert_eq!(to.of(100, &both(100), true), ["insert@100"]);
     assert_eq!(to.of(110, &both(110), true), ["insert@110,insert@110"], "later and not shown");
     assert_eq!(to.of(120, &both(120), true), ["insert@120"], "later, but shown");
+    let two = Arc::new(Table { version: 2, ..table("t") });
+    assert!(to.of(120, &[schema_change(0, &two)], true).is_empty(), "the snapshot came with the shape");
     assert_eq!(
         to.of(130, &both(130).map(|change| by("me", change)), true),
         ["*insert@130"],

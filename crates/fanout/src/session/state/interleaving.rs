@@ -1,5 +1,5 @@
 //! Whatever is published, evicted and read in whatever order: each session gets exactly what concerns it after its cursor,
-//! in order, and sees no gap in `prev`. The scope, the router's rules and the state machine are the real ones; only history
+//! in order, sees no gap in `prev`, and knows the shape that the followed table has wherever it is. The scope, the router's rules and the state machine are the real ones; only history
 //! is a list.
 
 use std::sync::atomic::AtomicU64;
@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 use serde_json::Value;
 use waldelta_history::Transaction;
+use waldelta_wal::{Operation, Table};
 
 use super::*;
 use crate::registry::{Attachment, Registry};
 use crate::scope::Content;
 use crate::session::private::{Changes, Slice};
-use crate::testing::{insert, position, subscription, table};
+use crate::testing::{change, head, insert, position, schema_change, subscription, table};
 use crate::wire::client::Hello;
 
 #[derive(Clone, Debug)]
@@ -21,6 +22,10 @@ enum Step {
     Commit {
         concerned: bool,
         own: bool,
+    },
+    /// The followed table gets another shape, in a transaction without rows or with one before or behind.
+    Reshape {
+        rows: Rows,
     },
     /// The router takes what is durable; or finds that it fell behind.
     Route {
@@ -35,9 +40,17 @@ enum Step {
     Reconnect,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Rows {
+    None,
+    Before,
+    Behind,
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(concerned, own)| Step::Commit { concerned, own }),
+        1 => prop_oneof![Just(Rows::None), Just(Rows::Before), Just(Rows::Behind)].prop_map(|rows| Step::Reshape { rows }),
         3 => prop::bool::weighted(0.1).prop_map(|behind| Step::Route { behind }),
         6 => Just(Step::Read),
         3 => Just(Step::Wake),
@@ -50,6 +63,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct World {
     registry: Arc<Registry>,
     log: Vec<Arc<Transaction>>,
+    /// Version of the followed table's shape.
+    version: u32,
     head: Position,
     routed: usize,
     now: Now,
@@ -59,6 +74,9 @@ struct World {
     attachment: Option<Attachment>,
     cursor: Position,
     got: Vec<u64>,
+    /// Where the connection began, and the version that the client was told since.
+    from: Position,
+    told: Option<u32>,
 }
 
 fn session(number: u64, now: Now) -> Session {
@@ -77,6 +95,7 @@ impl World {
         let mut world = World {
             registry: Arc::new(Registry::new(position(10), scope_bytes_max)),
             log: Vec::new(),
+            version: 1,
             head: position(10),
             routed: 0,
             now,
@@ -85,6 +104,8 @@ impl World {
             attachment: None,
             cursor: position(10),
             got: Vec::new(),
+            from: position(10),
+            told: None,
         };
         world.connect();
         world
@@ -92,6 +113,7 @@ impl World {
 
     fn connect(&mut self) {
         self.sessions += 1;
+        (self.from, self.told) = (self.cursor, None);
         self.session = session(self.sessions, self.now);
         let hello = Hello {
             client_id: "me".into(),
@@ -135,20 +157,65 @@ impl World {
             ("tx", Some(at)) => {
                 assert!(cursor("prev").unwrap() <= self.cursor, "a gap: {frame}, at {}", self.cursor);
                 assert!(at > self.cursor, "twice or out of order");
-                self.cursor = at;
-                self.got.push(at.commit_lsn.0);
+                if at.is_whole() {
+                    self.move_to(at);
+                    self.got.push(at.commit_lsn.0);
+                }
+                // What is dropped as the client's own needs no shape.
+                if !frame["changes"].as_array().unwrap().is_empty() {
+                    assert!(self.told.is_some(), "a row before its shape");
+                }
             }
             ("live" | "heartbeat", Some(at)) => {
                 assert!(at >= self.cursor);
-                self.cursor = at;
+                self.move_to(at);
+            }
+            ("schema", None) => {
+                let version = frame["version"].as_u64().map(|version| u32::try_from(version).unwrap());
+                assert_ne!(self.told, version, "told twice");
+                self.told = version;
             }
             _ => {}
         }
     }
 
+    /// A client that may store a cursor knows the shape there, if it was connected when that came up.
+    fn move_to(&mut self, at: Position) {
+        self.cursor = at;
+        let seen = self.log.iter().filter(|transaction| {
+            let position = transaction.head.position();
+            self.from < position && position <= at
+        });
+        let shapes = seen.flat_map(|transaction| &transaction.changes);
+        let last = shapes.filter(|change| change.operation == Operation::Schema).last();
+        if let Some(table) = last.and_then(|change| change.table.as_ref()) {
+            assert_eq!(self.told, Some(table.version), "at {at}");
+        }
+    }
+
+    fn table(&self, concerned: bool) -> Arc<Table> {
+        let table = table(if concerned { "t" } else { "u" });
+        Arc::new(Table { version: if concerned { self.version } else { 1 }, ..table })
+    }
+
+    fn reshape(&mut self, rows: Rows) {
+        let lsn = self.head.commit_lsn.0 + 10;
+        let before = self.table(true);
+        self.version += 1;
+        let behind = self.table(true);
+        let row = |seq, table| change(seq, Operation::Insert, table, 1);
+        let changes = match rows {
+            Rows::None => vec![schema_change(0, &behind)],
+            Rows::Before => vec![row(0, &before), schema_change(1, &behind)],
+            Rows::Behind => vec![schema_change(0, &behind), row(1, &behind)],
+        };
+        self.log.push(Arc::new(Transaction { head: head(lsn, lsn), changes }));
+        self.head = position(lsn + 3);
+    }
+
     fn commit(&mut self, concerned: bool, own: bool) {
         let lsn = self.head.commit_lsn.0 + 10;
-        let table = Arc::new(table(if concerned { "t" } else { "u" }));
+        let table = self.table(concerned);
         self.log.push(insert(&table, lsn, own.then_some("me")));
         // The durable end lies behind the commit record.
         self.head = position(lsn + 3);
@@ -194,8 +261,11 @@ impl World {
     /// What the client should have been told by the end: its table's transactions and its own.
     fn expected(&self) -> Vec<u64> {
         let concerns = |transaction: &&Arc<Transaction>| {
-            let change = &transaction.changes[0];
-            change.table.as_ref().unwrap().name.name == "t" || change.author.is_some()
+            transaction
+                .changes
+                .iter()
+                .filter(|change| change.operation != Operation::Schema)
+                .any(|change| change.table.as_ref().unwrap().name.name == "t" || change.author.is_some())
         };
         self.log.iter().filter(concerns).map(|transaction| transaction.head.commit_lsn.0).collect()
     }
@@ -208,6 +278,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Commit { concerned, own } => world.commit(concerned, own),
+                Step::Reshape { rows } => world.reshape(rows),
                 Step::Route { behind } => world.route(behind),
                 Step::Read => world.read(),
                 Step::Wake => world.apply(Event::Woken),

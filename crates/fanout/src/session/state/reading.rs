@@ -50,16 +50,16 @@ impl Session {
             selection: &self.selection,
             prev: self.told,
         };
-        let Ok(frames) = self.delivery.frames(to, &slice.head, &slice.changes, slice.last) else {
+        let Ok(told) = self.delivery.frames(to, &slice.head, &slice.changes, slice.last) else {
             return false;
         };
         if slice.last {
             self.move_to(slice.head.position());
-            if !frames.is_empty() {
+            if told.has_tx {
                 self.told = self.cursor;
             }
         }
-        out.extend(frames.into_iter().map(Action::Send));
+        out.extend(told.frames.into_iter().map(Action::Send));
         true
     }
 
@@ -112,17 +112,20 @@ impl Session {
     fn tell_item(&mut self, item: &Item, now: Now, out: &mut Vec<Action>) {
         let own = self.client.as_ref().and_then(|client| item.own.iter().find(|(id, _)| *id == client.id));
         let frame = match (own, &item.content) {
-            (Some((_, frame)), _) | (None, Content::Frame(frame)) => frame,
+            (Some((_, frame)), _) | (None, Content::Frame(frame)) => Some(frame),
+            (None, Content::Shapes) => None,
             (None, Content::AuthorsOnly | Content::Large) => return,
         };
-        if item.prev > self.told {
+        if frame.is_some() && item.prev > self.told {
             // What lies between did not concern this client, or was told before the scope began: else the frame would
             // look like a gap.
             self.tell_cursor(now, out);
         }
         out.extend(self.delivery.untold(&item.schemas).cloned().map(Action::Send));
-        out.push(Action::Send(frame.clone()));
-        self.told = item.position;
+        if let Some(frame) = frame {
+            out.push(Action::Send(frame.clone()));
+            self.told = item.position;
+        }
     }
 
     /// Reads feed or history until it has caught up again.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use waldelta_wal::TruncateOptions;
 
 use super::*;
-use crate::testing::{change, head, route, table};
+use crate::testing::{change, head, message, route, schema_change, table};
 
 fn frame(changes: &[Change], old: bool) -> Value {
     let head = head(0x100, 7);
@@ -15,11 +16,12 @@ fn frame(changes: &[Change], old: bool) -> Value {
         prev: Position::default(),
         own: false,
         author: TxAuthor::of(changes),
+        origin: origin_of(changes),
         part: None,
         last: true,
     };
     let route = route("s1", old);
-    let text = encode(&envelope, changes.iter().map(|c| (c, c.table.as_deref().unwrap(), &route))).unwrap();
+    let text = encode(&envelope, changes.iter().map(|c| (c, &route))).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -139,4 +141,61 @@ fn a_table_without_key_has_a_null_key() {
             {"seq": 0, "op": "delete", "table": "public.log", "key": null, "old": {"id": 1, "v": "y"}, "sub": ["s1"]},
         ])
     );
+}
+
+#[test]
+fn a_message_has_no_table_and_without_a_transaction_no_id() {
+    let mut hello = message(0, "hello");
+    hello.origin = Some("elsewhere".into());
+    let value = frame(std::slice::from_ref(&hello), false);
+    let data = json!({"prefix": "app", "content": "hello"});
+    assert_eq!(value["changes"], json!([{"seq": 0, "op": "message", "data": data, "sub": ["s1"]}]));
+    assert_eq!((&value["xid"], &value["origin"]), (&json!(7), &json!("elsewhere")));
+
+    let head = head(0x100, 0);
+    let envelope = Envelope {
+        head: &head,
+        cursor: head.position(),
+        prev: Position::default(),
+        own: false,
+        author: TxAuthor::Nobody,
+        origin: None,
+        part: None,
+        last: true,
+    };
+    let value: Value = serde_json::from_str(&encode(&envelope, std::iter::empty()).unwrap()).unwrap();
+    assert_eq!((&value["xid"], value.get("origin")), (&Value::Null, None));
+}
+
+#[test]
+fn a_truncate_says_how_it_was_written() {
+    let table = Arc::new(table("t"));
+    let plain = change(0, Operation::Truncate, &table, 1);
+    let mut full = change(1, Operation::Truncate, &table, 1);
+    full.truncate = TruncateOptions { cascade: true, restart_identity: true };
+    assert_eq!(
+        frame(&[plain, full], false)["changes"],
+        json!([
+            {"seq": 0, "op": "truncate", "table": "public.t", "key": null, "sub": ["s1"]},
+            {"seq": 1, "op": "truncate", "table": "public.t", "key": null, "cascade": true, "restart_identity": true,
+             "sub": ["s1"]},
+        ])
+    );
+}
+
+#[test]
+fn a_shape_is_no_change_of_a_frame() {
+    let table = Arc::new(table("t"));
+    let value = frame(&[schema_change(0, &table), change(1, Operation::Insert, &table, 1)], false);
+    assert_eq!(value["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(value["changes"][0]["op"], "insert");
+}
+
+#[test]
+fn what_is_too_large_says_where_it_is() {
+    let huge = format!(r#"{{"id": 1, "v": "{}"}}"#, "x".repeat(9 << 20));
+    let insert = Change { data: Some(huge.into()), ..change(5, Operation::Insert, &Arc::new(table("t")), 1) };
+    let value = &frame(&[insert], false)["changes"][0]["data"];
+    assert_eq!((&value["id"], &value["v"]["$too_large"]["bytes"]), (&json!(1), &json!((9 << 20) + 2)));
+    assert_eq!(value["v"]["$too_large"]["url"], "/v1/values/00000001-0000000000000100-00000005/data/v");
 }
