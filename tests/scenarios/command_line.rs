@@ -118,7 +118,7 @@ async fn doctor_says_what_is_missing_until_nothing_is() {
     let checks: Vec<Value> =
         serde_json::from_str(&waldelta_ok(&with_databases(&["doctor", "--json"], &source, &history)))
             .unwrap();
-    for name in ["publication", "identities", "types", "slot", "canary"] {
+    for name in ["publication", "identities", "ddl", "slot", "canary"] {
         assert_eq!(state(&checks, name), "ok");
     }
 }

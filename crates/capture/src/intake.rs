@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde_json::Value;
 use waldelta_wal::{Assembler, DDL_PREFIX, EndLsn, Envelope, Lsn, Message, Operation, Output, Piece, Table};
 
 use crate::Error;
@@ -13,6 +14,7 @@ use crate::batch::{Batch, Limits};
 use crate::lines::{Lines, Outline, Unshaped};
 use crate::lookup::Wanted;
 use crate::progress::Progress;
+use crate::shape::News;
 use crate::walsender::{self, Frames};
 
 /// CopyData.
@@ -62,7 +64,7 @@ pub(crate) struct Ddl {
     /// Whether there was a message of the event trigger.
     pub(crate) seen: bool,
     /// Tables to be asked for anew before their next row.
-    pub(crate) forgotten: Vec<u32>,
+    pub(crate) news: Vec<(u32, News)>,
     /// Tables that were truncated, with the low 32 bits of the transaction's id.
     pub(crate) truncated: Vec<(u32, u32)>,
 }
@@ -248,7 +250,7 @@ impl Intake {
                 if prefix == DDL_PREFIX.as_bytes() && !durable.includes(begun.commit_lsn) =>
             {
                 ddl.seen = true;
-                ddl.forgotten.extend(forgotten(content));
+                ddl.news.extend(news(content));
             }
             _ => {}
         }
@@ -281,12 +283,22 @@ impl Intake {
     }
 }
 
-/// The tables that a message of the trigger says are to be asked for anew: `{"forget":[16400]}`. Anybody may emit
-/// something else with our prefix, which then says nothing.
-fn forgotten(content: &[u8]) -> Vec<u32> {
-    let told: Option<serde_json::Value> = serde_json::from_slice(content).ok();
-    let tables = told.as_ref().and_then(|told| told.get("forget")?.as_array());
-    tables.into_iter().flatten().filter_map(|oid| u32::try_from(oid.as_u64()?).ok()).collect()
+/// The tables that a message of the trigger says are to be asked for anew:
+/// `{"tag":"ALTER TABLE","repairs":[{"table":16400,"reason":"type_changed"}],"forget":[16400]}`. Anybody may emit something
+/// else with our prefix, which then says nothing.
+fn news(content: &[u8]) -> Vec<(u32, News)> {
+    let told: Value = serde_json::from_slice(content).unwrap_or_default();
+    let listed = |name| told.get(name).and_then(Value::as_array).into_iter().flatten();
+    // Whoever alters a table says what of it: its own columns, or those of which it is the type.
+    let is_of_a_table = told.get("tag").is_some_and(|tag| tag == "ALTER TABLE" || tag == "CREATE TABLE");
+    let has_other_types = |oid: &Value| {
+        listed("repairs").any(|told| told.get("table") == Some(oid) && told["reason"] == "type_changed")
+    };
+    let news = |oid: &Value| {
+        let news = if is_of_a_table && !has_other_types(oid) { News::Table } else { News::Types };
+        Some((u32::try_from(oid.as_u64()?).ok()?, news))
+    };
+    listed("forget").filter_map(news).collect()
 }
 
 #[cfg(test)]
@@ -294,10 +306,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_to_be_forgotten_is_read_and_nonsense_is_nothing() {
-        assert_eq!(forgotten(br#"{"repairs":[],"forget":[16400,7]}"#), [16_400, 7]);
+    fn what_is_to_be_asked_for_anew_is_read_and_nonsense_is_nothing() {
+        use News::{Table, Types};
+        let repairs = r#""repairs":[{"table":7,"reason":"type_changed"},{"table":8,"reason":"rewritten"}]"#;
+        let message = |tag: &str| format!(r#"{{"tag":"{tag}",{repairs},"forget":[7,8]}}"#);
+        assert_eq!(news(message("ALTER TABLE").as_bytes()), [(7, Types), (8, Table)]);
+        assert_eq!(news(message("ALTER TYPE").as_bytes()), [(7, Types), (8, Types)]);
+        assert_eq!(news(br#"{"forget":[7]}"#), [(7, Types)]);
         for content in ["", "{}", "[]", r#"{"forget":1}"#, r#"{"forget":[-1,"x",4294967296]}"#] {
-            assert_eq!(forgotten(content.as_bytes()), Vec::<u32>::new(), "{content}");
+            assert_eq!(news(content.as_bytes()), [], "{content}");
         }
     }
 }

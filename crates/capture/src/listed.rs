@@ -11,8 +11,8 @@ use waldelta_history::NewGap;
 use waldelta_source::catalog::{ListedTable, Listing};
 use waldelta_wal::{Lsn, TableName};
 
-/// Why a table needs repair that was not listed while it was published.
-const REASON: &str = "not_listed";
+/// Why a table needs repair that was published and not asked for.
+pub(crate) const NOT_LISTED: &str = "not_listed";
 /// The schema whose tables are ours.
 const OUR_SCHEMA: &str = "waldelta";
 
@@ -82,7 +82,7 @@ impl Listed {
 impl Left {
     /// Notes that tables were published from `from` on, or later, without being asked for.
     pub(crate) fn miss(&mut self, tables: &[ListedTable], from: Lsn) {
-        let gap = |table: &ListedTable| NewGap { table_oid: table.oid, from, reason: REASON.to_owned() };
+        let gap = |table: &ListedTable| NewGap { table_oid: table.oid, from, reason: NOT_LISTED.to_owned() };
         self.missed.extend(tables.iter().map(gap));
     }
 }
@@ -137,6 +137,6 @@ mod tests {
     fn a_miss_is_a_gap() {
         let mut left = Left::default();
         left.miss(&listing(&[(7, "a")], &[]).tables, Lsn(5));
-        assert_eq!(left.missed, [NewGap { table_oid: 7, from: Lsn(5), reason: REASON.to_owned() }]);
+        assert_eq!(left.missed, [NewGap { table_oid: 7, from: Lsn(5), reason: NOT_LISTED.to_owned() }]);
     }
 }

@@ -69,9 +69,10 @@ impl Lookup {
     }
 
     /// What is known of the table is out of date.
-    pub(crate) fn forget(&mut self, table_oid: u32) {
+    pub(crate) fn forget(&mut self, table_oid: u32, news: News) {
         self.read_before.remove(&table_oid);
-        self.news.insert(table_oid, News::Types);
+        let known = self.news.entry(table_oid).or_insert(news);
+        *known = news.max(*known);
         // What is being answered may be out of date too.
         if let State::Asked(wanted, _) | State::Answered(wanted, _) = &self.state
             && wanted.relation.oid == table_oid
@@ -127,24 +128,25 @@ impl Lookup {
 /// ended.
 async fn ask(client: Arc<Client>, source: Source, wanted: Wanted, news: News) -> Answer {
     let Wanted { relation, xid } = wanted;
+    let mut waits = false;
     let asked = async {
         loop {
             let ended = questions::transaction_has_ended(&client, xid).await?;
-            let published = match catalog::published_table(&client, &source, relation.oid).await? {
-                // Rows of a table that has left the publication since.
-                None => catalog::table_by_oid(&client, relation.oid).await?,
-                published => published,
-            };
+            let published = catalog::published_table(&client, &source, relation.oid).await?;
             let agrees = published.as_ref().is_some_and(|published| fits(&published.table, &relation));
             if ended || (agrees && news == News::None) {
                 return Ok(published);
             }
+            waits = true;
             tokio::time::sleep(ENDED_POLL_INTERVAL).await;
         }
     };
-    let unanswered = || Error::Unanswered {
-        what: "look up a table in the catalog",
-        waited_ms: u64::try_from(ANSWER_TIME_MAX.as_millis()).unwrap_or(u64::MAX),
-    };
-    tokio::time::timeout(ANSWER_TIME_MAX, asked).await.unwrap_or_else(|_| Err(unanswered()))
+    let answer = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
+    let waited_ms = u64::try_from(ANSWER_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
+    answer.unwrap_or_else(|_| {
+        Err(match waits {
+            true => waldelta_source::Error::NotVisibleYet { xid: xid.into(), waited_ms }.into(),
+            false => Error::Unanswered { what: "look up a table in the catalog", waited_ms },
+        })
+    })
 }

@@ -24,6 +24,7 @@ use crate::lines::Outline;
 use crate::lookup::Lookup;
 use crate::outlines::Outlines;
 use crate::repairs::NeedsRepair;
+use crate::shape::News;
 use crate::start::Started;
 use crate::status::{Status, Stored};
 use crate::walsender::{self, Link, Streaming};
@@ -236,7 +237,7 @@ impl Pump<'_> {
     /// Stores what follows from a look. What is decoded from now on has the new shapes.
     fn note(&mut self, Decision { gaps, fingerprints, forgotten }: Decision, now: Instant) {
         for table_oid in forgotten {
-            self.lookup.forget(table_oid);
+            self.lookup.forget(table_oid, News::Types);
             self.intake.forget(table_oid);
         }
         self.appender.note(gaps, fingerprints, now);
@@ -263,7 +264,7 @@ impl Pump<'_> {
             self.sighting.set_changed();
         }
         ddl.truncated.into_iter().for_each(|(table_oid, xid)| self.drift.truncated(table_oid, xid));
-        ddl.forgotten.into_iter().for_each(|table_oid| self.lookup.forget(table_oid));
+        ddl.news.into_iter().for_each(|(table_oid, news)| self.lookup.forget(table_oid, news));
         match wants {
             None => {}
             Some(Wants::Shape(wanted)) => self.lookup.want(wanted),

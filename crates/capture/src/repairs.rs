@@ -4,6 +4,8 @@
 use waldelta_history::Gap;
 use waldelta_wal::{Lsn, RepairReason, TableName};
 
+use crate::listed::NOT_LISTED;
+
 /// A table whose rows at the source changed in a way that history has no changes of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeedsRepair {
@@ -74,6 +76,10 @@ fn explanation(reason: &str) -> &'static str {
         }
         Some(RepairReason::EnumRenamed) => {
             "a value of an enum was renamed: older rows in history and at clients have its old name"
+        }
+        None if reason == NOT_LISTED => {
+            "it was published, or got its name, before wal2json was asked for it, which sends tables by name: its changes \
+             of that time may be missing in history and at clients"
         }
         None => "history does not have everything that changed its rows",
     }

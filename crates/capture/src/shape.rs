@@ -10,14 +10,15 @@ use waldelta_source::catalog::PublishedTable;
 use waldelta_wal::{Column, ColumnFacts, Relation, RelationColumn, ReplicaIdentity, Table};
 
 /// What is known to be new of a table since it was defined last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum News {
     /// Nothing: it is the first time on this connection that its relation came.
     None,
-    /// Its relation came again, as it does after most of what is done to a table. Types say nothing to the tables that
-    /// have columns of them.
+    /// The table was altered: its relation came again, as it does after most of what is done to a table, or the event
+    /// trigger said so.
     Table,
-    /// Its columns' types too, perhaps: the event trigger or a look at the catalog said so.
+    /// What its columns' types are made of, perhaps, which sends no relation: the event trigger said so, or a look at the
+    /// catalog.
     Types,
 }
 

@@ -32,12 +32,15 @@ pub(crate) fn lines(listed: &Listed, writer: &Writer, durable: EndLsn) -> Result
     Ok(lines)
 }
 
-/// Stores what the connections before may have missed, now that the durable end stands. A table that nobody has written to
-/// has missed nothing.
+/// Stores what the connections before may have missed, now that the durable end stands. Nothing was missed where that is not
+/// past the place from which on the tables were others, since all from it on is sent again; nor of a table that nobody has
+/// written to.
 pub(crate) async fn note_missed(left: &mut Left, client: &Client, writer: &mut Writer) -> Result<(), Error> {
     if left.missed.is_empty() {
         return Ok(());
     }
+    let durable = writer.head().durable_end;
+    left.missed.retain(|gap| durable.0 > gap.from);
     let oids: Vec<u32> = left.missed.iter().map(|gap| gap.table_oid).collect();
     let written = catalog::written(client, &oids).await?;
     left.missed.retain(|gap| written.contains(&gap.table_oid));

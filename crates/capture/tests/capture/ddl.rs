@@ -1,8 +1,8 @@
 //! Tables that change shape: each row has the shape that was valid at its place.
 
-use waldelta_testkit::TestCluster;
+use waldelta_testkit::{TestCluster, wait_until};
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 const ROW: &str = "schema_version || ' ' || table_name || ' ' || data";
@@ -184,18 +184,17 @@ async fn a_shape_that_the_catalog_does_not_show_yet_is_waited_for() {
          INSERT INTO t VALUES (2, 'b', '{sad,ok}'); COMMIT",
     );
     let release = async {
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        waldelta_testkit::wait_until("the commit waits", crate::world::PATIENCE, async || {
-            world.source_db.query_text(waits).await == "1"
-        })
-        .await;
-        let received = || capture.status.read().received;
-        let end: waldelta_wal::Lsn =
-            world.source_db.query_text("SELECT pg_current_wal_flush_lsn()").await.parse().unwrap();
-        waldelta_testkit::wait_until("it begins to arrive", crate::world::PATIENCE, async || {
-            capture.status.read().source_end >= end || received() >= end
-        })
-        .await;
+        for (what, sql) in [
+            ("the commit waits", "wait_event = 'SyncRep'"),
+            (
+                "capture waits for it",
+                "application_name = 'waldelta' AND query LIKE '%pg_locks%transactionid%'",
+            ),
+        ] {
+            let sql =
+                format!("SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {sql}");
+            wait_until(what, PATIENCE, async || world.source_db.query_text(&sql).await == "1").await;
+        }
         world.source_db.exec(&standbys("")).await;
         world.source_db.exec("SELECT pg_reload_conf()").await;
     };

@@ -1,7 +1,7 @@
 //! What must not be gone on from: each has its name, and nothing is stored or told to the slot.
 
 use waldelta_capture::State;
-use waldelta_testkit::wait_until;
+use waldelta_testkit::{TestCluster, wait_until};
 use waldelta_wal::Code;
 
 use crate::world::{PATIENCE, World};
@@ -95,7 +95,11 @@ async fn a_history_that_was_never_begun() {
 /// Somebody else reads the slot: it is waited for, and its process is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_in_use_is_waited_for() {
-    let world = World::begun("busy", TABLE).await;
+    // On a server of its own: others' WAL would move the slot beyond where the second history begins.
+    let cluster = TestCluster::own(&[]).await;
+    let world = World::bare_on(&cluster, "busy", TABLE).await;
+    world.publish().await;
+    world.begin().await;
     let first = world.run();
     first.wait_streaming().await;
     let pid = world

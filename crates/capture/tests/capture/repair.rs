@@ -109,14 +109,12 @@ async fn without_the_event_trigger_it_is_found_in_the_catalog() {
     let capture = world.run_looking();
     world.wait_looked("untouched", "looked").await;
     let before: Lsn = world.source_db.query_text("SELECT pg_current_wal_insert_lsn()").await.parse().unwrap();
-    let started = world.durable().await;
     every_case(&world).await;
     wait_expected(&world, &capture).await;
     for told in capture.status.read().needs_repair {
-        assert!(told.from <= before, "{} from {}, it happened after {before}", told.table, told.from);
-        assert!(told.from.0 > 0 && told.from <= capture.status.read().received, "{told:?}");
+        let place = Lsn(1)..=before;
+        assert!(place.contains(&told.from), "{} from {}, it happened after {before}", told.table, told.from);
     }
-    assert!(world.durable().await >= started);
     world.wait_looked("untouched", "looked_again").await;
     assert_eq!(world.stored(OPEN).await, CASES.len().to_string());
     world.source_db.exec("INSERT INTO untouched VALUES (2, 2)").await;

@@ -255,3 +255,45 @@ impl PartitionChanges {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(file: u32, columns: &[&str]) -> Fingerprint {
+        let columns = columns.join(",");
+        let text = format!(
+            r#"{{"schema":"s","name":"t","identity":"d","file":{file},"columns":[{columns}],"enums":{{"7":"a{file}"}}}}"#
+        );
+        Fingerprint::from_json(&text).unwrap()
+    }
+
+    fn column(name: &str, written: u32, more: &str) -> String {
+        format!(
+            r#"{{"number":1,"name":"{name}","type":23,"is_string":false,"modifier":-1,"collation":0,"not_null":false,
+                "missing":false,"written":{written},"published":true{more}}}"#
+        )
+    }
+
+    #[test]
+    fn the_gravest_reason_comes_first() {
+        let (before, after) = (print(1, &[&column("a", 5, "")]), print(2, &[&column("b", 6, "")]));
+        use RepairReason::{ColumnRenamed, EnumRenamed, Rewritten};
+        assert_eq!(Fingerprint::repairs(&before, &after), [Rewritten, ColumnRenamed, EnumRenamed]);
+        assert_eq!(Fingerprint::repairs(&after, &after), []);
+    }
+
+    #[test]
+    fn a_new_file_is_a_rewrite_where_a_column_may_have_been_altered() {
+        let rewritten = |then: &str, now: &str| {
+            let repairs = Fingerprint::repairs(&print(1, &[then]), &print(2, &[now]));
+            repairs.contains(&RepairReason::Rewritten)
+        };
+        let (plain, default) = (|written| column("a", written, ""), ",\"default\":9");
+        assert!(!rewritten(&plain(5), &plain(5)), "VACUUM FULL, TRUNCATE");
+        assert!(rewritten(&plain(5), &plain(6)), "ALTER TYPE");
+        assert!(!rewritten(&column("a", 5, default), &column("a", 6, default)), "it kept its default");
+        assert!(rewritten(&column("a", 5, default), &column("a", 6, ",\"default\":10")));
+        assert!(rewritten(&column("a", 5, default), &plain(6)));
+    }
+}

@@ -15,7 +15,7 @@ pub(super) async fn ddl(client: &Client) -> Result<Check, Error> {
     let sql = include_str!("../../../../sql/source/check_ddl.sql");
     let row = ask_one(client, "look for the event triggers", sql, &[]).await?;
     let disabled: Vec<String> = row.read("disabled")?;
-    if row.read::<i32>("triggers")? < i32::try_from(TRIGGERS).unwrap_or(i32::MAX) {
+    if row.read::<Vec<String>>("triggers")?.len() < TRIGGERS {
         let fix = "-- as a role that may create event triggers:\nwaldelta init --apply";
         return Ok(Check::warning(NAME, None, format!("there are no event triggers: {WEAKER}"), fix));
     }
