@@ -164,7 +164,8 @@ fn string_size(text: &[u8], converted: bool) -> (usize, usize) {
     }
     let string = &text[..at.min(text.len())];
     let wider = if converted { string.iter().filter(|byte| !byte.is_ascii()).count().div_ceil(2) } else { 0 };
-    (string.len() + 2, 4 + (string.len() - escapes_bytes) + wider)
+    // What ends inside an escape is no JSON, and saves less than was counted.
+    (string.len() + 2, 4 + string.len().saturating_sub(escapes_bytes) + wider)
 }
 
 /// A number's text, taken apart.
