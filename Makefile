@@ -37,6 +37,7 @@ lint:
 
 docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta-scenarios --test tidy references
+	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta-capture --lib reference
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta reference
 
 bench: ## Measure capture against pg_recvlogical, and commit-to-client latency

@@ -7,10 +7,10 @@ WITH taken AS (
     ON CONFLICT (capture_id) DO UPDATE SET
         token = lease.token + 1, holder = EXCLUDED.holder, backend_pid = EXCLUDED.backend_pid,
         backend_start = EXCLUDED.backend_start, taken_at = EXCLUDED.taken_at, renewed_at = EXCLUDED.renewed_at
-    RETURNING token, backend_pid
+    RETURNING token, backend_pid, backend_start
 )
 UPDATE waldelta.captures SET token = taken.token
 FROM taken, waldelta.epochs
 WHERE captures.id = $1 AND epochs.epoch = captures.epoch
 RETURNING captures.token, captures.epoch, captures.durable_end, captures.system_id, captures.database_oid,
-    epochs.partition_bytes, epochs.start_lsn, taken.backend_pid
+    epochs.partition_bytes, epochs.start_lsn, taken.backend_pid, taken.backend_start

@@ -1,5 +1,5 @@
 -- Event triggers that tell by a transactional logical message what no row message tells: DDL that changes rows, and DDL
--- after which the catalog says something new of a table. Its content is read by crates/wal/src/ddl.rs.
+-- after which the catalog says something new of a table.
 --
 -- An application's DDL must neither fail nor wait because of them: whatever goes wrong is a warning, and next to catalogs only
 -- the sizes of relations are read, which the command itself has locked. The functions that the triggers call run with

@@ -1,15 +1,23 @@
 -- A replication slot. $1: its name.
--- A lost slot has no restart_lsn; a physical one neither plugin nor database.
-SELECT coalesce(plugin::text, '') AS plugin,
-       coalesce(database::text, '') AS database,
-       active_pid,
-       confirmed_flush_lsn::text AS confirmed,
-       restart_lsn::text AS restart,
-       wal_status,
-       safe_wal_size AS safe_wal_bytes,
+-- A lost slot has no restart_lsn or a wal_status that says so; a physical one has neither plugin nor database. What only newer
+-- versions tell is read from the row as JSON: invalidation_reason, failover, synced, inactive_since from 17 on, conflicting from
+-- 16 on.
+SELECT coalesce(slot.plugin::text, '') AS plugin,
+       coalesce(slot.database::text, '') AS database,
+       slot.active_pid,
+       slot.confirmed_flush_lsn::text AS confirmed,
+       slot.restart_lsn::text AS restart,
+       slot.wal_status,
+       slot.safe_wal_size AS safe_wal_bytes,
        coalesce(pg_wal_lsn_diff(
            CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,
-           restart_lsn
-       ), 0)::int8 AS retained_bytes
-FROM pg_replication_slots
-WHERE slot_name = $1
+           slot.restart_lsn
+       ), 0)::int8 AS retained_bytes,
+       coalesce(slot.two_phase, false) AS two_phase,
+       told ->> 'invalidation_reason' AS invalidation_reason,
+       (told ->> 'conflicting')::bool AS conflicting,
+       (told ->> 'failover')::bool AS failover,
+       (told ->> 'synced')::bool AS synced,
+       extract(epoch FROM clock_timestamp() - (told ->> 'inactive_since')::timestamptz)::int8 AS inactive_seconds
+FROM pg_replication_slots AS slot, to_jsonb(slot) AS told
+WHERE slot.slot_name = $1

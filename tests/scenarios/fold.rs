@@ -12,7 +12,8 @@ use waldelta_wal::Position;
 /// where the source tells it.
 const HISTORY_SQL: &str = "
     SELECT h.operation, h.row_key::jsonb::text AS key, s.columns::text AS columns, s.key AS key_columns, o.key AS old_key, h.data::text AS data,
-           ARRAY(SELECT jsonb_array_elements_text(h.metadata->'unchanged')) AS unchanged
+           ARRAY(SELECT jsonb_array_elements_text(h.metadata->'unchanged')) AS unchanged,
+           (SELECT count(*) FROM waldelta.epochs WHERE NOT continues AND epoch <= h.epoch) AS breaks
     FROM waldelta.change_history h
     LEFT JOIN waldelta.table_schemas s ON (s.table_oid, s.version) = (h.table_oid, h.schema_version)
     CROSS JOIN LATERAL (
@@ -21,11 +22,13 @@ const HISTORY_SQL: &str = "
         FROM unnest(s.key::int[]) WITH ORDINALITY AS key (at, ordinality)
         WHERE h.operation = 'update' AND h.old_data IS NOT NULL
     ) o
+    JOIN waldelta.epochs e ON e.epoch = h.epoch AND (e.end_lsn IS NULL OR h.lsn < e.end_lsn)
     WHERE h.table_oid = (SELECT table_oid FROM waldelta.change_history WHERE table_name = $1 LIMIT 1) AND (h.epoch, h.lsn) <= ($2::text::int, $3::text::pg_lsn)
     ORDER BY h.epoch, h.lsn, h.seq";
 
 /// The rows that a table has after folding its history up to a position (`None`: all of it), as canonical JSON, sorted.
-/// Rows that were there before history began are only known if there is a baseline, or once they have changed.
+/// Rows that were there before history began are only known if there is a baseline, or once they have changed; so are those that
+/// were there when the table was reset, or before a gap of all tables. What an epoch has at or beyond its end did not survive.
 pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> Vec<String> {
     let (epoch, lsn) = until.map_or_else(
         || (i32::MAX.to_string(), "FFFFFFFF/FFFFFFFF".to_owned()),
@@ -36,7 +39,12 @@ pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> V
     let mut keyed: BTreeMap<String, String> = BTreeMap::new();
     let mut keyless: Vec<String> = Vec::new();
     let mut before_shape: Vec<Column> = Vec::new();
+    let mut breaks: i64 = 0;
     for row in &rows {
+        if std::mem::replace(&mut breaks, row.get("breaks")) != breaks {
+            keyed.clear();
+            keyless.clear();
+        }
         let (operation, key): (&str, Option<String>) = (row.get("operation"), row.get("key"));
         let data: Option<String> = row.get("data");
         match (operation, key) {
@@ -69,9 +77,18 @@ pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> V
                     keyed.insert(key_of(&row, &shape, &key_columns), row);
                 }
             }
+            ("reset", _) => {
+                // Up to here its changes do not add up to its rows, which readers have from elsewhere.
+                keyed.clear();
+                keyless.clear();
+            }
+            // What was left out changed something that nobody knows.
+            ("skip", _) => {}
             (operation, key) => panic!("{table}: {operation} of {key:?}"),
         }
-        before_shape = serde_json::from_str(row.get("columns")).unwrap();
+        // A reset, and what was left out, may show no shape.
+        let Some(shape) = row.get::<_, Option<&str>>("columns") else { continue };
+        before_shape = serde_json::from_str(shape).unwrap();
     }
     let all = keyed.values().chain(&keyless);
     let mut rows: Vec<String> = all.map(|row| canonical(row).unwrap()).collect();

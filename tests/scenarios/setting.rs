@@ -176,6 +176,16 @@ pub fn run_options(source: &TestDatabase, history: &TestDatabase) -> ServiceOpti
     ServiceOptions::new(with_databases(&["run"], source, history))
 }
 
+/// The same, with the source as this role sees it.
+pub fn run_options_as(role: &str, source: &TestDatabase, history: &TestDatabase) -> ServiceOptions {
+    let mut options = run_options(source, history);
+    let theirs = source.url().replace("//postgres@", &format!("//{role}@"));
+    for arg in options.args.iter_mut().filter(|arg| **arg == *source.url()) {
+        *arg = theirs.clone().into();
+    }
+    options
+}
+
 /// A configuration file that lives as long as this does.
 pub struct ConfigFile(std::path::PathBuf);
 

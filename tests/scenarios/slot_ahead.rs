@@ -1,10 +1,10 @@
 //! A slot that was told more than history holds has skipped changes: capture refuses to go on and says so everywhere,
 //! and clients are served with what is durable.
 
-use serde_json::Value;
 use waldelta_testkit::{Service, wait_until};
 
 use crate::setting::{PATIENCE, Setting};
+use crate::stops::{status, stopped};
 
 const SCHEMA: &str = "CREATE TABLE item (id int PRIMARY KEY, value text)";
 const TABLE: &str = "public.item";
@@ -18,8 +18,8 @@ async fn is_refused() {
     setting.equal(&mut early, &mut early_replica, &[TABLE]).await;
     setting.source.exec("INSERT INTO item VALUES (2, 'kept too')").await;
     setting.settled().await;
-    let status = setting.service.stop().await;
-    assert!(status.success(), "{status}");
+    let ended = setting.service.stop().await;
+    assert!(ended.success(), "{ended}");
 
     // Somebody moves the slot: what lies between is gone.
     setting.source.exec("INSERT INTO item VALUES (3, 'skipped by the slot')").await;
@@ -31,17 +31,9 @@ async fn is_refused() {
     setting.service = Service::spawn(setting.run_options());
     let service = &setting.service;
     wait_until("it says so in its log", PATIENCE, async || service.log().contains(CODE)).await;
-    let (code, ready) = service.get("/readyz").await;
-    assert_eq!(code, 503, "{ready}");
-    assert!(ready.contains(CODE), "{ready}");
-    let (code, answer) = service.get("/v1/status").await;
-    assert_eq!(code, 200);
-    let status: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(status["capture"]["state"], "stopped", "{answer}");
-    assert_eq!(status["capture"]["code"], CODE, "{answer}");
-    assert!(status["capture"]["message"].as_str().unwrap().contains(&confirmed), "{answer}");
-    assert!(!status["capture"]["fix"].as_str().unwrap().is_empty(), "{answer}");
-    assert_eq!(status["ready"], false, "{answer}");
+    let capture = stopped(&setting, "slot_ahead", CODE).await;
+    assert!(capture["message"].as_str().unwrap().contains(&confirmed), "{capture}");
+    assert_eq!(status(&setting).await["ready"], false);
 
     // A client that was away gets what is durable, and nothing else.
     let mut early = setting.resume("early", &mut early_replica).await;
@@ -52,14 +44,15 @@ async fn is_refused() {
     setting.source.exec("INSERT INTO item VALUES (4, 'too late')").await;
     let active = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
     assert_eq!(setting.source.query_text(&active).await, "f");
-    let status = setting.service.stop().await;
-    assert_eq!(status.code(), Some(3), "{status}; {}", setting.service.log());
+    let ended = setting.service.stop().await;
+    assert_eq!(ended.code(), Some(3), "{ended}; {}", setting.service.log());
     assert_eq!(self::stored(&setting).await, stored);
 
     // The same again: no restart makes it go away.
     setting.service = Service::spawn(setting.run_options());
     let service = &setting.service;
     wait_until("it says so again", PATIENCE, async || service.log().contains(CODE)).await;
+    stopped(&setting, "slot_ahead", CODE).await;
     assert_eq!(setting.service.stop().await.code(), Some(3));
     assert_eq!(self::stored(&setting).await, stored);
 }

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use waldelta_history::{Gap, History, NewGap, Writer};
-use waldelta_wal::{EndLsn, Piece};
+use waldelta_wal::{EndLsn, Operation, Piece};
 
+use crate::Error;
+use crate::promotion::Timeline;
 use crate::status::Stored;
 
-type Job = Pin<Box<dyn Future<Output = (Box<Writer>, Result<Done, waldelta_history::Error>)> + Send>>;
+type Job = Pin<Box<dyn Future<Output = (Box<Hand>, Result<Done, Error>)> + Send>>;
 
 /// What a job came to.
 #[derive(Default)]
@@ -22,8 +24,25 @@ struct Done {
     gaps: Option<Vec<Gap>>,
 }
 
+/// What does a job.
+struct Hand {
+    writer: Writer,
+    /// Of a source that is a standby.
+    timeline: Option<Timeline>,
+}
+
+impl Hand {
+    /// Whether what was received up to now may be stored.
+    async fn check(&mut self) -> Result<(), Error> {
+        match &mut self.timeline {
+            Some(timeline) => timeline.check().await,
+            None => Ok(()),
+        }
+    }
+}
+
 enum Hands {
-    Free(Box<Writer>),
+    Free(Box<Hand>),
     Busy(Job),
     /// The writer failed: it is of no use any more.
     Empty,
@@ -40,7 +59,7 @@ pub(crate) struct Appender {
     hands: Hands,
     /// What the job in flight will have stored when it succeeds.
     promised: Stored,
-    /// Repairs were appended, and the tables that need it were not read since.
+    /// Gaps were opened or closed, and were not read since.
     gaps_due: bool,
     progress: Arc<AtomicU64>,
     /// The progress last seen, and when it was first seen.
@@ -55,13 +74,21 @@ impl Appender {
         let seen = (progress.load(Ordering::Relaxed), now);
         Appender {
             history,
-            hands: Hands::Free(Box::new(writer)),
+            hands: Hands::Free(Box::new(Hand { writer, timeline: None })),
             promised: Stored::default(),
             gaps_due: false,
             progress,
             seen,
             patient_until: now,
         }
+    }
+
+    /// Stores nothing unless this timeline says so. To be called before the first job.
+    pub(crate) fn on(mut self, timeline: Option<Timeline>) -> Self {
+        if let Hands::Free(hand) = &mut self.hands {
+            hand.timeline = timeline;
+        }
+        self
     }
 
     /// Whether a job is in flight.
@@ -72,46 +99,67 @@ impl Appender {
     /// The writer, when no job is in flight.
     pub(crate) fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.hands {
-            Hands::Free(writer) => Some(writer),
+            Hands::Free(hand) => Some(&mut hand.writer),
             Hands::Busy(_) | Hands::Empty => None,
         }
     }
 
     /// Begins to append. Without effect while a job is in flight.
     pub(crate) fn append(&mut self, pieces: Vec<Piece>, now: Instant) {
-        let Some(mut writer) = self.take() else { return };
-        self.gaps_due |= pieces.iter().any(|piece| !piece.repairs.is_empty());
+        let Some(mut hand) = self.take() else { return };
+        self.gaps_due |= pieces.iter().any(moves_gaps);
         let gaps_of = self.gaps_due.then(|| self.history.clone());
         let patience = digestion(&pieces);
         self.begin(summary(&pieces), now, async move {
             fail::fail_point!("capture::before_append");
-            let result = writer.append(pieces).await;
+            let result = match hand.check().await {
+                Ok(()) => hand.writer.append(pieces).await.map_err(Error::from),
+                Err(error) => Err(error),
+            };
             // Those of a large transaction are there when it ends.
-            let gaps_of = gaps_of.filter(|_| result.is_ok() && !writer.is_in_transaction());
+            let gaps_of = gaps_of.filter(|_| result.is_ok() && !hand.writer.is_in_transaction());
             let gaps = read_gaps(gaps_of).await;
-            (writer, result.map(|durable_end| Done { durable_end, gaps }))
+            (hand, result.map(|durable_end| Done { durable_end, gaps }))
         });
         self.patient_until = now + patience;
     }
 
     /// Begins to store a durable end without a transaction. Without effect while a job is in flight.
     pub(crate) fn advance(&mut self, end: EndLsn, now: Instant) {
-        let Some(mut writer) = self.take() else { return };
+        let Some(mut hand) = self.take() else { return };
         self.begin(Stored::default(), now, async move {
-            let result = writer.advance(end).await;
-            (writer, result.map(|()| Done { durable_end: Some(end), gaps: None }))
+            let result = match hand.check().await {
+                Ok(()) => hand.writer.advance(end).await.map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            (hand, result.map(|()| Done { durable_end: Some(end), gaps: None }))
+        });
+    }
+
+    /// Whether the gaps that were read last are those that there are: who decides by them has to wait otherwise.
+    pub(crate) fn knows_gaps(&self) -> bool {
+        !self.gaps_due
+    }
+
+    /// Begins to read the gaps once more. Without effect while a job is in flight.
+    pub(crate) fn read_gaps(&mut self, now: Instant) {
+        let Some(hand) = self.take() else { return };
+        let history = self.history.clone();
+        self.begin(Stored::default(), now, async move {
+            let gaps = read_gaps(Some(history)).await;
+            (hand, Ok(Done { durable_end: None, gaps }))
         });
     }
 
     /// Begins to store what follows from a look at the catalog. Without effect while a job is in flight.
     pub(crate) fn note(&mut self, gaps: Vec<NewGap>, fingerprints: Vec<(u32, String)>, now: Instant) {
-        let Some(mut writer) = self.take() else { return };
-        let history = self.history.clone();
+        let Some(mut hand) = self.take() else { return };
+        self.gaps_due |= !gaps.is_empty();
+        let gaps_of = self.gaps_due.then(|| self.history.clone());
         self.begin(Stored::default(), now, async move {
-            let result = writer.note_source(gaps, fingerprints).await;
-            let opened = result.as_ref().is_ok_and(|opened| !opened.is_empty());
-            let gaps = read_gaps(opened.then_some(history)).await;
-            (writer, result.map(|_| Done { durable_end: None, gaps }))
+            let result = hand.writer.note_source(gaps, fingerprints).await;
+            let gaps = read_gaps(gaps_of.filter(|_| result.is_ok())).await;
+            (hand, result.map(|_| Done { durable_end: None, gaps }).map_err(Error::from))
         });
     }
 
@@ -119,7 +167,7 @@ impl Appender {
         &mut self,
         promised: Stored,
         now: Instant,
-        job: impl Future<Output = (Box<Writer>, Result<Done, waldelta_history::Error>)> + Send + 'static,
+        job: impl Future<Output = (Box<Hand>, Result<Done, Error>)> + Send + 'static,
     ) {
         self.promised = promised;
         self.seen = (self.progress.load(Ordering::Relaxed), now);
@@ -129,11 +177,11 @@ impl Appender {
 
     /// Runs the job in flight and waits for its end, for ever when there is none. Dropped before, it goes on when called
     /// again.
-    pub(crate) async fn finished(&mut self) -> Result<Stored, waldelta_history::Error> {
+    pub(crate) async fn finished(&mut self) -> Result<Stored, Error> {
         let Hands::Busy(job) = &mut self.hands else { return pending().await };
-        let (writer, result) = job.await;
+        let (hand, result) = job.await;
         // A writer that failed may be in the middle of anything.
-        self.hands = if result.is_ok() { Hands::Free(writer) } else { Hands::Empty };
+        self.hands = if result.is_ok() { Hands::Free(hand) } else { Hands::Empty };
         let Done { durable_end, gaps } = result?;
         self.gaps_due &= gaps.is_none();
         fail::fail_point!("capture::after_append_before_feedback");
@@ -160,17 +208,17 @@ impl Appender {
 
     /// Gives the writer's lease back, if nothing is in flight; else drops the writer. Either rolls back what is half stored.
     pub(crate) async fn release(self, patience: Duration) {
-        let Hands::Free(writer) = self.hands else { return };
-        match tokio::time::timeout(patience, writer.release()).await {
+        let Hands::Free(hand) = self.hands else { return };
+        match tokio::time::timeout(patience, hand.writer.release()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "release history's writer"),
             Err(_) => tracing::debug!("release history's writer: no answer"),
         }
     }
 
-    fn take(&mut self) -> Option<Box<Writer>> {
+    fn take(&mut self) -> Option<Box<Hand>> {
         match std::mem::replace(&mut self.hands, Hands::Empty) {
-            Hands::Free(writer) => Some(writer),
+            Hands::Free(hand) => Some(hand),
             other => {
                 self.hands = other;
                 None
@@ -179,7 +227,12 @@ impl Appender {
     }
 }
 
-/// Reads which tables need repair, for people: nothing depends on it.
+/// Whether it opens gaps, or closes some.
+fn moves_gaps(piece: &Piece) -> bool {
+    !piece.repairs.is_empty() || piece.changes.iter().any(|change| change.operation == Operation::Reset)
+}
+
+/// Reads which gaps are open. Nothing stands still because that fails: it is tried again.
 async fn read_gaps(history: Option<History>) -> Option<Vec<Gap>> {
     match history?.open_gaps().await {
         Ok(gaps) => Some(gaps),

@@ -6,17 +6,23 @@
 //! then the table is known to need repair. Without the trigger, the table is other than its changes say from
 //! the look before on.
 //!
+//! A table that was not known before was added to the publication. Transactions that were open then can be captured in part,
+//! so it gets a gap too, which ends when it has joined (see `joining`). One that leaves the publication is noted as gone: it
+//! is another one when it comes back, whoever captures then.
+//!
 //! The state that a table is known to have moves only together with the gap that explains the difference; so whenever
 //! capture ends in between, the next start finds the difference again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use waldelta_history::NewGap;
+use waldelta_history::{Gap, NewGap};
 use waldelta_source::catalog::{Fingerprint, TableFingerprint};
 use waldelta_wal::Lsn;
 
 /// Transactions that truncated a table are remembered: so many of each table.
 const TRUNCATIONS_MAX: usize = 64;
+/// What history holds of a table that is not published any more.
+const GONE: &str = "gone";
 
 /// One look at the catalog.
 #[derive(Debug)]
@@ -33,11 +39,17 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct Drift {
     known: HashMap<u32, Fingerprint>,
+    /// Tables that history knows in a form that is not understood here: they were not added.
+    unread: HashSet<u32>,
+    /// Whether it was known at all which tables there are; else none of those found was added.
+    is_begun: bool,
     /// When this was the WAL's end, the tables were as they are known.
     known_at: Lsn,
     waiting: Option<Look>,
     /// The transactions (low 32 bits of their ids) that truncated a table by a change, which explains empty partitions.
     truncated_by: HashMap<u32, VecDeque<u32>>,
+    /// Commits that reset tables: who reads past them has the table as it was then.
+    reset_at: HashMap<u32, Lsn>,
 }
 
 /// What follows from a look.
@@ -52,20 +64,35 @@ pub(crate) struct Decision {
 }
 
 impl Drift {
-    /// Begins with what history holds. What it holds in a form that is not understood is as if it were not there.
+    /// Begins with what history holds. What it holds in a form that is not understood is compared with nothing.
     pub(crate) fn new(stored: HashMap<u32, String>, known_at: Lsn) -> Self {
-        let read = |(oid, text): (u32, String)| Some((oid, Fingerprint::from_json(&text)?));
+        let is_begun = !stored.is_empty();
+        let (mut known, mut unread) = (HashMap::new(), HashSet::new());
+        for (oid, text) in stored.into_iter().filter(|(_, text)| text != GONE) {
+            match Fingerprint::from_json(&text) {
+                Some(fingerprint) => drop(known.insert(oid, fingerprint)),
+                None => drop(unread.insert(oid)),
+            }
+        }
         Drift {
-            known: stored.into_iter().filter_map(read).collect(),
+            known,
+            unread,
+            is_begun,
             known_at,
             waiting: None,
             truncated_by: HashMap::new(),
+            reset_at: HashMap::new(),
         }
     }
 
     /// When this was the WAL's end, the tables were as they are known.
     pub(crate) fn known_at(&self) -> Lsn {
         self.known_at
+    }
+
+    /// Whether it is known what state the table was in.
+    pub(crate) fn knows(&self, table_oid: u32) -> bool {
+        self.known.contains_key(&table_oid)
     }
 
     /// A transaction has truncated the table, and told it.
@@ -77,17 +104,32 @@ impl Drift {
         by.push_back(xid);
     }
 
+    /// A transaction has reset the table: what a look saw of it before that needs no repair.
+    pub(crate) fn reset(&mut self, table_oid: u32, commit_lsn: Lsn) {
+        if self.knows(table_oid) {
+            self.reset_at.insert(table_oid, commit_lsn);
+        }
+    }
+
     /// Takes a look. While another waits, this one is not needed: the next after that one's decision shows the same.
     pub(crate) fn look(&mut self, look: Look) {
         if self.waiting.is_some() {
             return;
         }
-        self.known.retain(|oid, _| look.tables.iter().any(|table| table.oid == *oid));
-        if look.tables.iter().any(|table| self.known.get(&table.oid) != Some(&table.fingerprint)) {
-            self.waiting = Some(look);
-        } else {
+        // So many tables that are all as they are known are all that are known.
+        let is_known = |table: &TableFingerprint| self.known.get(&table.oid) == Some(&table.fingerprint);
+        let so_many = self.known.len() + self.unread.len();
+        if look.tables.len() == so_many && look.tables.iter().all(is_known) {
             self.known_at = look.before;
+            self.is_begun = true;
+        } else {
+            self.waiting = Some(look);
         }
+    }
+
+    /// Whether a look waits for [`Self::decide`].
+    pub(crate) fn waits(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// What follows from the look that waits, once all is stored that committed below `stored`. A table that needs repair
@@ -95,9 +137,18 @@ impl Drift {
     pub(crate) fn decide(&mut self, stored: Lsn, needs_repair: impl Fn(u32) -> bool) -> Option<Decision> {
         let look = self.waiting.take_if(|look| look.after <= stored)?;
         let mut decision = Decision::default();
+        let there: HashSet<u32> = look.tables.iter().map(|table| table.oid).collect();
+        let known = self.known.extract_if(|oid, _| !there.contains(oid)).map(|(oid, _)| oid);
+        let unread = self.unread.extract_if(|oid| !there.contains(oid));
+        decision.fingerprints.extend(known.chain(unread).map(|oid| (oid, GONE.to_owned())));
         for TableFingerprint { oid, fingerprint, .. } in look.tables {
             let truncated_by = self.truncated_by.get(&oid).into_iter().flatten().copied().collect::<Vec<_>>();
             let Some(before) = self.known.get(&oid) else {
+                let was_added = self.is_begun && !self.unread.remove(&oid);
+                if was_added && !needs_repair(oid) {
+                    let reason = Gap::JOINING.to_owned();
+                    decision.gaps.push(NewGap { table_oid: oid, from: self.known_at, reason });
+                }
                 decision.fingerprints.push((oid, fingerprint.to_json()));
                 self.known.insert(oid, fingerprint);
                 continue;
@@ -107,7 +158,8 @@ impl Drift {
             }
             // One gap tells of all: the first reason is the gravest.
             let repairs = Fingerprint::repairs_beside(before, &fingerprint, &truncated_by);
-            if let Some(reason) = repairs.first().filter(|_| !needs_repair(oid)) {
+            let was_reset = self.reset_at.get(&oid).is_some_and(|at| *at >= look.after);
+            if let Some(reason) = repairs.first().filter(|_| !needs_repair(oid) && !was_reset) {
                 let reason = reason.as_str().to_owned();
                 decision.gaps.push(NewGap { table_oid: oid, from: self.known_at, reason });
             }
@@ -117,7 +169,9 @@ impl Drift {
             decision.fingerprints.push((oid, fingerprint.to_json()));
             self.known.insert(oid, fingerprint);
         }
+        self.reset_at.retain(|_, at| *at > look.before);
         self.known_at = look.before;
+        self.is_begun = true;
         Some(decision)
     }
 }
@@ -176,25 +230,83 @@ mod tests {
     }
 
     #[test]
-    fn new_tables_and_other_names_need_no_repair() {
-        let first = table(1, "t", 7, 3);
-        let mut drift = Drift::new(HashMap::from([(1, "of another version".into())]), Lsn(100));
-        drift.look(look(200, 210, &[&first]));
-        let decision = drift.decide(Lsn(210), |_| false).unwrap();
-        assert!(decision.gaps.is_empty() && decision.forgotten.is_empty());
-        assert_eq!(decision.fingerprints, [(1, first.fingerprint.to_json())]);
+    fn what_was_seen_before_a_reset_needs_no_repair() {
+        for (reset_at, gaps) in [(309, 1), (310, 0), (400, 0)] {
+            let mut drift = Drift::new(stored(&[&table(1, "t", 7, 3)]), Lsn(100));
+            drift.look(look(300, 310, &[&table(1, "t", 8, 4)]));
+            drift.reset(1, Lsn(reset_at));
+            let decision = drift.decide(Lsn(410), |_| false).unwrap();
+            assert_eq!((decision.gaps.len(), decision.fingerprints.len()), (gaps, 1), "reset at {reset_at}");
+            drift.look(look(500, 510, &[&table(1, "t", 9, 5)]));
+            assert_eq!(drift.decide(Lsn(510), |_| false).unwrap().gaps.len(), 1, "what came later does");
+        }
+    }
 
-        let (renamed, second) = (table(1, "u", 9, 3), table(2, "v", 8, 3));
-        drift.look(look(300, 310, &[&renamed, &second]));
+    #[test]
+    fn other_names_and_files_need_no_repair() {
+        let first = table(1, "t", 7, 3);
+        let mut drift = Drift::new(stored(&[&first]), Lsn(100));
+        drift.look(look(300, 310, &[&table(1, "u", 9, 3)]));
         let decision = drift.decide(Lsn(310), |_| false).unwrap();
         assert!(decision.gaps.is_empty(), "another file alone is nobody's business");
-        assert_eq!(decision.forgotten, [1]);
-        assert_eq!(decision.fingerprints.len(), 2);
+        assert_eq!((decision.forgotten, decision.fingerprints.len()), (vec![1], 1));
+    }
 
-        // One that is gone is forgotten, and new when it comes back.
-        drift.look(look(400, 410, &[&renamed]));
-        assert_eq!(drift.known_at(), Lsn(400));
-        drift.look(look(500, 510, &[&renamed, &table(2, "v", 10, 9)]));
-        assert!(drift.decide(Lsn(510), |_| false).unwrap().gaps.is_empty());
+    fn added(table_oid: u32, from: u64) -> NewGap {
+        NewGap { table_oid, from: Lsn(from), reason: "added".into() }
+    }
+
+    #[test]
+    fn a_table_that_was_not_known_joins_unless_it_was_the_first_look() {
+        let (first, second, third) = (table(1, "t", 7, 3), table(2, "u", 8, 3), table(3, "v", 9, 3));
+        let mut drift = Drift::new(HashMap::new(), Lsn(100));
+        drift.look(look(200, 210, &[&first]));
+        let decision = drift.decide(Lsn(210), |_| false).unwrap();
+        assert!(decision.gaps.is_empty(), "nobody knows what there was before");
+        assert_eq!(decision.fingerprints, [(1, first.fingerprint.to_json())]);
+        drift.look(look(300, 310, &[&first, &second, &third]));
+        let decision = drift.decide(Lsn(310), |oid| oid == 3).unwrap();
+        assert_eq!(decision.gaps, [added(2, 200)], "the other has a gap already");
+        assert_eq!(decision.fingerprints.len(), 2, "noted together with the gaps");
+
+        let mut drift = Drift::new(HashMap::new(), Lsn(100));
+        drift.look(look(200, 210, &[]));
+        drift.look(look(300, 310, &[&first]));
+        assert_eq!(
+            drift.decide(Lsn(310), |_| false).unwrap().gaps,
+            [added(1, 200)],
+            "there were none before"
+        );
+    }
+
+    #[test]
+    fn what_is_known_in_another_form_was_not_added() {
+        let (first, second) = (table(1, "t", 7, 3), table(2, "u", 8, 3));
+        let mut drift = Drift::new(HashMap::from([(1, "of another version".into())]), Lsn(100));
+        drift.look(look(200, 210, &[&first, &second]));
+        let decision = drift.decide(Lsn(210), |_| false).unwrap();
+        assert_eq!(decision.gaps, [added(2, 100)]);
+        assert_eq!(decision.fingerprints.len(), 2);
+        drift.look(look(300, 310, &[&first, &second]));
+        assert!(drift.decide(Lsn(310), |_| false).is_none());
+    }
+
+    #[test]
+    fn a_table_that_leaves_the_publication_joins_when_it_comes_back() {
+        let (first, second) = (table(1, "t", 7, 3), table(2, "u", 8, 3));
+        let mut drift = Drift::new(stored(&[&first, &second]), Lsn(100));
+        drift.look(look(200, 210, &[&first]));
+        let decision = drift.decide(Lsn(210), |_| false).unwrap();
+        assert!(decision.gaps.is_empty());
+        assert_eq!(decision.fingerprints, [(2, "gone".into())]);
+        drift.look(look(300, 310, &[&first]));
+        assert!(drift.decide(Lsn(310), |_| false).is_none(), "it is told once");
+        drift.look(look(400, 410, &[&first, &second]));
+        assert_eq!(drift.decide(Lsn(410), |_| false).unwrap().gaps, [added(2, 300)]);
+
+        // As well to whoever captures next.
+        let mut drift = Drift::new(HashMap::from([(2, "gone".into())]), Lsn(500));
+        drift.look(look(600, 610, &[&second]));
+        assert_eq!(drift.decide(Lsn(610), |_| false).unwrap().gaps, [added(2, 500)]);
     }
 }

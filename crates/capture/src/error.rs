@@ -1,7 +1,7 @@
 //! Why capture cannot go on.
 
 use waldelta_source::catalog::ListedTable;
-use waldelta_wal::{AssembleError, Code, EndLsn, Lsn, Misfit, TableName, Wal2jsonError};
+use waldelta_wal::{AssembleError, Code, EndLsn, Lsn, Misfit, Skip, TableName, Wal2jsonError};
 
 use crate::walsender;
 
@@ -31,25 +31,61 @@ pub enum Error {
         /// What the source says now.
         found: u64,
     },
-    /// The source was promoted or restored: LSNs are used again.
-    #[error("the source is on timeline {found}, but history was begun on timeline {stored}")]
+    /// The source was promoted or restored, and everything that history holds survived it.
+    #[error("the source is on timeline {found}, {}; {slot}", left_at(*stored, *fork, *durable))]
     TimelineChanged {
-        /// What history was begun with.
+        /// The timeline that history was captured from.
         stored: u32,
         /// What the source says now.
         found: u32,
+        /// Where the one left the other, where that was found out.
+        fork: Option<Lsn>,
+        /// D.
+        durable: EndLsn,
+        /// What has become of the slot, for people.
+        slot: &'static str,
     },
+    /// The source was promoted or restored at a place before what history holds, or comes from elsewhere.
+    #[error(
+        "the source is on timeline {found}, {}: what history has beyond that did not survive; {slot}",
+        left_at(*stored, *fork, *durable)
+    )]
+    DivergedTimeline {
+        /// The timeline that history was captured from.
+        stored: u32,
+        /// What the source says now.
+        found: u32,
+        /// Where the one left the other, where that was found out.
+        fork: Option<Lsn>,
+        /// D.
+        durable: EndLsn,
+        /// What has become of the slot, for people.
+        slot: &'static str,
+    },
+    /// The standby that is streamed from went over to another timeline. What came since is not stored; it comes again.
+    #[error("the standby has left timeline {captured} for {found} under the stream")]
+    TimelineLeft {
+        /// The timeline of the epoch.
+        captured: u32,
+        /// What the standby says now.
+        found: u32,
+    },
+    /// Standbys of this version have no logical slots.
+    #[error("the source is a standby of a version before 16, which has no logical slots")]
+    StandbyTooOld,
     /// There is no slot of this name.
     #[error("there is no replication slot {slot:?}")]
     SlotMissing {
         /// Its name.
         slot: String,
     },
-    /// The server has thrown away WAL that the slot would need.
-    #[error("replication slot {slot:?} was invalidated: WAL that it needs is gone")]
+    /// The server has thrown away what the slot would need.
+    #[error("replication slot {slot:?} was invalidated ({reason}): {}", loss(reason))]
     SlotLost {
         /// Its name.
         slot: String,
+        /// Why, in the words of `pg_replication_slots.invalidation_reason`.
+        reason: String,
     },
     /// The slot is of another plugin or database.
     #[error("replication slot {slot:?} has {what} {found:?} instead of {expected:?}")]
@@ -72,12 +108,14 @@ pub enum Error {
         pid: i32,
     },
     /// The slot has been told more than history holds: what lies between is lost to this slot.
-    #[error("the slot is confirmed up to {confirmed}, but history holds only up to {durable}")]
+    #[error("the slot is confirmed up to {confirmed}, but history holds only up to {durable}: {likely}")]
     SlotAhead {
         /// `confirmed_flush_lsn`.
         confirmed: EndLsn,
         /// D.
         durable: EndLsn,
+        /// What has likely happened, for people.
+        likely: &'static str,
     },
     /// A slot was used before, but there is no history that tells what came out of it.
     #[error("replication slot {slot:?} was used before, but there is no history")]
@@ -108,10 +146,26 @@ pub enum Error {
         durable: EndLsn,
         /// The end of the source's WAL.
         wal_end: Lsn,
+        /// Whether it is a standby, which may be about to get there.
+        is_standby: bool,
+    },
+    /// The server does not write what a slot needs.
+    #[error("the source's wal_level is {found}")]
+    WalLevel {
+        /// `wal_level`.
+        found: String,
     },
     /// The publication does not exist.
     #[error("there is no publication {publication:?}")]
     PublicationMissing {
+        /// Its name.
+        publication: String,
+    },
+    /// The publication exists, but did not when changes were made that are to be decoded with it.
+    #[error(
+        "publication {publication:?} was missing when changes were made, which can never be decoded with it"
+    )]
+    PublicationYounger {
         /// Its name.
         publication: String,
     },
@@ -146,6 +200,21 @@ pub enum Error {
         words: String,
         /// How often by now.
         times: u32,
+    },
+    /// A transaction that the source cannot send was left out as ordered. The next connection goes on behind it.
+    #[error("the transaction that commits at {transaction} was left out as ordered")]
+    LeftOut {
+        /// Its commit LSN.
+        transaction: Lsn,
+    },
+    /// Something in a transaction cannot be understood.
+    #[error("understand transaction {commit_lsn} (`{}` leaves it out)", Skip::command(*commit_lsn, None))]
+    InTransaction {
+        /// Its commit LSN.
+        commit_lsn: Lsn,
+        /// What.
+        #[source]
+        source: Box<Error>,
     },
     /// The replication connection failed.
     #[error("read the replication slot")]
@@ -195,6 +264,15 @@ pub enum Error {
         /// How long it was waited for.
         waited_ms: u64,
     },
+    /// History did not answer in time.
+    #[error("take the writer's lease on history: no answer within {waited_ms} ms")]
+    HistoryUnanswered {
+        /// How long it was waited for.
+        waited_ms: u64,
+    },
+    /// What was to be done is no longer what is needed.
+    #[error("source or history are no longer as they were when they were looked at")]
+    PlanOutdated,
     /// History failed.
     #[error("store in history")]
     History(#[from] waldelta_history::Error),
@@ -207,7 +285,9 @@ impl Error {
             Error::NotBegun => Code::HistoryNotBegun,
             Error::OtherFeed { .. } => Code::OtherFeed,
             Error::SourceChanged { .. } => Code::SourceChanged,
-            Error::TimelineChanged { .. } => Code::TimelineChanged,
+            Error::TimelineChanged { .. } | Error::TimelineLeft { .. } => Code::TimelineChanged,
+            Error::StandbyTooOld => Code::VersionUnsupported,
+            Error::DivergedTimeline { .. } => Code::DivergedTimeline,
             Error::SlotMissing { .. } => Code::SlotMissing,
             Error::SlotLost { .. } => Code::SlotLost,
             Error::SlotForeign { .. } => Code::SlotUnusable,
@@ -217,9 +297,15 @@ impl Error {
             Error::BaselineMissing { .. } => Code::BaselineMissing,
             Error::SlotBlocked { .. } => Code::SlotBlocked,
             Error::SourceBehind { .. } => Code::SourceBehind,
-            Error::PublicationMissing { .. } | Error::CanaryLost { .. } => Code::PublicationMissing,
+            Error::WalLevel { .. } => Code::WalLevel,
+            Error::PublicationMissing { .. }
+            | Error::PublicationYounger { .. }
+            | Error::CanaryLost { .. } => Code::PublicationMissing,
+            Error::HistoryUnanswered { .. } => Code::HistoryUnreachable,
+            Error::PlanOutdated => Code::RecoveryOutdated,
             Error::HistoryStalled { .. } => Code::HistoryStalled,
-            Error::SourceCannotDecode { .. } => Code::SourceCannotDecode,
+            Error::SourceCannotDecode { .. } | Error::LeftOut { .. } => Code::SourceCannotDecode,
+            Error::InTransaction { source, .. } => source.code(),
             Error::Walsender(source) => source.code(),
             Error::Assemble(source) => source.code(),
             Error::Wal2json(source) => source.code(),
@@ -238,24 +324,34 @@ impl Error {
             | Error::OtherFeed { .. }
             | Error::SourceChanged { .. }
             | Error::TimelineChanged { .. }
+            | Error::DivergedTimeline { .. }
+            | Error::StandbyTooOld
             | Error::SlotMissing { .. }
             | Error::SlotLost { .. }
             | Error::SlotForeign { .. }
             | Error::SlotAhead { .. }
             | Error::SlotWithoutHistory { .. }
             | Error::BaselineMissing { .. }
-            | Error::SourceBehind { .. }
+            | Error::WalLevel { .. }
             | Error::PublicationMissing { .. }
+            | Error::PublicationYounger { .. }
             | Error::CanaryLost { .. }
             | Error::Assemble(_)
             | Error::Wal2json(_)
             | Error::NoShape { .. } => false,
             Error::SlotActive { .. }
+            | Error::TimelineLeft { .. }
+            | Error::LeftOut { .. }
             | Error::TablesChanged { .. }
             | Error::SlotBlocked { .. }
             | Error::HistoryStalled { .. }
+            | Error::HistoryUnanswered { .. }
+            | Error::PlanOutdated
             | Error::Query { .. }
             | Error::Unanswered { .. } => true,
+            // It may be replaying still.
+            Error::SourceBehind { is_standby, .. } => *is_standby,
+            Error::InTransaction { source, .. } => source.is_retryable(),
             // Once may be chance: a server short of memory, say.
             Error::SourceCannotDecode { times, .. } => *times < 2,
             Error::Walsender(source) => source.is_retryable(),
@@ -264,23 +360,71 @@ impl Error {
                 !matches!(source, waldelta_pgconn::Error::Invalid(_))
             }
             Error::Source(source) => source.is_retryable(),
+            // Another instance writes: this one is a standby again.
+            Error::History(waldelta_history::Error::Fenced { .. }) => true,
             Error::History(source) => source.is_retryable(),
         }
     }
 
+    /// Whether it says how source, slot and history stand to each other, so that another look says whether it is still so.
+    pub(crate) fn is_of_the_source_as_it_was(&self) -> bool {
+        matches!(
+            self,
+            Error::NotBegun
+                | Error::OtherFeed { .. }
+                | Error::SourceChanged { .. }
+                | Error::TimelineChanged { .. }
+                | Error::DivergedTimeline { .. }
+                | Error::StandbyTooOld
+                | Error::SlotMissing { .. }
+                | Error::SlotLost { .. }
+                | Error::SlotForeign { .. }
+                | Error::SlotAhead { .. }
+                | Error::SourceBehind { .. }
+                | Error::WalLevel { .. }
+                | Error::PublicationMissing { .. }
+        )
+    }
+
+    /// The source did not answer in time.
+    pub(crate) fn unanswered(what: &'static str, waited: std::time::Duration) -> Self {
+        Error::Unanswered { what, waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
+    }
+
     /// This error and what it comes from, in one line.
+    ///
+    /// Without PostgreSQL's details: those of a constraint or a type hold values of the row.
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let own = error.to_string();
-            if !text.ends_with(&own) {
+            let own = own.split("\nDETAIL: ").next().unwrap_or_default();
+            if !text.ends_with(own) {
                 text.push_str(": ");
-                text.push_str(&own);
+                text.push_str(own);
             }
             cause = error.source();
         }
         text
+    }
+}
+
+fn left_at(stored: u32, fork: Option<Lsn>, durable: EndLsn) -> String {
+    match fork {
+        Some(fork) => format!("which left timeline {stored} at {fork}; history holds up to {durable}"),
+        None => format!("which is not known to come from timeline {stored}; history holds up to {durable}"),
+    }
+}
+
+/// What the server's word for it means, and which setting has to do with it.
+fn loss(reason: &str) -> &'static str {
+    match reason {
+        "wal_removed" => "it retained more WAL than max_slot_wal_keep_size allows, and that is gone",
+        "idle_timeout" => "nobody read it for longer than idle_replication_slot_timeout",
+        "rows_removed" => "the standby replayed the removal of catalog rows that it needs",
+        "wal_level_insufficient" => "wal_level of the primary is no longer logical",
+        _ => "what it needs is gone",
     }
 }
 
@@ -294,6 +438,7 @@ fn transaction_at(commit_lsn: Option<Lsn>, durable: EndLsn) -> String {
 /// Where to go on from for whoever decides to leave the transaction out: right behind its beginning is enough.
 fn way_past(commit_lsn: Option<Lsn>) -> String {
     commit_lsn.map_or_else(String::new, |commit_lsn| {
-        format!("; <lsn> to go on from without it: {}", Lsn(commit_lsn.0.saturating_add(1)))
+        let (command, next) = (Skip::command(commit_lsn, None), Lsn(commit_lsn.0.saturating_add(1)));
+        format!("; `{command}` leaves it out; <lsn> to go on from without it: {next}")
     })
 }

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::Value;
-use waldelta_wal::{Assembler, DDL_PREFIX, EndLsn, Envelope, Lsn, Message, Operation, Output, Piece, Table};
+use waldelta_wal::{
+    AssembleError, Assembler, DDL_PREFIX, EndLsn, Envelope, Lsn, Message, Operation, Output, Piece, Reset,
+    Table,
+};
 
 use crate::Error;
 use crate::batch::{Batch, Limits};
@@ -15,6 +18,7 @@ use crate::lines::{Lines, Outline, Unshaped};
 use crate::lookup::Wanted;
 use crate::progress::Progress;
 use crate::shape::News;
+use crate::skipping;
 use crate::walsender::{self, Frames};
 
 /// CopyData.
@@ -67,6 +71,8 @@ pub(crate) struct Ddl {
     pub(crate) news: Vec<(u32, News)>,
     /// Tables that were truncated, with the low 32 bits of the transaction's id.
     pub(crate) truncated: Vec<(u32, u32)>,
+    /// Tables that were reset, with the commit that did it.
+    pub(crate) reset: Vec<(u32, Lsn)>,
 }
 
 impl Intake {
@@ -113,7 +119,7 @@ impl Intake {
         let mut frames = std::mem::take(&mut self.frames);
         let wants = self.decode_frames(&mut frames);
         self.frames = frames;
-        wants
+        wants.map_err(|error| self.located(error))
     }
 
     fn decode_frames(&mut self, frames: &mut Frames) -> Result<Option<Wants>, Error> {
@@ -183,12 +189,43 @@ impl Intake {
     /// Answers a table that [`Self::decode_slice`] asked for.
     pub(crate) fn define(&mut self, table: Arc<Table>, changed: bool) -> Result<(), Error> {
         self.captured.insert(table.oid);
-        Ok(self.assembler.define(table, changed)?)
+        self.assembler.define(table, changed).map_err(|error| self.located(error.into()))
     }
 
-    /// Answers a table whose outline [`Self::decode_slice`] asked for.
-    pub(crate) fn outline(&mut self, outline: Outline) -> Result<(), Error> {
-        self.lines.as_mut().map_or(Ok(()), |lines| lines.define(outline))
+    /// Answers a table whose outline [`Self::decode_slice`] asked for; or it could not be found out.
+    pub(crate) fn outline(&mut self, outline: Result<Outline, Error>) -> Result<(), Error> {
+        let defined = match (outline, &mut self.lines) {
+            (Ok(outline), Some(lines)) => lines.define(outline),
+            (outline, _) => outline.map(drop),
+        };
+        defined.map_err(|error| self.located(error))
+    }
+
+    /// The error, with the transaction that it is in where it does not say that itself: so that it can be left out.
+    fn located(&self, error: Error) -> Error {
+        use AssembleError::{DefinitionMismatch, Message, UnknownRelation};
+        let is_lost = matches!(
+            error,
+            Error::Wal2json(_)
+                | Error::NoShape { .. }
+                | Error::Assemble(Message(_) | UnknownRelation { .. } | DefinitionMismatch { .. })
+        );
+        match self.open_transaction().filter(|_| is_lost) {
+            Some(commit_lsn) => Error::InTransaction { commit_lsn, source: Box::new(error) },
+            None => error,
+        }
+    }
+
+    /// The stream has ended inside a transaction. Where that was ordered to be left out, what stands for it is on its way from
+    /// now on, and its commit LSN is returned. Any table may be in it.
+    pub(crate) fn leave_out(&mut self) -> Option<Lsn> {
+        let mut piece = self.assembler.leave_out()?;
+        let commit_lsn = piece.head.commit_lsn;
+        piece.repairs = skipping::of_all(self.captured.iter().copied());
+        self.progress.commit();
+        self.progress.piece(piece.end);
+        self.batch.push(piece);
+        Some(commit_lsn)
     }
 
     /// Sees to it that the table is asked for again before its next row.
@@ -258,11 +295,16 @@ impl Intake {
     }
 
     fn keep(&mut self, mut piece: Piece) {
+        if self.lines.is_some() && skipping::is_of_a_whole_transaction(&piece) {
+            piece.repairs.extend(skipping::of_all(self.captured.iter().copied()));
+        }
         piece.repairs.retain(|repair| self.captured.contains(&repair.table_oid));
         let truncates = piece.changes.iter().filter(|change| change.operation == Operation::Truncate);
         for table in truncates.filter_map(|change| change.table.as_ref()) {
             self.ddl.truncated.push((table.oid, self.begun.xid));
         }
+        let reset = piece.changes.iter().filter_map(Reset::of);
+        self.ddl.reset.extend(reset.map(|reset| (reset.table_oid, piece.head.commit_lsn)));
         if piece.urgent {
             self.last_sign = Some(piece.head.commit_lsn);
         }

@@ -2,8 +2,12 @@
 //!
 //! It knows nothing of clients.
 
+mod leadership;
+pub mod recover;
 mod run;
 mod start;
+
+pub mod states;
 
 mod baseline;
 pub mod setup;
@@ -16,33 +20,55 @@ mod listed;
 mod lookup;
 mod outlines;
 mod shape;
+mod skipping;
 mod wal2json;
 
 mod batch;
 mod progress;
 
 mod appender;
+mod promotion;
 
 pub mod walsender;
 
 mod drift;
+mod joining;
 mod questions;
 mod repairs;
+mod resetting;
+mod synchronous;
 mod watch;
 
 mod backoff;
 
+mod budget;
 mod error;
+mod lag;
 mod metrics;
 mod status;
+mod trend;
 
 use std::time::Duration;
 
+pub use budget::{Budget, Verdict};
 pub use error::Error;
+pub use lag::Lag;
+pub use leadership::follow;
 pub use repairs::NeedsRepair;
+pub use resetting::reset_tables;
 pub use run::run;
 pub use status::{Canary, Reading, State, Status};
 use waldelta_source::Source;
+
+/// What happens where history would have a gap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// Capture stops in a named state, and `waldelta recover` goes on.
+    #[default]
+    Stop,
+    /// Capture goes on by itself with a new epoch, and says so; tables that need repair are reset by themselves.
+    NewEpoch,
+}
 
 /// How capture behaves.
 #[derive(Clone, Debug)]
@@ -61,4 +87,8 @@ pub struct Config {
     pub batch_rows_max: usize,
     /// Bytes of images of one append at most.
     pub batch_bytes_max: usize,
+    /// What happens where history would have a gap.
+    pub on_gap: OnGap,
+    /// A writer of history that has not renewed its lease for this long is taken over.
+    pub takeover_after: Duration,
 }

@@ -4,10 +4,14 @@
 //! now and by those that rows not read yet can have: the one that history knows, and the one of the connection before. A
 //! former name is left out where another table has it now. What is created or renamed while it streams vanishes without a
 //! word, so the catalog is looked at again and again, and a difference ends the connection.
+//!
+//! A table that was added meanwhile joins like any other (see `joining`): the next connection asks for it, and its gap begins
+//! where the listing was last seen without it. So it is reset once. One that was asked for and has another name now may lack
+//! changes, and needs repair.
 
 use std::collections::HashMap;
 
-use waldelta_history::NewGap;
+use waldelta_history::{Gap, NewGap};
 use waldelta_source::catalog::{ListedTable, Listing};
 use waldelta_wal::{Lsn, TableName};
 
@@ -82,7 +86,10 @@ impl Listed {
 impl Left {
     /// Notes that tables were published from `from` on, or later, without being asked for.
     pub(crate) fn miss(&mut self, tables: &[ListedTable], from: Lsn) {
-        let gap = |table: &ListedTable| NewGap { table_oid: table.oid, from, reason: NOT_LISTED.to_owned() };
+        let was_listed = |oid| self.listed.as_ref().is_none_or(|listed| listed.contains(oid));
+        let reason = |oid| if was_listed(oid) { NOT_LISTED } else { Gap::JOINING };
+        let gap =
+            |table: &ListedTable| NewGap { table_oid: table.oid, from, reason: reason(table.oid).to_owned() };
         self.missed.extend(tables.iter().map(gap));
     }
 }
@@ -135,8 +142,10 @@ mod tests {
 
     #[test]
     fn a_miss_is_a_gap() {
-        let mut left = Left::default();
-        left.miss(&listing(&[(7, "a")], &[]).tables, Lsn(5));
-        assert_eq!(left.missed, [NewGap { table_oid: 7, from: Lsn(5), reason: NOT_LISTED.to_owned() }]);
+        let listed = Listed::new(listing(&[(7, "a")], &[]), []);
+        let mut left = Left { listed: Some(listed), ..Left::default() };
+        left.miss(&listing(&[(7, "b"), (8, "a")], &[]).tables, Lsn(5));
+        let gap = |table_oid, reason: &str| NewGap { table_oid, from: Lsn(5), reason: reason.into() };
+        assert_eq!(left.missed, [gap(7, "not_listed"), gap(8, "added")]);
     }
 }

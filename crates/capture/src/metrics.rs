@@ -1,7 +1,11 @@
 //! Capture's metrics. Their names end in their units. No name or label holds anything of a row.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
+use crate::budget::{Budget, Verdict};
 use crate::status::{Reading, State, Stored};
 
 const RECEIVED: &str = "waldelta_capture_received_lsn_bytes";
@@ -9,13 +13,29 @@ const DURABLE: &str = "waldelta_capture_durable_lsn_bytes";
 const REPORTED: &str = "waldelta_capture_reported_lsn_bytes";
 const SOURCE: &str = "waldelta_capture_source_lsn_bytes";
 const LAG: &str = "waldelta_capture_lag_bytes";
+const STAGE_LAG: &str = "waldelta_capture_stage_lag_bytes";
+const LAG_SECONDS: &str = "waldelta_capture_lag_seconds";
 const LAST_COMMIT: &str = "waldelta_capture_last_commit_timestamp_seconds";
 const TRANSACTIONS: &str = "waldelta_capture_transactions_total";
 const CHANGES: &str = "waldelta_capture_changes_total";
 const RECONNECTS: &str = "waldelta_capture_reconnects_total";
 const STALLS: &str = "waldelta_capture_stalls_total";
 const NEEDING_REPAIR: &str = "waldelta_capture_tables_needing_repair";
+const JOINING: &str = "waldelta_capture_tables_joining";
 const STATE: &str = "waldelta_capture_state";
+const NAMED_STATE: &str = "waldelta_capture_named_state";
+const SLOT_RETAINED: &str = "waldelta_slot_retained_bytes";
+const SLOT_SAFE: &str = "waldelta_slot_safe_bytes";
+const SLOT_SECONDS: &str = "waldelta_slot_seconds_until_lost";
+const SLOT_WAL_STATUS: &str = "waldelta_slot_wal_status";
+const SLOT_VERDICT: &str = "waldelta_slot_verdict";
+const WAL_RATE: &str = "waldelta_source_wal_bytes_per_second";
+
+const STATES: [&str; 5] = ["starting", "streaming", "standby", "reconnecting", "stopped"];
+/// Of `pg_replication_slots.wal_status`.
+const WAL_STATES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
+/// The names that had a 1 once: they get a 0 when it goes elsewhere. There are as many as there are named states.
+static NAMES_TOLD: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
 /// Tells the recorder what the metrics mean; once, at the start.
 pub(crate) fn describe() {
@@ -28,6 +48,16 @@ pub(crate) fn describe() {
         Unit::Bytes,
         "WAL that may hold changes which are not in history; 0 when everything is"
     );
+    describe_gauge!(
+        STAGE_LAG,
+        Unit::Bytes,
+        "WAL between two stages: receive (source to received), store (to durable), report (to what the slot was told)"
+    );
+    describe_gauge!(
+        LAG_SECONDS,
+        Unit::Seconds,
+        "Age of the newest thing known to be durable while there may be more to come, else 0; NaN while nothing is known"
+    );
     describe_gauge!(LAST_COMMIT, Unit::Seconds, "Commit time of the last transaction or canary in history");
     describe_counter!(TRANSACTIONS, Unit::Count, "Transactions stored");
     describe_counter!(CHANGES, Unit::Count, "Changes stored");
@@ -38,15 +68,66 @@ pub(crate) fn describe() {
         Unit::Count,
         "Tables whose rows at the source changed in a way that history has no changes of"
     );
+    describe_gauge!(JOINING, Unit::Count, "Tables that were added and are not whole in history yet");
     describe_gauge!(STATE, "1 for the state that capture is in, 0 for the others");
+    describe_gauge!(
+        NAMED_STATE,
+        "1 for the name of the state that capture is in, 0 for those that it was in before"
+    );
+    describe_gauge!(
+        SLOT_RETAINED,
+        Unit::Bytes,
+        "WAL that the slot retains at the source; NaN while it is not known"
+    );
+    describe_gauge!(
+        SLOT_SAFE,
+        Unit::Bytes,
+        "WAL that may still be written before the slot can be lost; NaN without a limit"
+    );
+    describe_gauge!(
+        SLOT_SECONDS,
+        Unit::Seconds,
+        "Time until the slot can be lost, if nobody reads it; NaN without a limit, and while nothing is written"
+    );
+    describe_gauge!(SLOT_WAL_STATUS, "1 for the wal_status of the slot, 0 for the others");
+    describe_gauge!(SLOT_VERDICT, "1 for what is to be made of the slot's room, 0 for the others");
+    describe_gauge!(WAL_RATE, Unit::Bytes, "WAL that the source writes a second, over the last minute");
 }
 
-pub(crate) fn positions(reading: &Reading) {
+/// Everything that a reading says.
+pub(crate) fn reading(reading: &Reading) {
     gauge!(SOURCE).set(float(reading.source_end.0));
     gauge!(RECEIVED).set(float(reading.received.0));
     gauge!(DURABLE).set(float(reading.durable.0.0));
     gauge!(REPORTED).set(float(reading.reported.0.0));
-    gauge!(LAG).set(float(reading.lag_bytes()));
+    let lag = reading.lag(Instant::now(), now_us());
+    gauge!(LAG).set(float(lag.bytes));
+    for (stage, bytes) in
+        [("receive", lag.receive_bytes), ("store", lag.store_bytes), ("report", lag.report_bytes)]
+    {
+        gauge!(STAGE_LAG, "stage" => stage).set(float(bytes));
+    }
+    gauge!(LAG_SECONDS).set(lag.seconds.unwrap_or(f64::NAN));
+    gauge!(NEEDING_REPAIR).set(float(reading.needs_repair.len() as u64));
+    gauge!(JOINING).set(float(reading.joining.len() as u64));
+    state(&reading.state);
+    budget(reading.budget.as_ref());
+}
+
+fn budget(budget: Option<&Budget>) {
+    let known = |value: Option<u64>| value.map_or(f64::NAN, float);
+    gauge!(SLOT_RETAINED).set(known(budget.map(|budget| budget.retained_bytes)));
+    gauge!(SLOT_SAFE).set(known(budget.and_then(|budget| budget.safe_bytes)));
+    gauge!(WAL_RATE).set(known(budget.and_then(|budget| budget.wal_bytes_per_second)));
+    gauge!(SLOT_SECONDS).set(known(budget.and_then(|budget| budget.seconds_until_lost)));
+    let status = budget.and_then(|budget| budget.wal_status.as_deref());
+    for each in WAL_STATES {
+        one_of(SLOT_WAL_STATUS, "wal_status", each, status == Some(each));
+    }
+    for each in Verdict::ALL {
+        let is = budget.is_some_and(|budget| budget.verdict == each);
+        one_of(SLOT_VERDICT, "verdict", each.as_str(), is);
+    }
 }
 
 pub(crate) fn stored(stored: &Stored) {
@@ -58,11 +139,6 @@ pub(crate) fn stored(stored: &Stored) {
     }
 }
 
-pub(crate) fn needs_repair(tables: usize) {
-    #[expect(clippy::cast_precision_loss, reason = "there are not that many tables")]
-    gauge!(NEEDING_REPAIR).set(tables as f64);
-}
-
 pub(crate) fn reconnect() {
     counter!(RECONNECTS).increment(1);
 }
@@ -71,16 +147,27 @@ pub(crate) fn stall() {
     counter!(STALLS).increment(1);
 }
 
-pub(crate) fn state(state: &State) {
-    let name = match state {
-        State::Starting => "starting",
-        State::Streaming => "streaming",
-        State::Reconnecting { .. } => "reconnecting",
-        State::Stopped { .. } => "stopped",
-    };
-    for each in ["starting", "streaming", "reconnecting", "stopped"] {
-        gauge!(STATE, "state" => each).set(if each == name { 1.0 } else { 0.0 });
+fn state(state: &State) {
+    for each in STATES {
+        one_of(STATE, "state", each, each == state.as_str());
     }
+    let name = state.name();
+    let mut told = NAMES_TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.contains(&name) {
+        told.push(name);
+    }
+    for each in told.iter() {
+        one_of(NAMED_STATE, "name", each, *each == name);
+    }
+}
+
+fn one_of(metric: &'static str, label: &'static str, value: &'static str, is: bool) {
+    gauge!(metric, label => value).set(if is { 1.0 } else { 0.0 });
+}
+
+#[expect(clippy::disallowed_methods, reason = "an age is for people; nothing is decided by it")]
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB of WAL, and rounded beyond")]

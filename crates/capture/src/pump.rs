@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Gap, Numbered};
-use waldelta_wal::TableName;
+use waldelta_wal::{Epoch, Position, TableName};
 
 use crate::appender::Appender;
 use crate::drift::{Decision, Drift, Look};
 use crate::intake::{Intake, Wants};
+use crate::joining::{Due, Joining, due};
 use crate::lines::Outline;
 use crate::lookup::Lookup;
 use crate::outlines::Outlines;
@@ -29,7 +30,7 @@ use crate::start::Started;
 use crate::status::{Status, Stored};
 use crate::walsender::{self, Link, Streaming};
 use crate::watch::{Sighting, Watch};
-use crate::{Config, Error, metrics};
+use crate::{Config, Error, OnGap, metrics};
 
 /// How often positions are published and a standstill is looked for.
 const TICK: Duration = Duration::from_millis(250);
@@ -42,7 +43,7 @@ const RELEASE_TIME_MAX: Duration = Duration::from_secs(2);
 
 enum Event {
     Stop,
-    Stored(Result<Stored, waldelta_history::Error>),
+    Stored(Result<Stored, Error>),
     Answered(Result<(), Error>),
     Outlined(Result<Outline, Error>),
     Looked(Look),
@@ -66,8 +67,14 @@ struct Pump<'a> {
     drift: Drift,
     /// What the published tables are called.
     names: HashMap<u32, TableName>,
-    /// Those that are known to need repair.
+    /// The gaps that are open, as they were read last.
+    gaps: Vec<Gap>,
+    /// The tables that have one.
     needs_repair: HashSet<u32>,
+    on_gap: OnGap,
+    epoch: Epoch,
+    /// The tables to be reset.
+    due: watch::Sender<Vec<Due>>,
     /// Nothing more comes, and why; what came before is still stored.
     ending: Option<Error>,
 }
@@ -81,6 +88,7 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     let sighting = Arc::new(Sighting::new(started.intake.source_end()));
     let (looks_in, looks) = mpsc::channel(1);
+    let (due, due_tables) = watch::channel(Vec::new());
     let durable = started.head.durable_end.0;
     let known_at = status.tables_known_at().map_or(durable, |at| at.min(durable));
     let mut pump = Pump {
@@ -96,13 +104,18 @@ pub(crate) async fn run(
         looks,
         drift: Drift::new(started.fingerprints, known_at),
         names: started.names,
+        gaps: Vec::new(),
         needs_repair: HashSet::new(),
+        on_gap: config.on_gap,
+        epoch: started.head.epoch,
+        due,
         ending: None,
     };
-    pump.show_gaps(&started.gaps);
+    pump.show_gaps(started.gaps);
+    let joining = Joining::new(&config.source, status, due_tables);
     let watch = Watch::new(&config.source, config.canary_interval, status, sighting, looks_in)
         .comparing(pump.outlines.listed());
-    match pump.drive(watch, stop).await {
+    match Box::pin(pump.drive(watch, joining, stop)).await {
         Ok(()) => {
             pump.stop().await;
             Ok(())
@@ -115,8 +128,18 @@ pub(crate) async fn run(
 }
 
 impl Pump<'_> {
-    async fn drive(&mut self, watch: Watch<'_>, stop: &CancellationToken) -> Result<(), Error> {
-        let watch = watch.run();
+    async fn drive(
+        &mut self,
+        watch: Watch<'_>,
+        joining: Joining<'_>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let watch = async {
+            tokio::select! {
+                error = watch.run() => error,
+                never = joining.run() => match never {},
+            }
+        };
         tokio::pin!(watch);
         let keeper = self.lease_keeper();
         tokio::pin!(keeper);
@@ -144,9 +167,9 @@ impl Pump<'_> {
             };
             match event {
                 Event::Stop => return Ok(()),
-                Event::Stored(stored) => self.note_stored(&stored?),
+                Event::Stored(stored) => self.note_stored(stored?),
                 Event::Answered(answered) => answered?,
-                Event::Outlined(outlined) => self.intake.outline(outlined?)?,
+                Event::Outlined(outlined) => self.intake.outline(outlined)?,
                 Event::Looked(look) => self.take_look(look),
                 Event::Watched(error) => return Err(error),
                 Event::Tick => self.check(Instant::now())?,
@@ -182,7 +205,8 @@ impl Pump<'_> {
         }
     }
 
-    /// Why it ends, once all that came is stored.
+    /// Why it ends, once all that came is stored. A transaction that the source cannot send, and that is ordered to be left
+    /// out, is stored as that first.
     fn ended(&mut self) -> Option<Error> {
         let waits = !self.lookup.is_idle() || !self.outlines.is_idle();
         if waits || !self.intake.is_drained() || self.appender.is_busy() {
@@ -190,6 +214,10 @@ impl Pump<'_> {
         }
         let mut error = self.ending.take()?;
         if let Error::SourceCannotDecode { durable, .. } = &mut error {
+            if let Some(transaction) = self.intake.leave_out() {
+                self.ending = Some(Error::LeftOut { transaction });
+                return None;
+            }
             *durable = self.intake.progress().durable();
         }
         Some(error)
@@ -218,7 +246,7 @@ impl Pump<'_> {
                 }
                 self.intake.define(table, changed)?;
             }
-            let may_note = !writer.is_in_transaction();
+            let may_note = !writer.is_in_transaction() && self.appender.knows_gaps();
             let stored = self.intake.progress().stored_until();
             let needs_repair = |oid| self.needs_repair.contains(&oid);
             if may_note && let Some(decision) = self.drift.decide(stored, needs_repair) {
@@ -228,6 +256,8 @@ impl Pump<'_> {
             } else if let Some(end) = self.intake.progress().advance_due(now) {
                 self.intake.progress().advancing();
                 self.appender.advance(end, now);
+            } else if self.drift.waits() && !self.appender.knows_gaps() {
+                self.appender.read_gaps(now);
             }
         }
         self.link.set_appending(self.appender.is_busy());
@@ -241,12 +271,14 @@ impl Pump<'_> {
             self.intake.forget(table_oid);
         }
         self.appender.note(gaps, fingerprints, now);
+        self.tell_due();
     }
 
     fn take_look(&mut self, look: Look) {
         self.names = look.tables.iter().map(|table| (table.oid, table.name.clone())).collect();
         self.intake.set_captured(self.names.keys().copied());
         self.drift.look(look);
+        self.tell_due();
         self.status.set_tables_known_at(self.drift.known_at());
     }
 
@@ -264,30 +296,51 @@ impl Pump<'_> {
             self.sighting.set_changed();
         }
         ddl.truncated.into_iter().for_each(|(table_oid, xid)| self.drift.truncated(table_oid, xid));
+        ddl.reset.into_iter().for_each(|(table_oid, commit_lsn)| self.drift.reset(table_oid, commit_lsn));
         ddl.news.into_iter().for_each(|(table_oid, news)| self.lookup.forget(table_oid, news));
         match wants {
             None => {}
-            Some(Wants::Shape(wanted)) => self.lookup.want(wanted),
+            Some(Wants::Shape(wanted)) => {
+                // It was added since the last look.
+                if !self.names.contains_key(&wanted.relation.oid) {
+                    self.sighting.set_changed();
+                }
+                self.lookup.want(wanted);
+            }
             Some(Wants::Outline(unshaped, xid)) => self.outlines.want(unshaped, xid),
         }
         Ok(())
     }
 
-    fn note_stored(&mut self, stored: &Stored) {
+    fn note_stored(&mut self, mut stored: Stored) {
         if let Some(end) = stored.durable_end {
             self.intake.progress().stored(end, Instant::now());
             self.link.set_durable(self.intake.progress().durable());
         }
-        if let Some(gaps) = &stored.gaps {
+        if let Some(gaps) = stored.gaps.take() {
             self.show_gaps(gaps);
         }
-        self.status.stored(stored);
+        self.status.stored(&stored);
     }
 
-    fn show_gaps(&mut self, gaps: &[Gap]) {
+    fn show_gaps(&mut self, gaps: Vec<Gap>) {
         self.needs_repair = gaps.iter().filter_map(|gap| gap.table_oid).collect();
         let name = |oid| self.names.get(&oid).cloned();
         self.status.needs_repair(gaps.iter().map(|gap| NeedsRepair::new(gap, name)).collect());
+        self.gaps = gaps;
+        self.tell_due();
+        // What is to be reset waits for a look.
+        self.sighting.set_changed();
+    }
+
+    fn tell_due(&self) {
+        let known_at = Position::whole(self.epoch, self.drift.known_at());
+        let now = due(&self.gaps, &self.names, self.on_gap, known_at, |oid| self.drift.knows(oid));
+        self.due.send_if_modified(|told| {
+            let differs = *told != now;
+            *told = now;
+            differs
+        });
     }
 
     fn check(&mut self, now: Instant) -> Result<(), Error> {
@@ -340,7 +393,7 @@ impl Pump<'_> {
         }
         let finished = tokio::time::timeout(patience, self.appender.finished());
         match stop.run_until_cancelled(finished).await {
-            Some(Ok(Ok(stored))) => self.note_stored(&stored),
+            Some(Ok(Ok(stored))) => self.note_stored(stored),
             Some(Ok(Err(error))) => tracing::warn!(%error, "finish the append"),
             Some(Err(_)) | None => tracing::warn!("the append in flight did not end in time"),
         }

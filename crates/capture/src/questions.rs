@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use waldelta_wal::Lsn;
 
 use crate::Error;
 
@@ -69,6 +70,52 @@ pub(crate) async fn terminate(client: &Client, pid: i32, patience: Duration) -> 
         .await
         .map(drop)
         .map_err(|source| Error::Query { what: "end the connection that creates the slot", source })
+}
+
+/// Asks a primary to write which transactions run, for whoever creates a slot from its WAL.
+pub(crate) async fn log_standby_snapshot(client: &Client) -> Result<(), Error> {
+    client
+        .execute("SELECT pg_catalog.pg_log_standby_snapshot()", &[])
+        .await
+        .map(drop)
+        .map_err(|source| Error::Query { what: "ask for a snapshot of what runs", source })
+}
+
+/// Up to where a primary has written its WAL: everything that has committed lies below.
+pub(crate) async fn written_end(client: &Client) -> Result<Lsn, Error> {
+    const WHAT: &str = "read the end of the WAL";
+    let row = client
+        .query_one("SELECT pg_catalog.pg_current_wal_flush_lsn()::text", &[])
+        .await
+        .map_err(|source| Error::Query { what: WHAT, source })?;
+    let unreadable = waldelta_source::Error::Unreadable { what: WHAT, column: "pg_current_wal_flush_lsn" };
+    row.get::<_, &str>(0).parse().map_err(|_| unreadable.into())
+}
+
+/// Whether the slot is held by a walsender of ours: of our role, and under our name (`own_name`, or one that begins with
+/// `waldelta`). Where `end` says so, that is ended.
+pub(crate) async fn is_own_walsender(
+    client: &Client,
+    slot: &str,
+    pid: i32,
+    own_name: &str,
+    end: bool,
+) -> Result<bool, Error> {
+    let sql = include_str!("../../../sql/source/own_walsender.sql");
+    let rows = client
+        .query(sql, &[&slot, &pid, &own_name, &end])
+        .await
+        .map_err(|source| Error::Query { what: "look who uses the slot", source })?;
+    Ok(!rows.is_empty())
+}
+
+/// Whether commits wait for a walsender of ours.
+pub(crate) async fn is_synchronous_standby(client: &Client, pid: i32, name: &str) -> Result<bool, Error> {
+    let row = client
+        .query_one(include_str!("../../../sql/source/synchronous_standby.sql"), &[&pid, &name])
+        .await
+        .map_err(|source| Error::Query { what: "look whether commits wait for us", source })?;
+    Ok(row.get(0))
 }
 
 /// Drops a slot that nobody uses.

@@ -21,6 +21,8 @@ pub struct NeedsRepair {
     pub from: Lsn,
     /// When it was noticed, in microseconds since 1970-01-01 UTC.
     pub found_at_us: i64,
+    /// The open transactions that it waits for, for people; only of one that was added.
+    pub waits_for: Option<String>,
 }
 
 impl NeedsRepair {
@@ -40,6 +42,7 @@ impl NeedsRepair {
             explanation: explanation(&gap.reason),
             from: gap.from,
             found_at_us: gap.found_at_us,
+            waits_for: None,
         }
     }
 
@@ -76,6 +79,13 @@ fn explanation(reason: &str) -> &'static str {
         }
         Some(RepairReason::EnumRenamed) => {
             "a value of an enum was renamed: older rows in history and at clients have its old name"
+        }
+        Some(RepairReason::Skipped) => {
+            "a change was left out because an operator said so: rows in history and at clients may lack it"
+        }
+        None if reason == Gap::JOINING => {
+            "it was published while transactions were open, which may be captured in part: its rows come with its reset, once \
+             they have ended"
         }
         None if reason == NOT_LISTED => {
             "it was published, or got its name, before wal2json was asked for it, which sends tables by name: its changes \

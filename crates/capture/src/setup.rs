@@ -4,20 +4,32 @@
 //! that the next call understands: a slot that nothing was streamed from can be taken into use or made again; any other
 //! slot belongs to somebody.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 use waldelta_history::{Captured, Head, History};
 use waldelta_source::Source;
-use waldelta_source::catalog::{self, Identity, TableFingerprint};
+use waldelta_source::catalog::{self, Identity, Slot, TableFingerprint};
 
-use crate::start::{APPLICATION_NAME, check_feed, check_identity, check_slot_usable, values_for};
+use crate::recover::{check_feed, check_slot_ours, check_source};
+use crate::start::{APPLICATION_NAME, values_for};
 use crate::walsender::{self, ClientEncoding, Connection, CreatedSlot};
-use crate::{Error, baseline, questions};
+use crate::{Error, baseline, promotion, questions};
 
 /// Creating a slot waits for every transaction that writes; not longer than this unless told otherwise.
-const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
+/// A slot on a standby waits for a sign from the primary, which writes one at least this often when asked.
+const NUDGE_INTERVAL: Duration = Duration::from_secs(2);
+/// From here on standbys can be told to keep a slot, so that it is there after a failover.
+const VERSION_WITH_FAILOVER: u32 = 170_000;
+/// From here on standbys have logical slots, and the primary can be asked for that sign.
+pub(crate) const VERSION_OF_STANDBY_SLOTS: u32 = 160_000;
+/// What was set up on the primary is on the standby within this.
+const REPLAY_TIME_MAX: Duration = Duration::from_secs(30);
+const REPLAY_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Ending the connection that waited takes no longer than this.
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Who holds the writer's lease meanwhile, for people.
@@ -52,7 +64,8 @@ pub async fn begin_within(
     slot_time_max: Duration,
 ) -> Result<Head, Error> {
     let client = source.connect().await?;
-    let identity = catalog::identity(&client).await?;
+    let mut identity = catalog::identity(&client).await?;
+    standby(source, &client, &mut identity).await?;
     if let Some(head) = already_begun(source, &client, &identity, history, with_baseline).await? {
         return Ok(head);
     }
@@ -68,6 +81,32 @@ pub async fn begin_within(
     let head = begin_new(source, &client, &identity, history, with_baseline, slot_time_max).await?;
     note_tables(history, tables).await;
     Ok(head)
+}
+
+/// Of a standby: whether it can have a slot, what timeline it is on, and, where its primary is named, whether it has already
+/// what was set up there.
+async fn standby(source: &Source, client: &Client, identity: &mut Identity) -> Result<(), Error> {
+    if !identity.is_standby {
+        return Ok(());
+    }
+    if identity.version < VERSION_OF_STANDBY_SLOTS {
+        return Err(Error::StandbyTooOld);
+    }
+    identity.timeline = promotion::timeline(source, identity).await?;
+    if source.primary.is_none() {
+        return Ok(());
+    }
+    let written = questions::written_end(&source.connect_primary().await?).await?;
+    let replayed = async {
+        while catalog::identity(client).await?.wal_end < written {
+            tokio::time::sleep(REPLAY_LOOK_INTERVAL).await;
+        }
+        Ok(())
+    };
+    let replayed = tokio::time::timeout(REPLAY_TIME_MAX, replayed).await;
+    replayed.unwrap_or_else(|_| {
+        Err(Error::unanswered("wait until the standby has what was set up on its primary", REPLAY_TIME_MAX))
+    })
 }
 
 async fn begin_new(
@@ -129,6 +168,19 @@ async fn begin_new(
     Err(error)
 }
 
+/// Whether the slot is ours, alive and free.
+fn check_slot_usable(source: &Source, slot: &Slot, identity: &Identity) -> Result<(), Error> {
+    check_slot_ours(source, slot, identity)?;
+    let name = || source.slot.clone();
+    if let Some(reason) = slot.loss() {
+        return Err(Error::SlotLost { slot: name(), reason: reason.to_owned() });
+    }
+    match slot.active_pid {
+        Some(pid) => Err(Error::SlotActive { slot: name(), pid }),
+        None => Ok(()),
+    }
+}
+
 /// Stores what state the tables were in, for the first look of whoever captures them. A capture that is quicker stores it
 /// itself.
 async fn note_tables(history: &History, tables: Vec<TableFingerprint>) {
@@ -154,7 +206,7 @@ async fn already_begun(
 ) -> Result<Option<Head>, Error> {
     let Some((captured, head)) = history.captured().await? else { return Ok(None) };
     check_feed(&captured, source)?;
-    check_identity(&captured, identity)?;
+    check_source(&captured, identity)?;
     if catalog::slot(client, &source.slot).await?.is_none() {
         return Err(Error::SlotMissing { slot: source.slot.clone() });
     }
@@ -165,7 +217,7 @@ async fn already_begun(
 }
 
 /// Drops the slot that was just created: nobody would ever read it.
-async fn drop_created(mut connection: Connection, slot: &str) {
+pub(crate) async fn drop_created(mut connection: Connection, slot: &str) {
     let name = slot.to_owned();
     if let Err(left) = walsender::on_thread(move || connection.drop_slot(&name)).await {
         tracing::warn!(slot, error = %left, "the slot that was created could not be dropped again");
@@ -188,7 +240,7 @@ async fn check_baseline(source: &Source, client: &Client, history: &History) -> 
     Err(Error::BaselineMissing { tables })
 }
 
-fn captured(source: &Source, identity: &Identity) -> Captured {
+pub(crate) fn captured(source: &Source, identity: &Identity) -> Captured {
     Captured {
         system_id: identity.system_id,
         timeline: identity.timeline,
@@ -198,7 +250,9 @@ fn captured(source: &Source, identity: &Identity) -> Captured {
     }
 }
 
-async fn create_slot(
+/// Creates the slot, and waits no longer for open transactions than `slot_time_max`; then it leaves nothing behind and says
+/// who was in the way.
+pub(crate) async fn create_slot(
     source: &Source,
     client: &Client,
     identity: &Identity,
@@ -220,12 +274,16 @@ async fn create_slot(
         });
     }
     let (slot, plugin, pid) = (source.slot.clone(), source.plugin, connection.backend_pid());
+    let failover = identity.version >= VERSION_WITH_FAILOVER && !identity.is_standby;
     let created = walsender::on_thread(move || {
         connection.set_patience(slot_time_max)?;
-        let created = connection.create_slot(&slot, plugin)?;
+        let created = connection.create_slot(&slot, plugin, failover)?;
         Ok((connection, created))
-    })
-    .await;
+    });
+    let created = tokio::select! {
+        created = created => created,
+        never = nudge(source, identity) => match never {},
+    };
     match created {
         Err(walsender::Error::Io { source: error, .. })
             if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
@@ -236,10 +294,30 @@ async fn create_slot(
     }
 }
 
+/// Asks the primary for what a slot that is being created waits for, where the role may: on an idle primary nothing else
+/// writes it.
+async fn nudge(source: &Source, identity: &Identity) -> Infallible {
+    if !identity.is_standby {
+        return pending().await;
+    }
+    loop {
+        tokio::time::sleep(NUDGE_INTERVAL).await;
+        let nudged = async { questions::log_standby_snapshot(&source.connect_primary().await?).await };
+        if let Err(error) = nudged.await {
+            tracing::debug!(error = error.chain(), "ask the primary for a snapshot of what runs");
+            return pending().await;
+        }
+    }
+}
+
 /// Ends what waits for open transactions, takes the slot away if it came into being all the same, and says who was in
 /// the way.
 async fn blocked(source: &Source, client: &Client, pid: i32, waited: Duration) -> Result<Error, Error> {
-    let blockers = questions::slot_blockers(client).await?;
+    // Writers are at the primary.
+    let blockers = match &source.primary {
+        Some(_) => questions::slot_blockers(&source.connect_primary().await?).await?,
+        None => questions::slot_blockers(client).await?,
+    };
     // A backend that waits for a transaction does not notice that its client is gone.
     questions::terminate(client, pid, CLEAN_TIME_MAX).await?;
     if catalog::slot(client, &source.slot).await?.is_some() {

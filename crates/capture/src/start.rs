@@ -2,17 +2,20 @@
 //!
 //! A walsender takes almost any place to start from without a word: behind what the slot has confirmed it skips what lies
 //! between, beyond the end of its WAL it waits and later skips. So everything that makes our durable end a place in *this*
-//! source's WAL is compared first, and every mismatch is a named state.
+//! source's WAL is compared first, and every mismatch is a named state. What is compared, and what follows, stands in
+//! `recover`; here nothing is mended.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 use waldelta_history::{Captured, Gap, Head, History, Writer};
-use waldelta_source::catalog::{self, Identity, Listing, PublishedTable, Slot};
+use waldelta_source::catalog::{self, Identity, Listing, PublishedTable};
 use waldelta_source::{Plugin, Source};
-use waldelta_wal::{Assembler, Lsn, TableName, ValuePolicy};
+use waldelta_wal::{Assembler, Lsn, Skip, TableName, ValuePolicy};
 
 use crate::appender::Appender;
 use crate::batch::Limits;
@@ -20,13 +23,22 @@ use crate::intake::Intake;
 use crate::listed::Left;
 use crate::lookup::Lookup;
 use crate::outlines::Outlines;
+use crate::promotion::Timeline;
+use crate::recover::{self, Found};
+use crate::status::Status;
 use crate::walsender::{self, Asked, ClientEncoding, Connection, Streaming, Timing};
-use crate::{Config, Error, questions, wal2json};
+use crate::{Config, Error, leadership, questions, wal2json};
 
 /// Name of our connections at the source.
 pub(crate) const APPLICATION_NAME: &str = "waldelta";
 /// Smallest piece that a large transaction is cut into.
 const PIECE_BYTES_MIN: usize = 64 << 10;
+/// Becoming the writer may take this long: taking over waits for the end of who wrote before.
+const LEASE_TIME_MAX: Duration = Duration::from_secs(60);
+/// The checks may take this long, beside waiting for the slot.
+const PREPARE_TIME_MAX: Duration = Duration::from_secs(60).saturating_add(recover::BUSY_TIME_MAX);
+/// And the beginning of the stream.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(60);
 /// Giving the lease back after a failed check may take this long.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -46,21 +58,59 @@ pub(crate) struct Started {
     pub(crate) head: Head,
     /// End of the source's WAL when it was asked.
     pub(crate) wal_end: Lsn,
+    /// The server's end of the replication connection.
+    pub(crate) walsender_pid: i32,
+    /// For questions beside the stream.
+    pub(crate) client: Arc<Client>,
 }
 
 /// Checks everything and starts the streaming at the durable end. `left` is of the connections before, and for those after.
-pub(crate) async fn start(config: &Config, history: &History, left: &mut Left) -> Result<Started, Error> {
-    let (captured, _) = history.captured().await?.ok_or(Error::NotBegun)?;
-    check_feed(&captured, &config.source)?;
-    // First of all: taking over moves the durable end for the last time, and ends who else writes.
-    let mut writer = history.writer(&config.holder).await?;
-    match prepare(config, history, &captured, &mut writer, left).await {
-        Ok(prepared) => prepared.stream(config, history, writer, left).await,
+/// It ends within a bound, wherever a connection gets stuck.
+pub(crate) async fn start(
+    config: &Config,
+    history: &History,
+    status: &Status,
+    left: &mut Left,
+) -> Result<Started, Error> {
+    let mut writer = within(LEASE_TIME_MAX, |waited_ms| Error::HistoryUnanswered { waited_ms }, async {
+        let (captured, _) = history.captured().await?.ok_or(Error::NotBegun)?;
+        recover::check_feed(&captured, &config.source)?;
+        // First of all: taking over moves the durable end for the last time, and ends who else writes.
+        Box::pin(leadership::writer(config, history, status)).await
+    })
+    .await?;
+    status.followed(writer.head().durable_end);
+    let unanswered =
+        |waited_ms| Error::Unanswered { what: "check the source and start the streaming", waited_ms };
+    // The checks may wait for long: nobody is to take over meanwhile.
+    let keeper = writer.lease_keeper().run(CancellationToken::new());
+    let prepared = async {
+        tokio::select! {
+            // In a box, as all that is large here: such futures are moved about, and would fill a stack.
+            prepared = Box::pin(prepare(config, history, status, &mut writer, left)) => prepared,
+            Err(lost) = keeper => Err(lost.into()),
+        }
+    };
+    match within(PREPARE_TIME_MAX, unanswered, Box::pin(prepared)).await {
+        Ok(prepared) => {
+            let stream = Box::pin(prepared.stream(config, history, writer, left));
+            within(STREAM_TIME_MAX, unanswered, stream).await
+        }
         Err(error) => {
             Appender::new(history.clone(), writer, Instant::now()).release(RELEASE_TIME_MAX).await;
             Err(error)
         }
     }
+}
+
+/// Gives up after a while.
+async fn within<T>(
+    time_max: Duration,
+    given_up: impl FnOnce(u64) -> Error,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let waited_ms = u64::try_from(time_max.as_millis()).unwrap_or(u64::MAX);
+    tokio::time::timeout(time_max, work).await.unwrap_or_else(|_| Err(given_up(waited_ms)))
 }
 
 /// All checks passed.
@@ -74,26 +124,26 @@ struct Prepared {
     values: ValuePolicy,
     fingerprints: HashMap<u32, String>,
     gaps: Vec<Gap>,
+    skips: Vec<Skip>,
     wal_sender_timeout: Option<Duration>,
+    timeline: Option<Timeline>,
 }
 
 async fn prepare(
     config: &Config,
     history: &History,
-    captured: &Captured,
+    status: &Status,
     writer: &mut Writer,
     left: &mut Left,
 ) -> Result<Prepared, Error> {
     let source = &config.source;
     let head = writer.head();
+    // Once more: another epoch can have begun before the lease was taken.
+    let (captured, _) = history.captured().await?.ok_or(Error::NotBegun)?;
     let client = source.connect().await?;
-    let identity = catalog::identity(&client).await?;
-    check_identity(captured, &identity)?;
-    let slot = catalog::slot(&client, &source.slot)
-        .await?
-        .ok_or_else(|| Error::SlotMissing { slot: source.slot.clone() })?;
-    check_slot(source, &slot, &identity, head)?;
-    if questions::publication(&client, &source.publication).await? == questions::Publication::WithoutCanary {
+    let found = check(source, &client, history, status, &captured, head).await?;
+    let Found { identity, timeline, publication, .. } = found;
+    if publication == Some(questions::Publication::WithoutCanary) {
         tracing::warn!(
             publication = source.publication,
             "the publication has not waldelta.canary: a lost publication is noticed later"
@@ -108,6 +158,7 @@ async fn prepare(
     let tables = catalog::published_tables(&client, source).await?;
     let values = values_for(source, history, &identity).await?;
     let (fingerprints, gaps) = (history.fingerprints().await?, history.open_gaps().await?);
+    let skips = history.skips().await?;
     let encoding = ClientEncoding::of_server(&identity.encoding);
     let target = source.target.clone();
     let (connection, system, wal_sender_timeout) = walsender::on_thread(move || {
@@ -119,7 +170,14 @@ async fn prepare(
     })
     .await?;
     // Two connections can reach two servers, behind one name.
-    check_system(captured, system.system_id, system.timeline)?;
+    if system.system_id != captured.system_id {
+        let (stored, found) = (captured.system_id, system.system_id);
+        return Err(Error::SourceChanged { what: "system identifier", stored, found });
+    }
+    if system.timeline != timeline {
+        return Err(Error::PlanOutdated);
+    }
+    let timeline = Timeline::of(source, &identity, timeline).await?;
     Ok(Prepared {
         client,
         connection,
@@ -129,8 +187,33 @@ async fn prepare(
         values,
         fingerprints,
         gaps,
+        skips,
         wal_sender_timeout,
+        timeline,
     })
+}
+
+/// Looks at the source until nothing stands in the way. A slot that a connection of ours still holds is waited for.
+async fn check(
+    source: &Source,
+    client: &Client,
+    history: &History,
+    status: &Status,
+    captured: &Captured,
+    head: Head,
+) -> Result<Found, Error> {
+    let found = recover::look(source, client, history, captured, head.durable_end).await?;
+    let failure = match recover::decide(source, captured, head, &found).failure {
+        None => return Ok(found),
+        Some(failure) => failure,
+    };
+    if !matches!(failure, Error::SlotActive { .. }) {
+        return Err(failure);
+    }
+    recover::wait_until_free(source, client, status).await?;
+    // Whoever had it can have moved it.
+    let found = recover::look(source, client, history, captured, head.durable_end).await?;
+    recover::decide(source, captured, head, &found).failure.map_or(Ok(found), Err)
 }
 
 impl Prepared {
@@ -150,16 +233,19 @@ impl Prepared {
             values,
             fingerprints,
             gaps,
+            skips,
             wal_sender_timeout,
+            timeline,
         } = self;
         let head = writer.head();
         let client = Arc::new(client);
+        let walsender_pid = connection.backend_pid();
         let mut outlines = Outlines::none();
         let mut lines = None;
         let (slot, publication) = (config.source.slot.clone(), config.source.publication.clone());
         let asked = listing.map(|listing| wal2json::listed(listing, left, &writer));
         if let Some(listed) = &asked {
-            lines = Some(wal2json::lines(listed, &writer, head.durable_end)?);
+            lines = Some(wal2json::lines(listed, &writer, head.durable_end, &skips)?);
             outlines =
                 Outlines::new(Arc::clone(&client), config.source.clone(), listed.clone(), identity.wal_end);
             left.listed = Some(listed.clone());
@@ -173,12 +259,13 @@ impl Prepared {
         })
         .await?;
         let now = Instant::now();
-        let appender = Appender::new(history.clone(), writer, now);
+        let appender = Appender::new(history.clone(), writer, now).on(timeline);
         let timing = Timing::new(config.feedback_interval, wal_sender_timeout, config.stall_timeout);
         let streaming = Streaming::start(copy, timing, head.durable_end, appender.progress())?;
         let piece_bytes_max = (config.batch_bytes_max / 2).max(PIECE_BYTES_MIN);
         let assembler =
-            Assembler::new(head.epoch, head.durable_end, identity.next_xid, piece_bytes_max, values);
+            Assembler::new(head.epoch, head.durable_end, identity.next_xid, piece_bytes_max, values)
+                .skipping(skips);
         let limits =
             Limits { rows_max: config.batch_rows_max.max(1), bytes_max: config.batch_bytes_max.max(1) };
         let mut intake = Intake::new(assembler, limits, head.durable_end, now);
@@ -193,7 +280,7 @@ impl Prepared {
             appender,
             intake,
             lookup: Lookup::new(
-                client,
+                Arc::clone(&client),
                 config.source.clone(),
                 tables.into_iter().map(|published| (published.table.oid, published)).collect(),
             ),
@@ -203,6 +290,8 @@ impl Prepared {
             names,
             head,
             wal_end: identity.wal_end,
+            walsender_pid,
+            client,
         })
     }
 }
@@ -215,79 +304,4 @@ pub(crate) async fn values_for(
 ) -> Result<ValuePolicy, Error> {
     let encoding = history.check_encoding(&identity.encoding).await?;
     Ok(ValuePolicy { ascii_escapes_only: encoding != "UTF8", ..source.values })
-}
-
-/// Whether history is fed by what the configuration names.
-pub(crate) fn check_feed(captured: &Captured, source: &Source) -> Result<(), Error> {
-    for (what, stored, configured) in
-        [("slot", &captured.slot, &source.slot), ("publication", &captured.publication, &source.publication)]
-    {
-        if stored != configured {
-            return Err(Error::OtherFeed { what, stored: stored.clone(), configured: configured.clone() });
-        }
-    }
-    Ok(())
-}
-
-/// Whether the source is the one that history was begun with.
-pub(crate) fn check_identity(captured: &Captured, identity: &Identity) -> Result<(), Error> {
-    check_system(captured, identity.system_id, identity.timeline)?;
-    if captured.database_oid != identity.database_oid {
-        return Err(Error::SourceChanged {
-            what: "database (object id)",
-            stored: captured.database_oid.into(),
-            found: identity.database_oid.into(),
-        });
-    }
-    Ok(())
-}
-
-fn check_system(captured: &Captured, system_id: u64, timeline: u32) -> Result<(), Error> {
-    if captured.system_id != system_id {
-        return Err(Error::SourceChanged {
-            what: "system identifier",
-            stored: captured.system_id,
-            found: system_id,
-        });
-    }
-    if captured.timeline != timeline {
-        return Err(Error::TimelineChanged { stored: captured.timeline, found: timeline });
-    }
-    Ok(())
-}
-
-/// Whether the slot is ours, alive and free.
-pub(crate) fn check_slot_usable(source: &Source, slot: &Slot, identity: &Identity) -> Result<(), Error> {
-    let name = || source.slot.clone();
-    let foreign = |what, found: &str, expected: &str| Error::SlotForeign {
-        slot: name(),
-        what,
-        found: found.to_owned(),
-        expected: expected.to_owned(),
-    };
-    if slot.plugin != source.plugin.name() {
-        return Err(foreign("plugin", &slot.plugin, source.plugin.name()));
-    }
-    if slot.database != identity.database {
-        return Err(foreign("database", &slot.database, &identity.database));
-    }
-    if slot.wal_status.as_deref() == Some("lost") || slot.restart.is_none() {
-        return Err(Error::SlotLost { slot: name() });
-    }
-    match slot.active_pid {
-        Some(pid) => Err(Error::SlotActive { slot: name(), pid }),
-        None => Ok(()),
-    }
-}
-
-fn check_slot(source: &Source, slot: &Slot, identity: &Identity, head: Head) -> Result<(), Error> {
-    // Before all else: a gap must be named even while somebody else makes it larger.
-    let durable = head.durable_end;
-    if let Some(confirmed) = slot.confirmed.filter(|confirmed| *confirmed > durable) {
-        return Err(Error::SlotAhead { confirmed, durable });
-    }
-    if durable.0 > identity.wal_end {
-        return Err(Error::SourceBehind { durable, wal_end: identity.wal_end });
-    }
-    check_slot_usable(source, slot, identity)
 }

@@ -1,12 +1,20 @@
 //! What capture says of itself: read by `status`, metrics, readiness and logs.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use waldelta_history::Gap;
+use tokio::sync::watch;
+use waldelta_history::{Error as HistoryError, Gap};
 use waldelta_wal::{Code, EndLsn, Lsn};
 
+use crate::budget::Budget;
+use crate::leadership::Leadership;
 use crate::repairs::NeedsRepair;
-use crate::{Error, metrics};
+use crate::{Error, metrics, states};
+
+/// Reason of a gap of a table that was added while capture ran: it is to be had from its reset on.
+const ADDED: &str = "added";
 
 /// The named state of capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +23,11 @@ pub enum State {
     Starting,
     /// Reading and storing.
     Streaming,
+    /// Another instance writes history; this one serves what it writes, and takes over when it ends.
+    Standby {
+        /// What the other calls itself.
+        holder: String,
+    },
     /// The connection broke or was refused; trying again.
     Reconnecting {
         /// Code of the failure.
@@ -29,6 +42,35 @@ pub enum State {
         /// What is the case.
         message: String,
     },
+}
+
+impl State {
+    /// Which of the states it is, without what was the case.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Streaming => "streaming",
+            State::Standby { .. } => "standby",
+            State::Reconnecting { .. } => "reconnecting",
+            State::Stopped { .. } => "stopped",
+        }
+    }
+
+    /// The failure that it is in because of.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            State::Reconnecting { code, .. } | State::Stopped { code, .. } => Some(*code),
+            State::Starting | State::Streaming | State::Standby { .. } => None,
+        }
+    }
+
+    /// Its name among all named states.
+    pub fn name(&self) -> &'static str {
+        match self.code() {
+            Some(code) => states::named(code).map_or(code.as_str(), |state| state.name),
+            None => self.as_str(),
+        }
+    }
 }
 
 /// Whether the canary gives its signs of life.
@@ -71,23 +113,24 @@ pub struct Reading {
     pub canary: Canary,
     /// The tables that need repair: their history has an open gap. Capture goes on, theirs too.
     pub needs_repair: Vec<NeedsRepair>,
-}
-
-impl Reading {
-    /// WAL, in bytes, that may hold changes which are not durable.
-    ///
-    /// While everything received is durable and the source has no more, it is 0, although D may lie behind: WAL without
-    /// captured changes moves it only now and then.
-    pub fn lag_bytes(&self) -> u64 {
-        let caught_up = self.state == State::Streaming && !self.waiting && self.received >= self.source_end;
-        if caught_up { 0 } else { self.source_end.0.saturating_sub(self.durable.0.0) }
-    }
+    /// The tables that were added and are not whole in history yet. They need nobody: it comes by itself.
+    pub joining: Vec<NeedsRepair>,
+    /// The slot and what room it has; `None` while the source does not tell, and where there is no slot.
+    pub budget: Option<Budget>,
+    /// Whether commits at the source wait for us, which is nobody's wish: `WD-SYNCHRONOUS-STANDBY`.
+    pub commits_wait: bool,
+    /// When it was last known that everything committed by then is durable.
+    pub all_durable_at: Option<Instant>,
+    /// When the source's end was learned.
+    pub(crate) source_end_at: Instant,
 }
 
 /// Shared between capture, which writes it, and whoever shows it.
 #[derive(Debug)]
 pub struct Status {
     reading: Mutex<Reading>,
+    states: watch::Sender<State>,
+    leadership: Leadership,
     /// When this was the WAL's end, the source's tables were as history knows them. It outlives a connection.
     tables_known_at: Mutex<Option<Lsn>>,
 }
@@ -125,7 +168,14 @@ impl Status {
                 reconnects: 0,
                 canary: Canary::Unknown,
                 needs_repair: Vec::new(),
+                joining: Vec::new(),
+                budget: None,
+                commits_wait: false,
+                all_durable_at: None,
+                source_end_at: Instant::now(),
             }),
+            states: watch::Sender::new(State::Starting),
+            leadership: Leadership::new(),
             tables_known_at: Mutex::new(None),
         }
     }
@@ -135,26 +185,63 @@ impl Status {
         self.lock().clone()
     }
 
-    /// Capture does not run, and why: for whoever finds that out before it runs.
-    pub fn stopped(&self, code: Code, message: String) {
-        self.lock().state = State::Stopped { code, message };
-        metrics::state(&State::Stopped { code, message: String::new() });
+    /// Tells each new state. Who looks late sees the last one.
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.states.subscribe()
     }
 
+    /// Puts everything that is read here into the metrics: to be called when they are asked for, since lag grows by itself.
+    pub fn record(&self) {
+        metrics::reading(&self.lock());
+    }
+
+    /// Capture does not run, and why: for whoever finds that out before it runs, or when it has ended.
+    pub fn stopped(&self, code: Code, message: String) {
+        self.leadership.leads(false);
+        self.set_state(&mut self.lock(), State::Stopped { code, message });
+    }
+
+    /// A connection streams. Where the source was before says nothing: it can be another one.
     pub(crate) fn streaming(&self, durable: EndLsn, source_end: Lsn) {
         let mut reading = self.lock();
-        reading.state = State::Streaming;
         reading.durable = durable;
-        reading.received = reading.received.max(durable.0);
-        reading.source_end = reading.source_end.max(source_end);
-        metrics::state(&reading.state);
-        metrics::positions(&reading);
+        reading.received = durable.0;
+        reading.source_end = source_end;
+        reading.source_end_at = Instant::now();
+        self.set_state(&mut reading, State::Streaming);
+        set_active(&mut reading);
     }
 
     pub(crate) fn reconnecting(&self, error: &Error) {
+        self.leadership.interrupted(error);
+        match error {
+            Error::History(HistoryError::LeaseHeld { holder, .. }) => self.standby(holder),
+            _ => {
+                let state = State::Reconnecting { code: error.code(), message: error.chain() };
+                self.set_state(&mut self.lock(), state);
+            }
+        }
+    }
+
+    /// Another instance writes history.
+    pub(crate) fn standby(&self, holder: &str) {
         let mut reading = self.lock();
-        reading.state = State::Reconnecting { code: error.code(), message: error.chain() };
-        metrics::state(&reading.state);
+        self.set_state(&mut reading, State::Standby { holder: holder.to_owned() });
+        let durable = reading.durable;
+        stands_by_at(&mut reading, durable);
+    }
+
+    /// What another instance has made durable.
+    pub(crate) fn followed(&self, durable: EndLsn) {
+        let mut reading = self.lock();
+        match reading.state {
+            State::Streaming => {}
+            State::Standby { .. } => stands_by_at(&mut reading, durable),
+            _ => {
+                reading.durable = durable;
+                reading.received = reading.received.max(durable.0);
+            }
+        }
     }
 
     pub(crate) fn reconnected(&self) {
@@ -162,18 +249,56 @@ impl Status {
         metrics::reconnect();
     }
 
+    /// The stream has told where the source's WAL ends.
     pub(crate) fn source_end(&self, end: Lsn) {
         let mut reading = self.lock();
-        reading.source_end = reading.source_end.max(end);
+        if end > reading.source_end {
+            reading.source_end = end;
+            reading.source_end_at = Instant::now();
+        }
+    }
+
+    /// A look at the source has told where its WAL ends and what the slot was told, whether capture streams or not.
+    pub(crate) fn looked(&self, end: Lsn, confirmed: Option<EndLsn>) {
+        let mut reading = self.lock();
+        if reading.state == State::Streaming {
+            // What the stream says may be newer by a moment.
+            reading.source_end = reading.source_end.max(end);
+        } else {
+            // It may be another server by now.
+            reading.source_end = end;
+            reading.reported = confirmed.unwrap_or(reading.reported);
+        }
+        reading.source_end_at = Instant::now();
+    }
+
+    /// Whether commits at the source wait for us.
+    pub(crate) fn set_commits_wait(&self, commits_wait: bool) {
+        self.lock().commits_wait = commits_wait;
+    }
+
+    /// The slot, as it was last seen.
+    pub(crate) fn set_budget(&self, budget: Option<Budget>) {
+        let mut reading = self.lock();
+        reading.budget = budget;
+        set_active(&mut reading);
     }
 
     pub(crate) fn positions(&self, received: EndLsn, reported: EndLsn, waiting: bool) {
         let mut reading = self.lock();
         reading.waiting = waiting;
         reading.received = reading.received.max(received.0);
-        reading.source_end = reading.source_end.max(received.0);
-        reading.reported = reported;
-        metrics::positions(&reading);
+        if reading.received > reading.source_end {
+            reading.source_end = reading.received;
+            reading.source_end_at = Instant::now();
+        }
+        // A connection that has told nothing yet takes nothing back.
+        if reported > EndLsn::default() {
+            reading.reported = reported;
+        }
+        if reading.is_caught_up() {
+            reading.all_durable_at = Some(reading.source_end_at);
+        }
     }
 
     pub(crate) fn stored(&self, stored: &Stored) {
@@ -187,14 +312,35 @@ impl Status {
         metrics::stored(stored);
     }
 
-    /// The tables that need repair. Those that were not among them before are told in the log.
+    /// The tables that have an open gap. Those that were not among them before are told in the log.
     pub(crate) fn needs_repair(&self, tables: Vec<NeedsRepair>) {
-        metrics::needs_repair(tables.len());
-        let before = std::mem::replace(&mut self.lock().needs_repair, tables.clone());
-        let is_known = |table: &NeedsRepair| {
-            before.iter().any(|known| known.table_oid == table.table_oid && known.from == table.from)
+        let (joining, needs_repair): (Vec<_>, Vec<_>) =
+            tables.into_iter().partition(|table| table.reason == ADDED);
+        let is_among = |known: &[NeedsRepair], table: &NeedsRepair| {
+            known.iter().any(|known| known.table_oid == table.table_oid && known.from == table.from)
         };
-        tables.iter().filter(|table| !is_known(table)).for_each(NeedsRepair::tell);
+        let (was_joining, needed_repair) = {
+            let mut reading = self.lock();
+            (
+                std::mem::replace(&mut reading.joining, joining.clone()),
+                std::mem::replace(&mut reading.needs_repair, needs_repair.clone()),
+            )
+        };
+        needs_repair.iter().filter(|table| !is_among(&needed_repair, table)).for_each(NeedsRepair::tell);
+        for table in joining.iter().filter(|table| !is_among(&was_joining, table)) {
+            tracing::info!(
+                table = table.table,
+                from = %table.from,
+                "a table was added: its changes are stored from here on, its rows come with its reset"
+            );
+        }
+    }
+
+    /// The open transactions that tables which were added wait for, by their object ids. The others wait for none.
+    pub(crate) fn joining_waits_for(&self, waits: &HashMap<u32, String>) {
+        for table in &mut self.lock().joining {
+            table.waits_for = table.table_oid.and_then(|oid| waits.get(&oid)).cloned();
+        }
     }
 
     pub(crate) fn set_tables_known_at(&self, at: Lsn) {
@@ -209,10 +355,41 @@ impl Status {
         self.lock().canary = canary;
     }
 
+    pub(crate) fn leadership(&self) -> &Leadership {
+        &self.leadership
+    }
+
+    fn set_state(&self, reading: &mut Reading, state: State) {
+        reading.state = state;
+        self.states.send_if_modified(|told| {
+            let is_new = *told != reading.state;
+            if is_new {
+                *told = reading.state.clone();
+            }
+            is_new
+        });
+    }
+
     fn lock(&self) -> MutexGuard<'_, Reading> {
         // A reading is whole after each line above, so a panic elsewhere leaves nothing half done.
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whoever streams knows that the slot is in use: a look may have been a moment before.
+fn set_active(reading: &mut Reading) {
+    if reading.state == State::Streaming
+        && let Some(budget) = &mut reading.budget
+    {
+        budget.active = true;
+    }
+}
+
+/// Of what the other instance has received, only what is durable is known.
+fn stands_by_at(reading: &mut Reading, durable: EndLsn) {
+    reading.durable = durable;
+    reading.received = durable.0;
+    reading.waiting = false;
 }
 
 impl Default for Status {

@@ -4,7 +4,7 @@
 use tokio_postgres::Client;
 use waldelta_history::Writer;
 use waldelta_source::catalog::{self, Listing};
-use waldelta_wal::{EndLsn, Relation, RelationColumn, ReplicaIdentity, Table, Translator};
+use waldelta_wal::{EndLsn, Relation, RelationColumn, ReplicaIdentity, Skip, Table, Translator};
 
 use crate::Error;
 use crate::lines::{Lines, Outline};
@@ -19,9 +19,14 @@ pub(crate) fn listed(listing: Listing, left: &Left, writer: &Writer) -> Listed {
 }
 
 /// A translator that knows each table as history knows it: rows that were not read yet may be as old as that. The first row
-/// that has another shape makes it ask.
-pub(crate) fn lines(listed: &Listed, writer: &Writer, durable: EndLsn) -> Result<Lines, Error> {
-    let mut lines = Lines::new(Translator::new(durable));
+/// that has another shape makes it ask. `skips` are the transactions to be left out.
+pub(crate) fn lines(
+    listed: &Listed,
+    writer: &Writer,
+    durable: EndLsn,
+    skips: &[Skip],
+) -> Result<Lines, Error> {
+    let mut lines = Lines::new(Translator::new(durable).skipping(skips));
     // History does not know which columns a column list leaves out.
     for table in listed.listing.tables.iter().filter(|table| table.columns.is_none()) {
         let stored = writer.latest_shape(table.oid);

@@ -2,6 +2,9 @@
 //! canary, a row of ours that is updated now and then, arrives, and what state the catalog shows the tables in. It stores
 //! nothing, decides nothing of the tables (see `drift`) and never holds up the stream.
 //!
+//! Where a standby is captured, its primary is looked at: only there the canary can be updated, and places in the WAL are the
+//! same. A primary that is not there, or is another one by now, is nothing that would end capture.
+//!
 //! A publication that was dropped can make the source skip changes without a word (from version 18 on), while logical
 //! messages and keepalives still come. Only a row proves that rows come.
 
@@ -12,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_postgres::Client;
 use waldelta_source::Source;
-use waldelta_source::catalog;
+use waldelta_source::catalog::{self, Identity};
 use waldelta_wal::{EndLsn, Lsn};
 
 use crate::drift::Look;
@@ -147,7 +150,7 @@ impl<'a> Watch<'a> {
 
     async fn look(&mut self) -> Result<(), Error> {
         if self.client.is_none() {
-            self.client = Some(self.source.connect().await?);
+            self.client = Some(self.source.connect_primary().await?);
         }
         let Some(client) = &self.client else { return Ok(()) };
         let publication = questions::publication(client, &self.source.publication).await?;
@@ -157,6 +160,9 @@ impl<'a> Watch<'a> {
                     self.update = None;
                     self.status.canary(Canary::Alive);
                 }
+                // What comes from a standby that has changed its timeline meanwhile is not stored (see `promotion`).
+                Some(false)
+                    if self.source.primary.is_some() && self.status.read().durable.0 < update.after => {}
                 Some(false) => {
                     return Err(Error::CanaryLost {
                         updated: update.before,
@@ -166,7 +172,7 @@ impl<'a> Watch<'a> {
                 None => {}
             }
         }
-        let before = catalog::identity(client).await?.wal_end;
+        let Identity { wal_end: before, is_standby, .. } = catalog::identity(client).await?;
         self.status.source_end(before);
         if let Some((listed, since)) = &mut self.listed {
             let now = catalog::listing(client, self.source).await?;
@@ -195,6 +201,11 @@ impl<'a> Watch<'a> {
         let idle = std::mem::replace(&mut self.transactions_seen, transactions) == transactions;
         if publication == questions::Publication::WithoutCanary {
             self.status.canary(Canary::Refused("waldelta.canary is not in the publication".to_owned()));
+            return Ok(());
+        }
+        if is_standby {
+            self.status
+                .canary(Canary::Refused("the source is a standby without source.primary_url".to_owned()));
             return Ok(());
         }
         let wanted = !self.canary_interval.is_zero() && !self.canary_refused && self.update.is_none() && idle;

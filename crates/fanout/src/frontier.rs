@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waldelta_source::{Source, catalog};
+use waldelta_source::{Error, Source, snapshot};
 
 /// A source that does not answer for this long is asked again over another connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,15 +70,17 @@ impl Frontier {
     }
 }
 
-async fn next_xid(
-    source: &Source,
-    connection: &mut Option<tokio_postgres::Client>,
-) -> Result<u64, waldelta_source::Error> {
+async fn next_xid(source: &Source, connection: &mut Option<tokio_postgres::Client>) -> Result<u64, Error> {
     let client = match connection {
         Some(client) => client,
-        None => connection.insert(source.connect().await?),
+        None => connection.insert(source.connect_primary().await?),
     };
-    Ok(catalog::identity(client).await?.next_xid)
+    match snapshot::visible_to(client).await {
+        Ok(snapshot) => Ok(snapshot.xmax()),
+        // It does not know which ids are taken by now: nobody's own changes are left out.
+        Err(Error::Standby) => Ok(u64::MAX),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use std::time::Instant;
 use axum::extract::ws::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Entry, Feed, Large, Transaction};
-use waldelta_wal::{Author, Change, Operation, Position, Table, TransactionHead};
+use waldelta_wal::{Author, Change, Operation, Position, Table, TableName, TransactionHead};
 
 use crate::metrics::Metrics;
 use crate::registry::{Client, Destinations, Registry, Subjects};
 use crate::scope::{Content, Item, Scope};
-use crate::subscription::{Route, is_message};
+use crate::subscription::{Route, is_message, is_told, reset_table};
 use crate::wire::server::NotText;
 use crate::wire::transaction::{self, Envelope, TxAuthor};
 
@@ -124,15 +124,18 @@ fn empty_frame(scope: &Scope, large: &Large, authors: &[Arc<Author>]) -> Result<
 }
 
 pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
+    let resets: Vec<TableName> = transaction.changes.iter().filter_map(reset_table).collect();
     let mut subjects = Subjects::default();
     for change in &transaction.changes {
         subjects.messages |= is_message(change);
         if let Some(table) = &change.table
+            && is_told(change)
             && !subjects.tables.contains(&&table.name)
         {
             subjects.tables.push(&table.name);
         }
     }
+    subjects.tables.extend(&resets);
     let mut authors: Vec<&str> = Vec::new();
     for author in transaction.changes.iter().filter_map(|change| change.author.as_deref()) {
         if !authors.contains(&author.client_id.as_str()) {
@@ -150,6 +153,11 @@ pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) {
         }
     }
     for (index, scope) in scopes.iter().enumerate() {
+        if resets.iter().any(|table| scope.selection.matches(table)) {
+            // Each of its sessions has to find out by itself what it needs.
+            push(scope, &transaction.head, Content::Large, Vec::new(), Vec::new());
+            continue;
+        }
         let mut own = authors.iter().filter(|(_, other)| Arc::ptr_eq(other, scope)).map(|(client, _)| client);
         if let Err(NotText) = frame_and_push(scope, transaction, index < concerned, &mut own) {
             tracing::warn!(lsn = %transaction.head.commit_lsn, "an image in the feed is not UTF-8; sessions read history");
@@ -177,7 +185,7 @@ fn frame_and_push(
     let mut changes = Vec::new();
     for change in transaction.changes.iter().filter(|_| concerned) {
         let table = change.table.as_deref();
-        if table.is_none() && !is_message(change) {
+        if !is_told(change) || table.is_none() && !is_message(change) {
             continue;
         }
         let same = |other: Option<&Table>| other.map(std::ptr::from_ref) == table.map(std::ptr::from_ref);
@@ -272,7 +280,7 @@ mod tests {
     use crate::registry::Attachment;
     use crate::scope::Item;
     use crate::subscription::Selection;
-    use crate::testing::{change, head, message, position, schema_change, subscription, table};
+    use crate::testing::{change, head, message, position, reset_change, schema_change, subscription, table};
 
     fn attach(registry: &Arc<Registry>, id: &str, table: &str) -> Attachment {
         let client = Client {
@@ -377,5 +385,36 @@ mod tests {
             (&serde_json::Value::Null, &"message".into())
         );
         assert_eq!(registry.destinations(position(60), None, std::iter::empty()).scopes.len(), 3);
+    }
+
+    #[test]
+    fn a_reset_is_read_by_the_sessions_that_follow_its_table() {
+        let registry = Arc::new(Registry::new(position(10), 1 << 20));
+        let [t, u, everything] =
+            [("a", "t"), ("b", "u"), ("c", "*")].map(|(id, table)| attach(&registry, id, table));
+        let of_u = Arc::new(table("u"));
+        let mixed = vec![change(0, Operation::Insert, &of_u, 1), reset_change(1, "t")];
+        route_whole(&registry, &Transaction { head: head(20, 5), changes: mixed });
+        for concerned in [&t, &everything] {
+            assert_eq!(items(concerned, 10)[0].content, Content::Large);
+        }
+        let Content::Frame(frame) = &items(&u, 10)[0].content else { panic!("no frame") };
+        let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+        assert_eq!(frame["changes"].as_array().unwrap().len(), 1, "{frame}");
+
+        let alone = Transaction { head: head(30, 6), changes: vec![reset_change(0, "t")] };
+        route_whole(&registry, &alone);
+        assert!(items(&u, 20).is_empty());
+        assert_eq!((items(&t, 20).len(), items(&everything, 20).len()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_left_out_concerns_nobody() {
+        let registry = Arc::new(Registry::new(position(10), 1 << 20));
+        let everything = attach(&registry, "a", "*");
+        let skipped = change(0, Operation::Skip, &Arc::new(table("t")), 1);
+        let nowhere = Change { operation: Operation::Skip, ..message(1, "hello") };
+        route_whole(&registry, &Transaction { head: head(20, 5), changes: vec![skipped, nowhere] });
+        assert!(items(&everything, 10).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use waldelta_history::History;
+use waldelta_history::{History, Lineage};
 use waldelta_source::Source;
 use waldelta_wal::Position;
 
@@ -84,12 +84,17 @@ impl Inner {
         self.sessions_made.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What can be resumed now. The head is read from the database: the feed of this process may lag behind what a
-    /// client was told by another one.
-    pub(crate) async fn extent(&self) -> Result<Extent, Error> {
+    /// What can be resumed now by a client with this cursor. The head is read from the database: the feed of this process may
+    /// lag behind what a client was told by another one.
+    pub(crate) async fn extent(&self, cursor: Option<Position>) -> Result<Extent, Error> {
         let (_, head) = self.history.captured().await?.ok_or(Error::NothingCaptured)?;
         let floor = self.history.floor().await?;
-        Ok(Extent { floor, head: head.cursor().max(self.history.feed().head().cursor()) })
+        let head = head.cursor().max(self.history.feed().head().cursor());
+        let lineage = match cursor {
+            Some(cursor) if cursor.epoch != head.epoch => self.history.lineage().await?,
+            _ => Lineage::default(),
+        };
+        Ok(Extent { floor, head, lineage })
     }
 
     /// The sessions there are, oldest first.

@@ -18,6 +18,7 @@ mod registry;
 mod scope;
 mod session;
 mod start;
+mod stretch;
 mod subscription;
 mod wire;
 

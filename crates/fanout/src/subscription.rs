@@ -2,11 +2,12 @@
 //!
 //! Row filters and column lists are not part of it yet; the frame reader refuses them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use waldelta_wal::{Change, ParseTableNameError, TableName};
+use waldelta_wal::{Change, Operation, ParseTableNameError, Reset, TableName};
 
 use crate::wire::json;
 
@@ -109,11 +110,12 @@ impl Selection {
         self.0.iter().any(|subscription| subscription.table.matches(name))
     }
 
-    /// Whether a change is told at all.
+    /// Whether a change is told at all, as a change or as a reset of its table.
     pub(crate) fn wants(&self, change: &Change) -> bool {
-        match &change.table {
-            Some(table) => self.matches(&table.name),
-            None => {
+        match (&change.table, reset_table(change)) {
+            (_, Some(table)) => self.matches(&table),
+            (Some(table), None) => is_told(change) && self.matches(&table.name),
+            (None, None) => {
                 is_message(change) && self.0.iter().any(|subscription| subscription.table == Pattern::All)
             }
         }
@@ -143,16 +145,58 @@ impl Selection {
     }
 }
 
+/// The tables of a selection that a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tables {
+    /// What the session follows.
+    pub selection: Selection,
+    /// Which of it.
+    pub part: Part,
+}
+
+/// A part of the tables of a selection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of them.
+    All,
+    /// Those that this does not select: the client has the others.
+    Except(Selection),
+    /// Those that are reset.
+    Only(BTreeSet<TableName>),
+}
+
+impl Tables {
+    pub(crate) fn has(&self, table: &TableName) -> bool {
+        let in_part = match &self.part {
+            Part::All => true,
+            Part::Except(except) => !except.matches(table),
+            Part::Only(tables) => tables.contains(table),
+        };
+        in_part && self.selection.matches(table)
+    }
+}
+
+/// The table that begins anew with this change, if it is such a one.
+pub(crate) fn reset_table(change: &Change) -> Option<TableName> {
+    Reset::of(change)?.table_name()
+}
+
+/// Whether a change of a table is told as such. A reset is a frame of its own. What an operator had left out is not told: its
+/// table needs repair from there on, which ends with a reset.
+pub(crate) fn is_told(change: &Change) -> bool {
+    !matches!(change.operation, Operation::Reset | Operation::Skip)
+}
+
 /// Whether a change is a logical message. One without content is none: it only names the author of a transaction of which
 /// nothing else is captured.
 pub(crate) fn is_message(change: &Change) -> bool {
-    change.table.is_none() && change.data.is_some()
+    change.table.is_none() && change.data.is_some() && is_told(change)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{message, subscription};
+    use crate::testing::{message, reset_change, subscription};
 
     #[test]
     fn patterns_read_as_documented() {
@@ -202,5 +246,32 @@ mod tests {
         assert!(!selection.without(&["a".into()]).wants(&message(0, "hello")));
         let author_alone = Change { data: None, ..message(0, "") };
         assert!(!selection.wants(&author_alone));
+    }
+
+    #[test]
+    fn a_reset_belongs_to_those_who_follow_its_table_and_is_no_message() {
+        let (named, all) = (selection(&["t"]), selection(&["*"]));
+        let (t, u) = (reset_change(0, "t"), reset_change(1, "u"));
+        assert_eq!(reset_table(&t), Some("public.t".parse().unwrap()));
+        assert!(named.wants(&t) && all.wants(&t) && all.wants(&u) && !named.wants(&u));
+        assert!(!is_message(&t) && reset_table(&message(0, "hello")).is_none());
+        let skipped = Change { operation: Operation::Skip, ..message(0, "hello") };
+        assert!(!is_message(&skipped) && !all.wants(&skipped), "of a table that nobody knows");
+    }
+
+    #[test]
+    fn a_snapshot_is_of_a_part_of_what_is_selected() {
+        let has = |part: Part| {
+            let tables = Tables { selection: selection(&["t", "u"]), part };
+            ["t", "u", "v"].map(|name| tables.has(&name.parse().unwrap()))
+        };
+        assert_eq!(has(Part::All), [true, true, false]);
+        assert_eq!(has(Part::Except(selection(&["u"]))), [true, false, false]);
+        let only = |names: &[&str]| Part::Only(names.iter().map(|name| name.parse().unwrap()).collect());
+        assert_eq!(has(only(&["u", "v"])), [false, true, false], "`v` is not followed any more");
+    }
+
+    fn selection(tables: &[&str]) -> Selection {
+        Selection::new(tables.iter().map(|table| subscription(table, table)).collect())
     }
 }

@@ -3,16 +3,38 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waldelta_history::Transaction;
+use waldelta_history::{EpochSpan, Lineage, Transaction};
 use waldelta_wal::{
-    Author, Change, Column, Epoch, Kind, Lsn, Operation, Position, ReplicaIdentity, Table, TableName,
-    TransactionHead, TruncateOptions,
+    Author, Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Position, ReplicaIdentity, Reset, Table,
+    TableName, TransactionHead, TruncateOptions,
 };
 
 use crate::subscription::{Route, Subscription};
 
 pub(crate) fn position(lsn: u64) -> Position {
     Position::whole(Epoch(1), Lsn(lsn))
+}
+
+pub(crate) fn position_in(epoch: u32, lsn: u64) -> Position {
+    Position { epoch: Epoch(epoch), ..position(lsn) }
+}
+
+/// Epochs by number and start, each with whether it goes on where the one before ends; `None` for the first.
+pub(crate) fn lineage(epochs: &[(u32, u64, Option<bool>)]) -> Lineage {
+    let span = |index: usize| {
+        let (epoch, start, continues) = epochs[index];
+        EpochSpan {
+            epoch: Epoch(epoch),
+            previous: index.checked_sub(1).map(|before| Epoch(epochs[before].0)),
+            start: EndLsn(Lsn(start)),
+            end: epochs.get(index + 1).map(|next| EndLsn(Lsn(next.1))),
+            continues: continues.unwrap_or(false),
+            fork: continues.and(Some(Lsn(start))),
+            reason: String::new(),
+            started_at_us: 0,
+        }
+    };
+    Lineage::new((0..epochs.len()).map(span).collect())
 }
 
 pub(crate) fn table(name: &str) -> Table {
@@ -70,6 +92,15 @@ pub(crate) fn message(seq: u32, content: &str) -> Change {
     let data = Bytes::from(format!(r#"{{"prefix":"app","content":"{content}"}}"#));
     let table = Arc::new(table("t"));
     Change { table: None, row_key: None, data: Some(data), ..change(seq, Operation::Message, &table, 0) }
+}
+
+/// The change by which a table is reset.
+pub(crate) fn reset_change(seq: u32, name: &str) -> Change {
+    let table = Arc::new(table(name));
+    let reset = Reset { table_oid: table.oid, table: table.name.to_string(), reason: "rewritten".into() };
+    let data = serde_json::to_string(&reset).unwrap();
+    let base = change(seq, Operation::Reset, &table, 0);
+    Change { table: None, row_key: None, data: Some(data.into()), ..base }
 }
 
 /// A transaction that inserts one row with its LSN as id and xid.

@@ -14,7 +14,8 @@ use crate::{CAPTURE_ID, Captured, Error, Head, History};
 
 const CAPTURED: &str = include_str!("../../../sql/queries/captured.sql");
 const BEGIN_CAPTURE: &str = include_str!("../../../sql/queries/begin_capture.sql");
-const NEW_EPOCH: &str = include_str!("../../../sql/queries/new_epoch.sql");
+/// A number for the next epoch.
+pub(crate) const NEW_EPOCH: &str = include_str!("../../../sql/queries/new_epoch.sql");
 const BEGIN_EPOCH: &str = include_str!("../../../sql/queries/begin_epoch.sql");
 const FLOOR: &str = "SELECT floor_epoch, floor_lsn FROM waldelta.captures WHERE id = $1";
 const EPOCHS_WITH_LSN: &str = include_str!("../../../sql/queries/epochs_with_lsn.sql");

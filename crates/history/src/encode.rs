@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
-use waldelta_wal::{Change, Epoch, Lsn, Operation, Table, TransactionHead, TruncateOptions};
+use waldelta_wal::{Change, Epoch, Lsn, Operation, Reset, Table, TransactionHead, TruncateOptions};
 
 use crate::copy_buffer::CopyBuffer;
 
@@ -90,7 +90,10 @@ impl RowEncoder {
         out.put_i64(head.committed_at_us.saturating_sub(POSTGRES_EPOCH_US));
         put_u32(out, Some(head.epoch.0));
         put_u32(out, Some(change.seq));
-        put_u32(out, change.table.as_ref().map(|table| table.oid));
+        // It is of a table, and shows no row of it.
+        let reset = Reset::of(change).filter(|_| change.table.is_none());
+        let reset_oid = reset.as_ref().map(|reset| reset.table_oid);
+        put_u32(out, change.table.as_ref().map(|table| table.oid).or(reset_oid));
         put_u32(out, change.table.as_ref().map(|table| table.version));
         out.put_i32(16);
         out.put_slice(self.id(head.epoch, head.commit_lsn, change.seq).as_bytes());
@@ -105,8 +108,8 @@ impl RowEncoder {
                 put_bytes(out, Some(self.name.as_bytes()))
             }
             None => {
-                out.put_i32(NULL);
-                Ok(())
+                let name = reset.map(|reset| reset.table_name().map_or(reset.table, |name| name.to_string()));
+                put_bytes(out, name.as_deref().map(str::as_bytes))
             }
         }
     }

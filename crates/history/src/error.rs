@@ -1,6 +1,6 @@
 //! What can fail in history.
 
-use waldelta_wal::{Code, EndLsn, Position};
+use waldelta_wal::{Code, EndLsn, Lsn, Position, Skip};
 
 /// An operation on history that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,20 @@ pub enum Error {
     /// Capture could not be set up.
     #[error("set up capture in history")]
     Begin(#[source] sqlx::Error),
+    /// A new epoch could not be begun: the one before goes on.
+    #[error("begin a new epoch of history")]
+    BeginEpoch(#[source] tokio_postgres::Error),
+    /// An order to leave something out could not be stored or taken back.
+    #[error("note in history what is to be skipped")]
+    OrderSkip(#[source] sqlx::Error),
+    /// What is to be left out is stored already.
+    #[error("nothing at {lsn} can be skipped any more: history has everything before {durable_end}")]
+    SkipPassed {
+        /// Commit LSN of the transaction.
+        lsn: Lsn,
+        /// The durable end.
+        durable_end: EndLsn,
+    },
     /// A setting or argument that history cannot work with.
     #[error("history cannot work with {what}")]
     Unusable {
@@ -65,6 +79,8 @@ pub enum Error {
         holder: String,
         /// Its backend's process id.
         backend_pid: i32,
+        /// For how long it has not renewed its lease, in milliseconds.
+        silent_ms: u64,
     },
     /// The lease could not be taken.
     #[error("take the writer's lease on history")]
@@ -114,14 +130,16 @@ pub enum Error {
         source: tokio_postgres::Error,
     },
     /// The database refuses a value, now and at every further try.
-    #[error("history cannot hold a value of the change at {position} of {}: {reason} (SQLSTATE {sqlstate})",
-        table.as_deref().unwrap_or("a table"))]
+    #[error(
+        "history cannot hold a value in {}: {reason} (SQLSTATE {sqlstate})",
+        Skip::place(position.commit_lsn, position.index, table.as_deref(), row_key.as_deref())
+    )]
     Poison {
         /// The change.
         position: Position,
         /// Its table, where known.
         table: Option<String>,
-        /// Its key, where known. Not part of the message: it is data.
+        /// Its key, where known.
         row_key: Option<String>,
         /// The database's code.
         sqlstate: String,
@@ -203,11 +221,12 @@ impl Error {
             Error::Corrupt { .. } => Code::HistoryCorrupt,
             Error::AheadOfSource { .. } => Code::SourceBehind,
             Error::Unusable { .. } => Code::ConfigInvalid,
+            Error::SkipPassed { .. } => Code::SkipPassed,
             Error::CommitUnknown { .. } => Code::HistoryUnreachable,
             Error::OutOfOrder { .. } | Error::TransactionOpen | Error::WriterClosed => {
                 Code::HistoryOutOfOrder
             }
-            Error::Begin(source) | Error::RecordAck(source) => {
+            Error::Begin(source) | Error::RecordAck(source) | Error::OrderSkip(source) => {
                 unreachable_or(source_is_link(source), Code::HistoryWriteFailed)
             }
             Error::Read { source, .. } => unreachable_or(source_is_link(source), Code::HistoryReadFailed),
@@ -217,6 +236,7 @@ impl Error {
             | Error::CreatePartition { source, .. }
             | Error::StoreTable { source, .. }
             | Error::NoteSource(source)
+            | Error::BeginEpoch(source)
             | Error::Append(source)
             | Error::Drop(source) => unreachable_or(source.as_db_error().is_none(), Code::HistoryWriteFailed),
         }
@@ -226,7 +246,10 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Connect(source) => source.is_retryable(),
-            Error::Open(source) | Error::Begin(source) | Error::RecordAck(source) => pool_can_recover(source),
+            Error::Open(source)
+            | Error::Begin(source)
+            | Error::RecordAck(source)
+            | Error::OrderSkip(source) => pool_can_recover(source),
             Error::Read { source, .. } => pool_can_recover(source),
             Error::Migrate(source) => match source {
                 sqlx::migrate::MigrateError::Execute(source) => pool_can_recover(source),
@@ -238,16 +261,21 @@ impl Error {
             | Error::CreatePartition { source, .. }
             | Error::StoreTable { source, .. }
             | Error::NoteSource(source)
+            | Error::BeginEpoch(source)
             | Error::Append(source)
             | Error::Drop(source) => driver_can_recover(source),
-            Error::CommitUnknown { .. } | Error::LeaseHeld { .. } | Error::WriterClosed => true,
+            // A writer that was replaced is a standby from now on, and tries for the lease as one.
+            Error::CommitUnknown { .. }
+            | Error::LeaseHeld { .. }
+            | Error::Fenced { .. }
+            | Error::WriterClosed => true,
             Error::ServerTooOld { .. }
             | Error::SchemaNewer { .. }
             | Error::Encoding { .. }
             | Error::AlreadyBegun
             | Error::NotBegun
             | Error::Unusable { .. }
-            | Error::Fenced { .. }
+            | Error::SkipPassed { .. }
             | Error::Poison { .. }
             | Error::OutOfOrder { .. }
             | Error::TransactionOpen
@@ -263,7 +291,11 @@ fn unreachable_or(link_is_broken: bool, otherwise: Code) -> Code {
 }
 
 fn source_is_link(source: &sqlx::Error) -> bool {
-    matches!(source, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_))
+    // A proxy that takes a connection and has nowhere to bring it to closes it in the middle of the protocol.
+    matches!(
+        source,
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)
+    )
 }
 
 fn pool_can_recover(source: &sqlx::Error) -> bool {

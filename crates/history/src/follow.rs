@@ -5,7 +5,7 @@
 //!
 //! When history itself goes back (restored from a backup, dropped and begun anew), the feed's head goes back with it. Whoever
 //! keeps positions of what came out of the feed, such as a fan-out, does not go back: a process that follows must end its
-//! fan-out then and start another one.
+//! fan-out then and start another one. A new epoch is no going back: the feed begins anew at its head.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,15 +9,18 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
 use tokio_postgres::types::PgLsn;
-use waldelta_wal::{Epoch, Lsn, Piece, TableName};
+use waldelta_wal::{Epoch, Lsn, TableName};
 
+use crate::gap_notes::GapNotes;
 use crate::link::Link;
 use crate::sql_row::{lsn_at, optional_oid_at, time_us_at};
 use crate::{Error, History, Writer, metrics};
 
 const OPEN_GAPS: &str = include_str!("../../../sql/queries/open_gaps.sql");
+const CLOSE_GAPS: &str = include_str!("../../../sql/queries/close_gaps.sql");
 const LIST_OPEN_GAPS: &str = include_str!("../../../sql/queries/list_open_gaps.sql");
 const NOTE_FINGERPRINTS: &str = include_str!("../../../sql/queries/note_fingerprints.sql");
+const FORGET_FINGERPRINTS: &str = "DELETE FROM waldelta.source_fingerprints";
 const FINGERPRINTS: &str = "SELECT table_oid, fingerprint FROM waldelta.source_fingerprints";
 
 /// Open gaps that are listed at most: as many as there are tables, but for messages that name tables which do not exist.
@@ -55,14 +58,25 @@ pub struct Gap {
     pub found_at_us: i64,
 }
 
+impl Gap {
+    /// The reason of a gap that ends by itself: its table was published while transactions were open, and joins when they have
+    /// ended. Such a table needs no repair.
+    pub const JOINING: &str = "added";
+
+    /// Whether it stays until somebody repairs the table.
+    pub fn needs_repair(&self) -> bool {
+        self.reason != Self::JOINING
+    }
+}
+
 impl History {
-    /// The tables that need repair, those first that have needed it longest; at most 10,000.
+    /// The gaps that are open, those first that have been so longest; at most 10,000.
     pub async fn open_gaps(&self) -> Result<Vec<Gap>, Error> {
         let failed = |source| Error::Read { what: "gaps", source };
         let rows =
             sqlx::query(LIST_OPEN_GAPS).bind(LISTED_MAX).fetch_all(self.pool()).await.map_err(failed)?;
         let gaps = rows.iter().map(open_gap).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        metrics::open_gaps(gaps.len());
+        metrics::open_gaps(gaps.iter().filter(|gap| gap.needs_repair()).count());
         Ok(gaps)
     }
 
@@ -117,43 +131,44 @@ impl Writer {
         let moved = self.move_to(self.head.durable_end);
         link.commit(moved).await.map_err(|failure| self.failed(moved, failure, None))?;
         self.link = Some(link);
-        metrics::gaps_opened(opened.len());
+        metrics::gaps_changed(count_repairs(opened.iter().map(|gap| &*gap.reason)));
         Ok(opened)
     }
 }
 
-/// Gaps that the transactions under way open when they are committed: one per table.
-#[derive(Debug, Default)]
-pub(crate) struct WaitingGaps {
-    by_table: HashMap<u32, NewGap>,
+/// Opens and closes gaps within the SQL transaction under way, as the transactions in it do. Returns by how many the tables
+/// that need repair have become more.
+pub(crate) async fn store(link: &Link, epoch: Epoch, notes: &GapNotes) -> Result<i64, Error> {
+    let mut needing_repair = 0;
+    for step in notes.steps() {
+        let opened: Vec<_> = step.opened.values().cloned().collect();
+        let opened = open(link, epoch, &opened).await?;
+        needing_repair += count_repairs(opened.iter().map(|gap| &*gap.reason));
+        let closed = close(link, epoch, &step.closed).await?;
+        needing_repair -= count_repairs(closed.iter().map(|reason| &**reason));
+    }
+    Ok(needing_repair)
 }
 
-impl WaitingGaps {
-    /// Notes the tables that need repair by this piece. Pieces come in order, so the first of a table is the earliest.
-    pub(crate) fn note(&mut self, piece: &Piece) {
-        for repair in &piece.repairs {
-            self.by_table.entry(repair.table_oid).or_insert_with(|| NewGap {
-                table_oid: repair.table_oid,
-                from: piece.head.commit_lsn,
-                reason: repair.reason.as_str().to_owned(),
-            });
-        }
-    }
+fn count_repairs<'a>(reasons: impl Iterator<Item = &'a str>) -> i64 {
+    i64::try_from(reasons.filter(|reason| *reason != Gap::JOINING).count()).unwrap_or(i64::MAX)
+}
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_table.is_empty()
+/// Ends open gaps of these tables; why those were there that there were.
+async fn close(link: &Link, epoch: Epoch, tables: &HashMap<u32, Lsn>) -> Result<Vec<String>, Error> {
+    let tables: Vec<_> = tables.iter().collect();
+    let mut closed = Vec::new();
+    for tables in tables.chunks(ROWS_MAX) {
+        let oids: Vec<_> = tables.iter().map(|(table_oid, _)| **table_oid).collect();
+        let to: Vec<_> = tables.iter().map(|(_, to)| PgLsn::from(to.0)).collect();
+        let rows = link
+            .client
+            .query(CLOSE_GAPS, &[&epoch.0.cast_signed(), &oids, &to])
+            .await
+            .map_err(Error::NoteSource)?;
+        closed.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     }
-
-    /// Opens them within the SQL transaction under way; how many were opened.
-    pub(crate) async fn store(&self, link: &Link, epoch: Epoch) -> Result<usize, Error> {
-        let gaps: Vec<_> = self.by_table.values().cloned().collect();
-        Ok(open(link, epoch, &gaps).await?.len())
-    }
-
-    /// They are stored, or the transactions were given up.
-    pub(crate) fn clear(&mut self) {
-        self.by_table.clear();
-    }
+    Ok(closed)
 }
 
 async fn open(link: &Link, epoch: Epoch, gaps: &[NewGap]) -> Result<Vec<NewGap>, Error> {
@@ -174,6 +189,12 @@ async fn open(link: &Link, epoch: Epoch, gaps: &[NewGap]) -> Result<Vec<NewGap>,
         }));
     }
     Ok(opened)
+}
+
+/// Forgets what was noted of the source's tables, and notes this.
+pub(crate) async fn replace_fingerprints(link: &Link, fingerprints: &[(u32, String)]) -> Result<(), Error> {
+    link.client.execute(FORGET_FINGERPRINTS, &[]).await.map_err(Error::NoteSource)?;
+    note_fingerprints(link, fingerprints).await
 }
 
 async fn note_fingerprints(link: &Link, fingerprints: &[(u32, String)]) -> Result<(), Error> {

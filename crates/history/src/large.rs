@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use waldelta_wal::{Author, Change, Table, TableName, TransactionHead};
+use waldelta_wal::{Author, Change, Reset, Table, TableName, TransactionHead};
 
 /// Tables, and authors, that are noted of one transaction at most.
 const NAMES_MAX: usize = 1_000;
@@ -24,7 +24,7 @@ pub struct Large {
 /// The tables and authors of a transaction, each once, in no order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Touched {
-    /// Every name that a changed table had in it.
+    /// Every name that a changed or reset table had in it.
     pub tables: Vec<TableName>,
     /// Those who made changes; the same client twice where it attached different things.
     pub authors: Vec<Arc<Author>>,
@@ -70,8 +70,9 @@ impl Survey {
             if self.too_much {
                 return;
             }
-            if let Some(table) = &change.table {
-                self.note_table(table);
+            match &change.table {
+                Some(table) => self.note_table(table),
+                None => self.note_reset(change),
             }
             if let Some(author) = &change.author {
                 self.note_author(author);
@@ -98,9 +99,19 @@ impl Survey {
             return;
         }
         self.last_table = Some(Arc::clone(table));
-        if !self.tables.contains(&table.name) {
-            self.tables.insert(table.name.clone());
-            self.bound(self.tables.len(), table_bytes(&table.name));
+        self.note_name(&table.name);
+    }
+
+    fn note_reset(&mut self, change: &Change) {
+        if let Some(name) = Reset::of(change).and_then(|reset| reset.table_name()) {
+            self.note_name(&name);
+        }
+    }
+
+    fn note_name(&mut self, name: &TableName) {
+        if !self.tables.contains(name) {
+            self.tables.insert(name.clone());
+            self.bound(self.tables.len(), table_bytes(name));
         }
     }
 
@@ -172,6 +183,17 @@ mod tests {
         assert_eq!(touched.tables.iter().map(|name| name.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         let authors: Vec<_> = touched.authors.iter().map(|author| author.client_id.as_str()).collect();
         assert_eq!(authors, ["x", "y"]);
+    }
+
+    #[test]
+    fn a_reset_names_its_table() {
+        let mut reset = change("a", None);
+        (reset.operation, reset.table) = (Operation::Reset, None);
+        reset.data = Some(br#"{"oid":1,"name":"public.\"B\"","reason":"added"}"#.as_slice().into());
+        let mut survey = Survey::default();
+        survey.note(&[reset]);
+        let touched = survey.finish(HEAD).touched.unwrap();
+        assert_eq!(touched.tables, [TableName { schema: "public".into(), name: "B".into() }]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The lock says at once whether a writer is there; the token makes sure that one who was thought dead cannot commit
 //! when it wakes. What decides that somebody should take over is not in here.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
@@ -17,6 +17,7 @@ use crate::{CAPTURE_ID, Error, HEAD_CHANNEL, History};
 const TAKE: &str = include_str!("../../../sql/queries/take_lease.sql");
 const HOLDER: &str = include_str!("../../../sql/queries/lease_holder.sql");
 const REVOKE: &str = include_str!("../../../sql/queries/revoke_lease.sql");
+const TERMINATE: &str = include_str!("../../../sql/queries/terminate_backend.sql");
 const RENEW: &str =
     "UPDATE waldelta.leases SET renewed_at = clock_timestamp() WHERE capture_id = $1 AND token = $2";
 const RELEASE: &str = "UPDATE waldelta.leases SET backend_pid = NULL, backend_start = NULL WHERE capture_id = $1 AND token = $2";
@@ -25,8 +26,8 @@ const RELEASE: &str = "UPDATE waldelta.leases SET backend_pid = NULL, backend_st
 const LOCK_KEY: i64 = 0x5741_4C44_454C_5441;
 /// Tries to find the lock free or its holder there.
 const LOCK_TRIES_MAX: u32 = 10;
-/// How long a terminated backend may take to be gone.
-const GONE_WITHIN: &str = "30s";
+/// How long a terminated backend may take to be gone, and a lock to be free.
+const GONE_WITHIN_MS: i64 = 30_000;
 /// How often the lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// At least this lies between two notifications.
@@ -46,33 +47,75 @@ pub(crate) struct Taken {
     pub(crate) partition_bytes: u64,
     pub(crate) system_id: String,
     pub(crate) database_oid: u32,
-    pub(crate) backend_pid: i32,
+    pub(crate) backend: Backend,
 }
 
-/// Locks out every other writer of this database for as long as the connection lives.
+/// A backend of the history database. Process ids are used again: together with its beginning it is the one that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pid: i32,
+    /// `None` where this role may not see it; then it may not end it either.
+    start: Option<SystemTime>,
+}
+
+/// Whoever holds the lock.
+pub(crate) struct Holder {
+    name: String,
+    pub(crate) backend: Backend,
+    silent_ms: u64,
+}
+
+impl Holder {
+    /// Another writer is alive.
+    pub(crate) fn refusal(self) -> Error {
+        Error::LeaseHeld { holder: self.name, backend_pid: self.backend.pid, silent_ms: self.silent_ms }
+    }
+}
+
+/// Locks out every other writer of this database for as long as the connection lives; or says who does.
 ///
 /// `leftover` is the backend of a writer of this process that is gone; it may need a moment to notice that.
-pub(crate) async fn lock(client: &Client, leftover: Option<i32>) -> Result<(), Error> {
+pub(crate) async fn lock(client: &Client, leftover: Option<Backend>) -> Result<Option<Holder>, Error> {
     match try_lock(client).await? {
-        None => Ok(()),
-        Some((_, backend_pid)) if leftover == Some(backend_pid) => remove(client, backend_pid).await,
-        Some((holder, backend_pid)) => Err(Error::LeaseHeld { holder, backend_pid }),
+        Some(holder) if leftover == Some(holder.backend) => {
+            limit_waits(client, GONE_WITHIN_MS).await?;
+            remove(client, holder.backend).await?;
+            limit_waits(client, 0).await?;
+            Ok(None)
+        }
+        held => Ok(held),
     }
 }
 
 /// Takes the lock away from whoever has it. The order matters: first the lease, so that the old holder learns of it when
-/// it renews; then its backend, because one that is stuck inside COPY ends by no timeout and holds its keys; and
-/// only when that is gone, the lock.
-pub(crate) async fn take_over_lock(client: &Client) -> Result<(), Error> {
-    client.execute(REVOKE, &[&CAPTURE_ID, &"being taken over"]).await.map_err(Error::TakeLease)?;
-    match try_lock(client).await? {
-        None => Ok(()),
-        Some((_, backend_pid)) => remove(client, backend_pid).await,
+/// it renews; then its backends, because one that is stuck inside COPY ends by no timeout and holds its keys; and
+/// only when they are gone, the lock.
+///
+/// `known` is the holder that the caller decided on. Where another one has taken over from it meanwhile, that one is left alone.
+///
+/// The lock's backend is the one that writes. The one that the lease names is the same, unless something took the lock from
+/// its session and left it its transaction.
+pub(crate) async fn take_over_lock(client: &Client, known: Option<Backend>) -> Result<(), Error> {
+    limit_waits(client, GONE_WITHIN_MS).await?;
+    let holder = match try_lock(client).await? {
+        Some(other) if known.is_some_and(|known| known != other.backend) => return Err(other.refusal()),
+        holder => holder.map(|holder| holder.backend),
+    };
+    let revoked = client.query_opt(REVOKE, &[&CAPTURE_ID, &"being taken over"]).await;
+    let revoked = revoked.map_err(|source| waited_too_long(source, 0))?;
+    let leased =
+        revoked.and_then(|row| Some(Backend { pid: row.get::<_, Option<i32>>(0)?, start: row.get(1) }));
+    if let Some(leased) = leased.filter(|leased| holder != Some(*leased)) {
+        terminate(client, leased, GONE_WITHIN_MS).await?;
     }
+    if let Some(holder) = holder {
+        remove(client, holder).await?;
+    }
+    limit_waits(client, 0).await
 }
 
-/// Takes the lock if it is free, else says who has it: name and backend.
-async fn try_lock(client: &Client) -> Result<Option<(String, i32)>, Error> {
+/// Takes the lock if it is free, else says who has it.
+async fn try_lock(client: &Client) -> Result<Option<Holder>, Error> {
     // Whoever had it can be gone before we asked who that is: then it is free, and we ask again.
     for _ in 0..LOCK_TRIES_MAX {
         let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK_KEY]).await;
@@ -81,26 +124,43 @@ async fn try_lock(client: &Client) -> Result<Option<(String, i32)>, Error> {
         }
         let holder = client.query_opt(HOLDER, &[&CAPTURE_ID, &LOCK_KEY]).await.map_err(Error::TakeLease)?;
         if let Some(row) = holder {
-            return Ok(Some((row.get(0), row.get(1))));
+            let backend = Backend { pid: row.get(1), start: row.get(2) };
+            let silent_ms = row.get::<_, i64>(3).unsigned_abs();
+            return Ok(Some(Holder { name: row.get(0), backend, silent_ms }));
         }
     }
-    Err(Error::LeaseHeld { holder: "unknown".to_owned(), backend_pid: 0 })
+    Err(Error::LeaseHeld { holder: "unknown".to_owned(), backend_pid: 0, silent_ms: 0 })
 }
 
-/// Terminates the backend that holds the lock and waits until it is gone.
-async fn remove(client: &Client, backend_pid: i32) -> Result<(), Error> {
-    let terminate = client.execute("SELECT pg_terminate_backend($1)", &[&backend_pid]).await;
-    terminate.map_err(Error::TakeLease)?;
-    let limited = format!("SET lock_timeout = '{GONE_WITHIN}'");
-    client.batch_execute(&limited).await.map_err(Error::TakeLease)?;
+/// Terminates the backend that holds the lock, waits until it is gone and has the lock then.
+async fn remove(client: &Client, backend: Backend) -> Result<(), Error> {
+    terminate(client, backend, 0).await?;
+    // It gives the lock back when its transaction is rolled back.
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK_KEY]).await;
-    match locked {
-        Ok(_) => client.batch_execute("SET lock_timeout = 0").await.map_err(Error::TakeLease),
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            Err(Error::LeaseHeld { holder: "a backend that does not end".to_owned(), backend_pid })
-        }
-        Err(error) => Err(Error::TakeLease(error)),
+    locked.map(|_| ()).map_err(|source| waited_too_long(source, backend.pid))
+}
+
+async fn terminate(client: &Client, backend: Backend, wait_ms: i64) -> Result<(), Error> {
+    let ended = client.query_opt(TERMINATE, &[&backend.pid, &backend.start, &wait_ms]).await;
+    match ended.map_err(Error::TakeLease)? {
+        Some(row) if wait_ms > 0 && !row.get::<_, bool>(0) => Err(does_not_end(backend.pid)),
+        _ => Ok(()),
     }
+}
+
+async fn limit_waits(client: &Client, wait_ms: i64) -> Result<(), Error> {
+    client.batch_execute(&format!("SET lock_timeout = {wait_ms}")).await.map_err(Error::TakeLease)
+}
+
+fn waited_too_long(source: tokio_postgres::Error, backend_pid: i32) -> Error {
+    match source.code() {
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => does_not_end(backend_pid),
+        _ => Error::TakeLease(source),
+    }
+}
+
+fn does_not_end(backend_pid: i32) -> Error {
+    Error::LeaseHeld { holder: "a backend that does not end".to_owned(), backend_pid, silent_ms: 0 }
 }
 
 /// With the lock held: a new token in lease and progress row.
@@ -116,7 +176,7 @@ pub(crate) async fn take(client: &Client, holder: &str) -> Result<Taken, Error> 
         database_oid: row.get(4),
         partition_bytes: row.get::<_, i64>(5).cast_unsigned(),
         epoch_start: lsn(6),
-        backend_pid: row.get(7),
+        backend: Backend { pid: row.get(7), start: row.get(8) },
     })
 }
 
@@ -148,6 +208,8 @@ impl LeaseKeeper {
             let kept = stop.run_until_cancelled(self.keep()).await;
             match kept {
                 None => return Ok(()),
+                // There is nothing to renew any more: the next writer has a keeper of its own.
+                Some(Err(error @ Error::Fenced { .. })) => return Err(error),
                 Some(Err(error)) if error.is_retryable() => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,

@@ -13,7 +13,9 @@ mod captures;
 mod copy_buffer;
 mod encode;
 mod encoding;
+mod epochs;
 mod follow;
+mod gap_notes;
 mod gaps;
 mod large;
 mod lease;
@@ -26,12 +28,14 @@ mod pool;
 mod schema;
 mod sequence;
 mod shapes;
+mod skips;
 mod sql_row;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use baseline::{Baseline, BaselineRow};
+pub use epochs::{EpochSpan, Lineage, NewEpoch};
 pub use error::Error;
 pub use feed::{Behind, Entry, Feed, Transaction};
 pub use gaps::{Gap, NewGap};
@@ -47,6 +51,7 @@ use waldelta_pgconn::Target;
 use waldelta_wal::{EndLsn, Epoch, Position, Table};
 pub use writer::Writer;
 
+use crate::lease::Backend;
 use crate::link::Link;
 
 /// The one row of `captures`.
@@ -111,7 +116,9 @@ struct Inner {
     /// Shapes met so far, by table and version: as many as there are versions in `table_schemas` at most.
     tables: Mutex<HashMap<(u32, u32), Arc<Table>>>,
     /// The writer that was made here last: whether it lives, and its backend.
-    writer: Mutex<Option<(Weak<()>, i32)>>,
+    writer: Mutex<Option<(Weak<()>, Backend)>>,
+    /// Whoever was writing when a writer was refused here last.
+    refused_for: Mutex<Option<Backend>>,
 }
 
 impl History {
@@ -127,6 +134,7 @@ impl History {
             feed: Arc::new(Feed::new(Head::default(), config.feed_bytes_max)),
             tables: Mutex::default(),
             writer: Mutex::default(),
+            refused_for: Mutex::default(),
             config: config.clone(),
         };
         let history = History { inner: Arc::new(inner) };
@@ -146,18 +154,23 @@ impl History {
         let link = Link::connect(&self.inner.config.target).await?;
         // A writer of this process that was dropped may still have a backend that does not know it yet.
         let leftover = match &*lock(&self.inner.writer) {
-            Some((alive, backend_pid)) if alive.strong_count() == 0 => Some(*backend_pid),
+            Some((alive, backend)) if alive.strong_count() == 0 => Some(*backend),
             _ => None,
         };
-        lease::lock(&link.client, leftover).await?;
+        if let Some(other) = lease::lock(&link.client, leftover).await? {
+            *lock(&self.inner.refused_for) = Some(other.backend);
+            return Err(other.refusal());
+        }
         self.writer_with_lock(link, holder).await
     }
 
     /// Becomes the one writer in place of another that does not answer. What the other has not committed by then is
-    /// rolled back, and nothing that it does later can be committed. When to do so is the caller's decision.
+    /// rolled back, and nothing that it does later can be committed. When to do so is the caller's decision: about the writer for
+    /// which [`Self::writer`] was refused last, if it was. Where somebody else writes by now, that is [`Error::LeaseHeld`] again.
     pub async fn take_over(&self, holder: &str) -> Result<Writer, Error> {
         let link = Link::connect(&self.inner.config.target).await?;
-        lease::take_over_lock(&link.client).await?;
+        let known = *lock(&self.inner.refused_for);
+        lease::take_over_lock(&link.client, known).await?;
         self.writer_with_lock(link, holder).await
     }
 
@@ -167,7 +180,8 @@ impl History {
         // For its metric.
         self.open_gaps().await?;
         let alive = Arc::new(());
-        *lock(&self.inner.writer) = Some((Arc::downgrade(&alive), taken.backend_pid));
+        *lock(&self.inner.writer) = Some((Arc::downgrade(&alive), taken.backend));
+        *lock(&self.inner.refused_for) = None;
         Ok(Writer::new(self.clone(), link, taken, tables, alive))
     }
 

@@ -22,6 +22,8 @@ use crate::partition::Partition;
 use crate::{CAPTURE_ID, Error};
 
 const GUARD: &str = include_str!("../../../sql/queries/move_durable_end.sql");
+const WHERE_IT_WAS: &str =
+    "SELECT FROM waldelta.captures WHERE id = $1 AND token = $2 AND epoch = $3 AND durable_end = $4";
 
 /// Read committed: the guard must see what another writer has committed meanwhile.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -90,9 +92,15 @@ impl Link {
             target.connect_guarded(APPLICATION_NAME, SETTINGS).await.map_err(Error::Connect)?;
         let move_durable_end = client.prepare(GUARD).await.map_err(Error::TakeLease)?;
         // Exists from PostgreSQL 17 on, so it cannot go into the startup packet.
-        let transaction_timeout =
-            "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
-        client.batch_execute(transaction_timeout).await.map_err(Error::TakeLease)?;
+        let settings = "SELECT current_setting('synchronous_commit'), (
+            SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout')";
+        let settings = client.query_one(settings, &[]).await.map_err(Error::TakeLease)?;
+        if settings.get::<_, &str>(0) != "on" {
+            return Err(Error::Unusable {
+                what: "a connection that comes without synchronous_commit = on, though it was asked for: connect directly, \
+                       not through a pooler",
+            });
+        }
         Ok(Link { client, move_durable_end, copy: None, open: None, _guard: guard })
     }
 
@@ -188,6 +196,21 @@ impl Link {
         finished.map_err(|source| refused_or_unknown(&source)(source))?;
         guarded.map_err(guard_failure)?;
         committed.map_err(|source| refused_or_unknown(&source)(source))
+    }
+
+    /// Commits what was done since [`Self::begin`], where another statement than the usual was the guard.
+    pub(crate) async fn commit_alone(&mut self) -> Result<(), CommitFailure> {
+        let committed = self.client.batch_execute("COMMIT").await;
+        committed.map_err(|source| refused_or_unknown(&source)(source))
+    }
+
+    /// After a refusal: whether the progress row is still where this writer left it.
+    pub(crate) async fn is_where_it_was(&self, moved: Move) -> Result<bool, tokio_postgres::Error> {
+        self.client.batch_execute("ROLLBACK").await?;
+        let from = PgLsn::from(moved.from.0.0);
+        let epoch = moved.epoch.0.cast_signed();
+        let row = self.client.query_opt(WHERE_IT_WAS, &[&CAPTURE_ID, &moved.token, &epoch, &from]).await?;
+        Ok(row.is_some())
     }
 
     /// Moves the durable end in a transaction of its own.

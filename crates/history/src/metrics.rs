@@ -57,8 +57,8 @@ pub(crate) fn open_gaps(count: usize) {
     gauge!(OPEN_GAPS).set(count as f64);
 }
 
-pub(crate) fn gaps_opened(count: usize) {
-    gauge!(OPEN_GAPS).increment(count as f64);
+pub(crate) fn gaps_changed(more: i64) {
+    gauge!(OPEN_GAPS).increment(more as f64);
 }
 
 pub(crate) fn feed_bytes(bytes: usize) {

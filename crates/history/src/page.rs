@@ -11,9 +11,8 @@ use sqlx::postgres::PgRow;
 use waldelta_wal::{Author, Change, Epoch, Lsn, Operation, Table, TransactionHead, TruncateOptions};
 
 use crate::Error;
-use crate::feed::change_bytes;
 use crate::sql_row::{
-    bytes_at, lsn_at, optional_lsn_at, optional_oid_at, text_at, time_us_at, u32_at, u64_at,
+    bytes_at, lsn_at, optional_lsn_at, optional_oid_at, optional_u32_at, text_at, time_us_at, u32_at, u64_at,
 };
 
 /// Bounds of one page; at least one change is read.
@@ -41,7 +40,7 @@ pub struct Part {
 pub struct Page {
     /// Parts of transactions in commit order.
     pub parts: Vec<Part>,
-    /// Whether there may be more before the position that bounded the read.
+    /// Whether there is more of the epoch before the position that bounded the read.
     pub has_more: bool,
 }
 
@@ -61,26 +60,12 @@ pub(crate) struct ChangeRow {
 pub(crate) struct PageBuilder {
     parts: Vec<Part>,
     rows: usize,
-    bytes: usize,
     has_more: bool,
     /// Authors met in this page: all changes of a transaction have the same few.
     authors: Authors,
 }
 
 impl PageBuilder {
-    /// What is left of the limit; `None` when nothing is.
-    pub(crate) fn left(&self, limit: ReadLimit) -> Option<ReadLimit> {
-        let changes = usize::try_from(limit.changes_max.max(1)).unwrap_or(usize::MAX);
-        let changes_left = changes.checked_sub(self.rows).filter(|left| *left > 0)?;
-        let bytes_max = limit.bytes_max.max(1).checked_sub(self.bytes).filter(|left| *left > 0)?;
-        Some(ReadLimit { changes_max: u32::try_from(changes_left).unwrap_or(u32::MAX), bytes_max })
-    }
-
-    /// Whether there is more of the epoch read last.
-    pub(crate) fn has_more(&self) -> bool {
-        self.has_more
-    }
-
     /// Changes in it.
     pub(crate) fn rows(&self) -> usize {
         self.rows
@@ -101,9 +86,17 @@ impl PageBuilder {
         let author = text_at(row, 11)
             .map_err(failed)?
             .map(|client_id| self.authors.named(client_id, metadata.author.map(RawValue::get)));
-        let shape = match optional_oid_at(row, 4).map_err(failed)? {
-            Some(oid) => Some((oid, u32_at(row, 5).map_err(failed)?)),
-            None => None,
+        let oid = optional_oid_at(row, 4).map_err(failed)?;
+        let shape = match (oid, optional_u32_at(row, 5).map_err(failed)?) {
+            (Some(oid), Some(version)) => Some((oid, version)),
+            // A reset is of a table and shows no row of it: which table it is, `data` says.
+            (None, _) => None,
+            (Some(_), None) if operation == Operation::Reset => None,
+            (Some(oid), None) => {
+                return Err(Error::Corrupt {
+                    what: format!("a change of table {oid} without a schema_version"),
+                });
+            }
         };
         let head = TransactionHead {
             epoch,
@@ -133,11 +126,10 @@ impl PageBuilder {
         let ChangeRow { head, change, next_lsn, .. } = row;
         let change = Change { table, ..change };
         self.rows += 1;
-        self.bytes += change_bytes(&change);
         self.has_more = next_lsn.is_some();
         let last = next_lsn != Some(head.commit_lsn);
         match self.parts.last_mut() {
-            Some(part) if part.head.commit_lsn == head.commit_lsn && part.head.epoch == head.epoch => {
+            Some(part) if part.head.commit_lsn == head.commit_lsn => {
                 part.changes.push(change);
                 part.last = last;
             }
@@ -145,9 +137,9 @@ impl PageBuilder {
         }
     }
 
-    /// The page. `cut`: the read ended before the position that bounds it.
-    pub(crate) fn finish(self, cut: bool) -> Page {
-        Page { parts: self.parts, has_more: self.has_more || cut }
+    /// The page.
+    pub(crate) fn finish(self) -> Page {
+        Page { parts: self.parts, has_more: self.has_more }
     }
 }
 

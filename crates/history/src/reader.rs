@@ -4,24 +4,25 @@
 //! a hundred megabytes makes a page unbounded. Images come back as jsonb prints them: the same values as in the feed,
 //! with other spaces and another order of keys.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
-use waldelta_wal::{Epoch, Lsn, PgSnapshot, Position, Table};
+use waldelta_wal::{EndLsn, Epoch, Lsn, PgSnapshot, Position, Table};
 
 use crate::page::{ChangeRow, Page, PageBuilder, ReadLimit};
 use crate::shapes::StoredTable;
-use crate::sql_row::{SqlLsn, length_at, u64_at};
+use crate::sql_row::{SqlLsn, length_at, optional_lsn_at, u64_at};
 use crate::{Error, History, metrics};
 
 const READ_AFTER: &str = include_str!("../../../sql/queries/read_after.sql");
 const XIDS_UNSEEN: &str = include_str!("../../../sql/queries/xids_unseen.sql");
 const LATEST_TABLES: &str = include_str!("../../../sql/queries/latest_tables.sql");
 const TABLE_VERSION: &str = include_str!("../../../sql/queries/table_version.sql");
-const EPOCHS_BETWEEN: &str = "SELECT epoch FROM waldelta.epochs WHERE epoch BETWEEN $1 AND $2 ORDER BY epoch";
+const EPOCH_END: &str = include_str!("../../../sql/queries/epoch_end.sql");
 
 /// Transactions that [`History::xids_unseen_by`] gives at most. Each is held up by a backend or a prepared transaction of
 /// the source, so that there are never as many.
@@ -32,38 +33,34 @@ const XIDS_MAX: usize = 1_000_000;
 const INFLATION_MAX: usize = 4;
 
 impl History {
-    /// Changes after `after` and at or before `upto`, in order. A page may end inside a transaction: then the last
-    /// change's position is where to go on. A transaction that `upto` lies inside of is not read.
+    /// Changes of `after`'s epoch after `after` and at or before `upto`, in order. A page may end inside a transaction: then
+    /// the last change's position is where to go on. A transaction that `upto` lies inside of is not read.
+    ///
+    /// Where `upto` lies in a later epoch, the rest of `after`'s epoch is read and no further: a page without more has come to
+    /// its [last position](crate::Lineage::last_position), and whoever can go on does so at the [seam](crate::Lineage::seam).
+    /// What did not survive the end of an epoch is never read. Of an epoch that history does not know there is nothing.
     pub async fn read_after(&self, after: Position, upto: Position, limit: ReadLimit) -> Result<Page, Error> {
         let mut builder = PageBuilder::default();
-        let mut cut = false;
-        for epoch in self.epochs_between(after.epoch, upto.epoch).await? {
-            let Some(left) = builder.left(limit).filter(|_| !builder.has_more()) else {
-                cut = true;
-                break;
-            };
-            if let Some(range) = Range::within(epoch, after, upto) {
-                self.read_epoch(epoch, range, left, &mut builder).await?;
-            }
+        if let Some(end) = self.readable_end(after.epoch, upto.epoch).await?
+            && let Some(range) = Range::within(after, upto, end)
+        {
+            self.read_epoch(after.epoch, range, limit, &mut builder).await?;
         }
         metrics::page_read(builder.rows());
-        Ok(builder.finish(cut))
+        Ok(builder.finish())
     }
 
-    /// Almost always one: only a read across a new incarnation of the source asks.
-    async fn epochs_between(&self, first: Epoch, last: Epoch) -> Result<Vec<Epoch>, Error> {
-        if first >= last {
-            return Ok(if first == last { vec![first] } else { Vec::new() });
+    /// Where this epoch ends for a read up to another one, if it has ended; `None` when there is no such epoch. Almost always it
+    /// is the current one, which costs nothing to know.
+    async fn readable_end(&self, epoch: Epoch, upto: Epoch) -> Result<Option<Option<EndLsn>>, Error> {
+        if epoch == upto && epoch == self.feed().head().epoch {
+            return Ok(Some(None));
         }
         // Epochs are stored in a signed column; a cursor can carry any number.
-        let bound = |epoch: Epoch| i32::try_from(epoch.0).unwrap_or(i32::MAX);
-        let epochs: Vec<i32> = sqlx::query_scalar(EPOCHS_BETWEEN)
-            .bind(bound(first))
-            .bind(bound(last))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|source| Error::Read { what: "epochs", source })?;
-        Ok(epochs.into_iter().map(|epoch| Epoch(epoch.cast_unsigned())).collect())
+        let Ok(stored) = i32::try_from(epoch.0) else { return Ok(None) };
+        let failed = |source| Error::Read { what: "epochs", source };
+        let row = sqlx::query(EPOCH_END).bind(stored).fetch_optional(self.pool()).await.map_err(failed)?;
+        row.map(|row| Ok(optional_lsn_at(&row, 0)?.map(EndLsn))).transpose().map_err(failed)
     }
 
     async fn read_epoch(
@@ -103,8 +100,8 @@ impl History {
             .bind(SqlLsn(range.from_lsn))
             .bind(range.from_seq)
             .bind(SqlLsn(range.to_lsn))
-            .bind(i64::from(limit.changes_max))
-            .bind(i64::try_from(limit.bytes_max).unwrap_or(i64::MAX))
+            .bind(i64::from(limit.changes_max.max(1)))
+            .bind(i64::try_from(limit.bytes_max.max(1)).unwrap_or(i64::MAX))
             .fetch(&mut *connection);
         let (mut rows, mut bytes, mut overflows) = (Vec::new(), 0, false);
         while let Some(row) = stream.try_next().await.map_err(failed)? {
@@ -112,7 +109,7 @@ impl History {
                 bytes += length_at(&row, image).map_err(failed)?;
             }
             rows.push(builder.take_apart(epoch, &row)?);
-            overflows = bytes > limit.bytes_max.saturating_mul(INFLATION_MAX);
+            overflows = bytes > limit.bytes_max.max(1).saturating_mul(INFLATION_MAX);
             if overflows {
                 break;
             }
@@ -129,11 +126,17 @@ impl History {
     /// Ids of the transactions that history holds at or below `upto`, of its epoch, and that this snapshot of the source
     /// does not show: those in progress in it, and those at or above its `xmax`, of which none is listed in it.
     ///
+    /// Only the current epoch is asked about. What survived of one that has ended was there before the source took over, so that
+    /// every snapshot of it shows that; and what did not survive may have its transaction ids from another numbering.
+    ///
     /// # Errors
     /// [`Error::AheadOfSource`] when there are more than a source that history follows can have.
     pub async fn xids_unseen_by(&self, snapshot: &PgSnapshot, upto: Position) -> Result<Vec<u64>, Error> {
         let failed = |source| Error::Read { what: "transaction ids", source };
         let Some(to_lsn) = last_whole_lsn(upto) else { return Ok(Vec::new()) };
+        if upto.epoch < self.feed().head().epoch {
+            return Ok(Vec::new());
+        }
         let stored = |xid: u64| i64::try_from(xid).unwrap_or(i64::MAX);
         let in_progress: Vec<i64> = snapshot.in_progress().iter().map(|xid| stored(*xid)).collect();
         let rows = sqlx::query(XIDS_UNSEEN)
@@ -208,15 +211,22 @@ struct Range {
 }
 
 impl Range {
-    /// `None` when there is nothing of this epoch between the two.
-    fn within(epoch: Epoch, after: Position, upto: Position) -> Option<Self> {
-        let (from_lsn, from_seq) = match (after.epoch == epoch, i32::try_from(after.index)) {
-            (false, _) => (Lsn(0), -1),
-            (true, Ok(seq)) => (after.commit_lsn, seq),
+    /// `None` when there is nothing of `after`'s epoch, which ends at `end`, between the two.
+    fn within(after: Position, upto: Position, end: Option<EndLsn>) -> Option<Self> {
+        let (from_lsn, from_seq) = match i32::try_from(after.index) {
+            Ok(seq) => (after.commit_lsn, seq),
             // The whole transaction: going on at the next LSN spares the scan its rows.
-            (true, Err(_)) => (Lsn(after.commit_lsn.0.checked_add(1)?), -1),
+            Err(_) => (Lsn(after.commit_lsn.0.checked_add(1)?), -1),
         };
-        let to_lsn = if upto.epoch == epoch { last_whole_lsn(upto)? } else { Lsn(u64::MAX) };
+        let bound = match upto.epoch.cmp(&after.epoch) {
+            Ordering::Less => return None,
+            Ordering::Equal => last_whole_lsn(upto)?,
+            Ordering::Greater => Lsn(u64::MAX),
+        };
+        let to_lsn = match end {
+            Some(end) => bound.min(last_whole_lsn(Position::before(after.epoch, end))?),
+            None => bound,
+        };
         (from_lsn <= to_lsn).then_some(Range { from_lsn, from_seq, to_lsn })
     }
 }
@@ -244,19 +254,26 @@ mod tests {
         let range = |from_lsn, from_seq, to_lsn| {
             Some(Range { from_lsn: Lsn(from_lsn), from_seq, to_lsn: Lsn(to_lsn) })
         };
-        for (epoch, after, upto, expected) in [
-            (1, at(1, 10, whole), at(1, 20, whole), range(11, -1, 20)),
-            (1, at(1, 10, 5), at(1, 20, whole), range(10, 5, 20)),
-            (1, at(1, 10, 5), at(1, 20, 3), range(10, 5, 19)),
-            (1, at(1, 10, whole), at(1, 10, whole), None),
-            (1, at(1, 10, 5), at(1, 10, 7), None),
-            (1, at(1, u64::MAX, whole), at(1, u64::MAX, whole), None),
-            (1, at(1, 10, whole), at(3, 20, whole), range(11, -1, u64::MAX)),
-            (2, at(1, 10, whole), at(3, 20, whole), range(0, -1, u64::MAX)),
-            (3, at(1, 10, whole), at(3, 20, whole), range(0, -1, 20)),
-            (3, at(1, 10, whole), at(3, 0, 0), None),
+        let end = |lsn| Some(EndLsn(Lsn(lsn)));
+        for (after, upto, end, expected) in [
+            (at(1, 10, whole), at(1, 20, whole), None, range(11, -1, 20)),
+            (at(1, 10, 5), at(1, 20, whole), None, range(10, 5, 20)),
+            (at(1, 10, 5), at(1, 20, 3), None, range(10, 5, 19)),
+            (at(1, 10, whole), at(1, 10, whole), None, None),
+            (at(1, 10, 5), at(1, 10, 7), None, None),
+            (at(1, u64::MAX, whole), at(1, u64::MAX, whole), None, None),
+            // What did not survive begins at the end.
+            (at(1, 10, whole), at(1, 20, whole), end(20), range(11, -1, 19)),
+            (at(1, 10, whole), at(1, 15, whole), end(20), range(11, -1, 15)),
+            (at(1, 19, whole), at(1, 20, whole), end(20), None),
+            (at(1, 19, 0), at(1, 20, whole), end(20), range(19, 0, 19)),
+            (at(1, 25, whole), at(1, 30, whole), end(20), None),
+            // The rest of the epoch, and nothing of the next.
+            (at(1, 10, whole), at(3, 5, whole), end(20), range(11, -1, 19)),
+            (at(1, 10, whole), at(3, 0, 0), None, range(11, -1, u64::MAX)),
+            (at(3, 10, whole), at(1, 20, whole), None, None),
         ] {
-            assert_eq!(Range::within(Epoch(epoch), after, upto), expected, "{epoch} {after} {upto}");
+            assert_eq!(Range::within(after, upto, end), expected, "{after} {upto} {end:?}");
         }
     }
 }

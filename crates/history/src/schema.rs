@@ -14,9 +14,10 @@ use crate::pool::{SCHEMA, connect_options};
 use crate::{Config, Error};
 
 /// Migrations in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "history", include_str!("../../../sql/migrations/0001_history.sql")),
     (2, "repair", include_str!("../../../sql/migrations/0002_repair.sql")),
+    (3, "epochs", include_str!("../../../sql/migrations/0003_epochs.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");
@@ -62,10 +63,17 @@ fn migrator() -> Migrator {
 /// Over a connection of the other kind, because its errors say best why there is none.
 async fn check_server(config: &Config) -> Result<(), Error> {
     let client = link::connect(&config.target).await?;
-    let version = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
-    let row = client.query_one(version, &[]).await.map_err(Error::Ask)?;
+    let server = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+        current_setting('fsync')::bool";
+    let row = client.query_one(server, &[]).await.map_err(Error::Ask)?;
     if row.get::<_, i32>(0) < SERVER_VERSION_MIN {
         return Err(Error::ServerTooOld { version: row.get(1) });
+    }
+    if !row.get::<_, bool>(2) {
+        // What is durable is reported to the slot, and then nobody else has it.
+        tracing::warn!(
+            "the history database's server runs with fsync off: a crash of its machine loses changes for good"
+        );
     }
     Ok(())
 }
@@ -102,7 +110,9 @@ async fn description(connection: &mut PgConnection, version: i64) -> Result<Stri
 /// Drops history's tables, and the schema if nothing else is in it. Refused while a writer lives.
 pub(crate) async fn drop_everything(config: &Config) -> Result<(), Error> {
     let client = link::connect(&config.target).await?;
-    lease::lock(&client, None).await?;
+    if let Some(holder) = lease::lock(&client, None).await? {
+        return Err(holder.refusal());
+    }
     client.batch_execute(DROP).await.map_err(Error::Drop)?;
     match client.batch_execute("DROP SCHEMA IF EXISTS waldelta RESTRICT").await {
         Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => Ok(()),

@@ -67,9 +67,14 @@ pub(crate) fn optional_oid_at(row: &PgRow, at: usize) -> Result<Option<u32>, sql
     Ok(fixed(row, at)?.map(u32::from_be_bytes))
 }
 
+/// A 32-bit number that is stored as a signed one and may be null.
+pub(crate) fn optional_u32_at(row: &PgRow, at: usize) -> Result<Option<u32>, sqlx::Error> {
+    optional_oid_at(row, at)
+}
+
 /// A 32-bit number that is stored as a signed one.
 pub(crate) fn u32_at(row: &PgRow, at: usize) -> Result<u32, sqlx::Error> {
-    optional_oid_at(row, at)?.ok_or_else(|| unexpected(at))
+    optional_u32_at(row, at)?.ok_or_else(|| unexpected(at))
 }
 
 /// A timestamptz, in microseconds since 1970.

@@ -14,14 +14,14 @@ use waldelta_wal::{EndLsn, Epoch, Piece, Table};
 use crate::copy_buffer::CopyBuffer;
 use crate::encode::RowEncoder;
 use crate::error::sqlstate_is_poison;
-use crate::gaps::WaitingGaps;
+use crate::gap_notes::GapNotes;
 use crate::large::Survey;
 use crate::lease::{self, LeaseKeeper, Taken};
 use crate::link::{CommitFailure, Link, Move};
 use crate::poison::{Blame, too_large};
 use crate::sequence::{Run, Sequence, cut_into_runs};
 use crate::shapes::{Appearance, Numbered, Shapes, StoredTable};
-use crate::{Entry, Error, Head, History, Transaction, metrics};
+use crate::{Entry, Error, Head, History, Transaction, gaps, metrics};
 
 const STORE_TABLE: &str = include_str!("../../../sql/queries/store_table.sql");
 const STORE_HISTORY_FROM: &str = include_str!("../../../sql/queries/store_history_from.sql");
@@ -41,7 +41,7 @@ pub struct Writer {
     pub(crate) buffer: CopyBuffer,
     pub(crate) accepted: Arc<AtomicU64>,
     sequence: Sequence,
-    gaps: WaitingGaps,
+    gaps: GapNotes,
     /// Whom the large transaction under way concerns.
     large: Survey,
     /// Tells [`History`] that this writer is still there.
@@ -69,7 +69,7 @@ impl Writer {
             shapes: Shapes::new(tables),
             buffer: CopyBuffer::with_capacity(2 * CHUNK_BYTES),
             accepted: Arc::default(),
-            gaps: WaitingGaps::default(),
+            gaps: GapNotes::default(),
             large: Survey::default(),
             link: Some(link),
             head,
@@ -157,7 +157,7 @@ impl Writer {
         let mut link = self.link.take().ok_or(Error::WriterClosed)?;
         link.rollback().await?;
         self.shapes.rolled_back();
-        self.gaps.clear();
+        self.gaps = GapNotes::default();
         self.large = Survey::default();
         self.sequence = Sequence::new(self.head.epoch, self.head.durable_end);
         self.link = Some(link);
@@ -265,24 +265,41 @@ impl Writer {
             let result = link.move_durable_end(moved).await;
             return result.map_err(|failure| self.failed(moved, failure, None));
         }
-        let mut gaps_opened = 0;
+        let mut needing_repair = 0;
         if has_notes {
             if link.is_copying() {
-                let finished = link.finish_copy().await;
-                finished.map_err(|source| self.failed(moved, CommitFailure::Refused(source), Some(blame)))?;
+                if let Err(source) = link.finish_copy().await {
+                    return Err(self.refused(link, moved, CommitFailure::Refused(source), blame).await);
+                }
             } else {
                 link.begin().await?;
             }
             for appearance in self.shapes.waiting() {
                 self.store_shape(link, appearance).await?;
             }
-            gaps_opened = self.gaps.store(link, self.head.epoch).await?;
+            needing_repair = gaps::store(link, self.head.epoch, &self.gaps).await?;
         }
-        let result = link.commit(moved).await;
-        result.map_err(|failure| self.failed(moved, failure, Some(blame)))?;
-        self.gaps.clear();
-        metrics::gaps_opened(gaps_opened);
+        if let Err(failure) = link.commit(moved).await {
+            return Err(self.refused(link, moved, failure, blame).await);
+        }
+        self.gaps = GapNotes::default();
+        metrics::gaps_changed(needing_repair);
         Ok(())
+    }
+
+    /// What it means that rows were not committed. One that is there already was written by another writer, unless this one
+    /// may still write: then history has more than the durable end says, and no writer can ever go on.
+    async fn refused(&self, link: &Link, moved: Move, failure: CommitFailure, blame: Blame<'_>) -> Error {
+        let error = self.failed(moved, failure, Some(blame));
+        if !matches!(error, Error::Fenced { .. }) {
+            return error;
+        }
+        match link.is_where_it_was(moved).await {
+            Ok(true) => Error::Corrupt {
+                what: format!("there are changes at or beyond the durable end {}", moved.from),
+            },
+            _ => error,
+        }
     }
 
     pub(crate) async fn store_shape(&self, link: &Link, appearance: &Appearance) -> Result<(), Error> {

@@ -21,7 +21,7 @@ pub enum Address {
 
 impl Address {
     /// Whether nothing that is said leaves this machine.
-    pub(crate) fn is_local(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         match self {
             Address::Unix(_) => true,
             Address::Tcp(host, _) => {

@@ -115,6 +115,14 @@ impl Error {
         match self {
             Error::Invalid(_) => Code::ConfigInvalid,
             Error::RootCertificates { .. } | Error::TlsSetup(_) | Error::Tls { .. } => Code::TlsFailed,
+            // It may log in, but not connect to this database.
+            Error::Refused { source, .. } if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Code::PrivilegeMissing
+            }
+            // A server takes every setting that it knows; a pooler refuses those that it could not keep apart.
+            Error::Refused { source, .. } if source.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
+                Code::PoolerAddress
+            }
             Error::Unreachable { .. } | Error::TimedOut { .. } | Error::Refused { .. } => {
                 Code::DatabaseUnreachable
             }

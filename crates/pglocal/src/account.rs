@@ -1,7 +1,7 @@
 //! The user that PostgreSQL runs as. It refuses to run as root, so root must lend it to somebody else.
 
 use std::fs::Metadata;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +60,21 @@ impl Account {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// Gives `path` and everything in it to this user. Links are given, not what they lead to.
+    pub(crate) fn own_all(self, path: &Path) -> Result<(), Error> {
+        if !self.lent {
+            return Ok(());
+        }
+        let failed = |source| Error::Folder { action: "hand over", path: path.to_owned(), source };
+        lchown(path, Some(self.uid), Some(self.gid)).map_err(failed)?;
+        if path.symlink_metadata().map_err(failed)?.is_dir() {
+            for entry in std::fs::read_dir(path).map_err(failed)? {
+                self.own_all(&entry.map_err(failed)?.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The first folder on the way to `path`, itself included, that this user may not enter. What does not exist yet

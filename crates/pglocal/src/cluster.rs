@@ -5,7 +5,7 @@
 //! development, not for data that matters.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
@@ -94,21 +94,37 @@ pub struct Cluster {
     child: Option<Child>,
     port: u16,
     notices: Vec<String>,
+    /// Its processes were told to stand still.
+    frozen: bool,
 }
+
+/// What puts the data of a new cluster into the folder that it is given.
+type Fill<'a> = Box<dyn FnOnce(&Path) -> io::Result<()> + 'a>;
 
 impl Cluster {
     /// Starts the cluster, after making it if it is not there. A server that an earlier process of ours left running in
     /// the folder is stopped first.
     pub fn start(options: Options) -> Result<Self, Error> {
+        Self::start_with(options, None)
+    }
+
+    /// As [`Cluster::start`], but where there is no cluster yet, `fill` makes it instead of `initdb`: it puts the data of
+    /// a cluster of ours (a copy, a backup) into the folder that it is given. Whose the files are is seen to afterwards.
+    pub fn start_filled(options: Options, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<Self, Error> {
+        Self::start_with(options, Some(Box::new(fill)))
+    }
+
+    fn start_with(options: Options, fill: Option<Fill<'_>>) -> Result<Self, Error> {
         let folder = match &options.storage {
             Storage::Kept(data_dir) => Folder::kept(data_dir)?,
             Storage::Ephemeral(under) => Folder::ephemeral(under)?,
         };
         let notices = folder.notice.iter().cloned().collect();
         // From here on, dropping it cleans up.
-        let mut cluster = Cluster { options, folder, leash: None, child: None, port: 0, notices };
+        let mut cluster =
+            Cluster { options, folder, leash: None, child: None, port: 0, notices, frozen: false };
         cluster.leash = Some(Leash::tie(&cluster.folder)?);
-        cluster.prepare()?;
+        cluster.prepare(fill)?;
         postmaster::clear_left_over(&cluster.folder.data_dir)?;
         cluster.up_on_some_port()?;
         Ok(cluster)
@@ -158,8 +174,27 @@ impl Cluster {
         format!("postgresql://postgres@127.0.0.1:{}/{dbname}", self.port)
     }
 
+    /// SIGSTOP to the server and everything that belongs to it: the sockets stay open, and nobody answers.
+    pub fn freeze(&mut self) -> Result<(), Error> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        self.frozen = true;
+        // The one that makes others first.
+        postmaster::signal(pid, Signal::STOP)?;
+        postmaster::signal_all(&self.folder.data_dir, Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub fn thaw(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.frozen) {
+            postmaster::signal_all(&self.folder.data_dir, Signal::CONT)?;
+        }
+        Ok(())
+    }
+
     /// Brings the server down; [`Cluster::up`] brings it back on the same port. Nothing happens if it is down.
     pub fn down(&mut self, how: Shutdown) -> Result<(), Error> {
+        // What stands still does not end.
+        self.thaw()?;
         let Some(child) = &mut self.child else { return Ok(()) };
         let steps: &[(Signal, Duration)] = match how {
             Shutdown::Fast => &[
@@ -221,7 +256,7 @@ impl Cluster {
     }
 
     /// Makes the cluster, or checks that the one that is there is ours and fits.
-    fn prepare(&self) -> Result<(), Error> {
+    fn prepare(&self, fill: Option<Fill<'_>>) -> Result<(), Error> {
         let Options { binaries, .. } = &self.options;
         let Folder { data_dir, account, .. } = &self.folder;
         if let Some(closed) = account.closed_on_the_way_to(&binaries.bindir) {
@@ -233,11 +268,13 @@ impl Cluster {
         }
         let is_empty = match std::fs::read_dir(data_dir) {
             Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(failed("read", data_dir)(error)),
         };
-        if is_empty {
-            return self.initialize();
+        match fill {
+            None if is_empty => return self.initialize(),
+            Some(fill) if is_empty => self.fill(fill)?,
+            _ => {}
         }
         let made_by = std::fs::read_to_string(data_dir.join("PG_VERSION")).ok();
         match made_by.as_deref().map(str::trim) {
@@ -254,7 +291,7 @@ impl Cluster {
 
     /// Runs initdb beside the data folder and moves the result there, so that a kill in between leaves no half cluster.
     fn initialize(&self) -> Result<(), Error> {
-        let Folder { data_dir, account, .. } = &self.folder;
+        let account = &self.folder.account;
         let unfinished = self.folder.unfinished();
         ignore_missing(std::fs::remove_dir_all(&unfinished)).map_err(failed("remove", &unfinished))?;
         let run = |locale: &str| -> Result<bounded::Output, Error> {
@@ -293,6 +330,26 @@ impl Cluster {
             ),
         )?;
         write_for(*account, &unfinished.join(SETTINGS_FILE), "")?;
+        self.move_into_place()
+    }
+
+    fn fill(&self, fill: Fill<'_>) -> Result<(), Error> {
+        let unfinished = self.folder.unfinished();
+        ignore_missing(std::fs::remove_dir_all(&unfinished)).map_err(failed("remove", &unfinished))?;
+        let create = std::fs::DirBuilder::new().mode(0o700).create(&unfinished);
+        create.map_err(failed("create", &unfinished))?;
+        fill(&unfinished).map_err(failed("fill", &unfinished))?;
+        let settings = unfinished.join(SETTINGS_FILE);
+        if settings.is_file() {
+            // The port in it is that of the cluster that was copied.
+            write_for(self.folder.account, &settings, "")?;
+        }
+        self.folder.account.own_all(&unfinished)?;
+        self.move_into_place()
+    }
+
+    fn move_into_place(&self) -> Result<(), Error> {
+        let (unfinished, data_dir) = (self.folder.unfinished(), &self.folder.data_dir);
         ignore_missing(std::fs::remove_dir(data_dir)).map_err(failed("replace", data_dir))?;
         std::fs::rename(&unfinished, data_dir).map_err(failed("move into place", data_dir))
     }
@@ -326,8 +383,7 @@ impl Cluster {
     /// Starts the server and waits until it is ready.
     fn up_on(&mut self, port: u16) -> Result<Started, Error> {
         self.port = port;
-        if TcpListener::bind(("127.0.0.1", port))
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        if TcpListener::bind(("127.0.0.1", port)).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
         {
             return Ok(Started::PortTaken);
         }
@@ -455,7 +511,7 @@ fn wait_for_exit(child: &mut Child, patience: Duration) -> Result<Option<ExitSta
 
 /// What was appended to a log since it was `start` bytes long; the end of it, if it is much.
 fn read_from(log: &Path, start: u64) -> String {
-    let read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(start.max(length.saturating_sub(TAIL_BYTES_MAX))))?;

@@ -8,7 +8,13 @@ if [ "$pid" -gt 0 ] && { [ ! -d /proc/self ] || [ "$(readlink "/proc/$pid/cwd")"
   kill -INT "$pid"
   tenths=0
   while [ -e "$1/postmaster.pid" ] && [ "$tenths" -lt 300 ]; do sleep 0.1; tenths=$((tenths + 1)); done
-  if [ -e "$1/postmaster.pid" ]; then kill -QUIT "$pid"; fi
+  if [ -e "$1/postmaster.pid" ]; then
+    kill -QUIT "$pid"
+    # What stands still does not end.
+    for process in /proc/[0-9]*; do
+      if [ "$(readlink "$process/cwd" 2> /dev/null)" = "$1" ]; then kill -CONT "${process#/proc/}"; fi
+    done
+  fi
 fi
 if [ -n "$3" ]; then rm -rf -- "$3"; fi
 if [ -n "$2" ]; then rm -rf -- "$2"; fi

@@ -36,6 +36,17 @@ pub(crate) fn signal(pid: u32, signal: Signal) -> Result<(), Error> {
     })
 }
 
+/// Sends a signal to everything that works in `data_dir`. What ends meanwhile need not hear it.
+pub(crate) fn signal_all(data_dir: &Path, wanted: Signal) -> Result<(), Error> {
+    for pid in inhabitants(data_dir) {
+        match signal(pid, wanted) {
+            Err(error) if works_in(pid, data_dir) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Whether this process is a server (or a part of one) in `data_dir`. Process ids are used again, so that the id in a
 /// stale file proves nothing; PostgreSQL's processes work in their data folder.
 fn works_in(pid: u32, data_dir: &Path) -> bool {

@@ -123,6 +123,52 @@ fn comes_back_after_every_kind_of_shutdown_with_what_was_committed() {
 }
 
 #[test]
+fn a_frozen_server_answers_nobody_goes_on_and_can_be_stopped() {
+    let mut cluster = Cluster::start(options(Storage::Ephemeral("/tmp".into()))).unwrap();
+    let url = cluster.url("postgres");
+    let ask = move || {
+        let mut command = Command::new("psql");
+        command.args(["-XAtq", "-d", &url, "-c", "SELECT 1"]).stdout(Stdio::null()).spawn().unwrap()
+    };
+    cluster.freeze().unwrap();
+    let mut asking = ask();
+    let state = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    assert!(state(cluster.pid().unwrap()).contains(") T "));
+    assert!(asking.try_wait().unwrap().is_none());
+    cluster.thaw().unwrap();
+    assert!(asking.wait().unwrap().success());
+    let pid = cluster.pid().unwrap();
+    cluster.freeze().unwrap();
+    drop(cluster);
+    assert!(!is_alive(pid));
+}
+
+/// Copies a data folder without what belongs to a running server; small files only.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let copied = Command::new("cp").arg("-R").arg(from.join(".")).arg(to).status()?;
+    assert!(copied.success());
+    Ok(())
+}
+
+#[test]
+fn a_cluster_can_begin_as_a_copy_of_another() {
+    let scratch = Scratch::new("copy");
+    let mut first = Cluster::start(scratch.kept()).unwrap();
+    psql(&first, "CREATE TABLE kept AS SELECT 42 AS answer");
+    let system = "SELECT system_identifier FROM pg_control_system()";
+    let system_id = psql(&first, system);
+    first.down(Shutdown::Fast).unwrap();
+    let under = || options(Storage::Ephemeral("/tmp".into()));
+    let second = Cluster::start_filled(under(), |folder| copy(first.data_dir(), folder)).unwrap();
+    assert_eq!(psql(&second, "SELECT answer FROM kept"), "42");
+    assert_eq!(psql(&second, system), system_id);
+    first.up().unwrap();
+    assert_ne!(first.port(), second.port());
+    let error = Cluster::start_filled(under(), |_| Ok(())).unwrap_err();
+    assert!(matches!(error, Error::Foreign { .. }), "{error}");
+}
+
+#[test]
 fn an_ephemeral_cluster_leaves_nothing() {
     let scratch = Scratch::new("ephemeral");
     let cluster = Cluster::start(options(Storage::Ephemeral(scratch.0.clone()))).unwrap();

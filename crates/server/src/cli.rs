@@ -9,7 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use waldelta_source::Plugin;
-use waldelta_wal::TableName;
+use waldelta_source::setup::{Mode, Provider};
+use waldelta_wal::{Lsn, TableName};
 
 /// Streams every committed PostgreSQL change to every client that may see it, and keeps it for good.
 #[derive(Debug, Parser)]
@@ -70,6 +71,13 @@ pub(crate) enum Command {
     Tail(TailOptions),
     /// Show where a running service is
     Status(StatusOptions),
+    /// Show, then with --yes do, what lets capture go on: a new epoch, or tables read afresh
+    Recover(RecoverOptions),
+    /// Leave out a change or transaction that stops capture
+    Skip(SkipOptions),
+    /// Add tables to what is captured, or take them out
+    #[command(subcommand)]
+    Table(TableCommand),
     /// Show, then with --yes drop, what Waldelta has put into the database
     Remove(RemoveOptions),
 }
@@ -104,9 +112,23 @@ pub(crate) struct Options {
     /// What becomes of a value that is too large for jsonb [default: poison]
     #[arg(long, env = "WALDELTA_OVERSIZE", hide_env_values = true, value_enum, value_name = "WHAT")]
     pub oversize: Option<Oversize>,
+    /// What happens where history would have a gap [default: stop]
+    #[arg(long, env = "WALDELTA_ON_GAP", hide_env_values = true, value_enum, value_name = "WHAT")]
+    pub on_gap: Option<OnGap>,
     /// Address to serve on
     #[arg(long, env = "WALDELTA_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum OnGap {
+    /// Capture stops in a named state
+    #[default]
+    Stop,
+    /// Capture goes on with a new epoch
+    NewEpoch,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
@@ -169,6 +191,28 @@ pub(crate) struct InitOptions {
     /// Also capture tables without primary key, insert-only: their owner's UPDATE and DELETE will fail
     #[arg(long, env = "WALDELTA_INIT_ALLOW_KEYLESS", hide_env_values = true)]
     pub allow_keyless: bool,
+    /// Who runs the server: what is printed is done there in its own way [default: found out]
+    #[arg(
+        long,
+        env = "WALDELTA_PROVIDER",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(Provider::ALL.map(Provider::name)).try_map(|name| name.parse::<Provider>()),
+        value_name = "PROVIDER"
+    )]
+    pub provider: Option<Provider>,
+    /// What the role of the URL does by itself: dev: everything, as a superuser; managed: all but event triggers, as the
+    /// tables' owner; manual: nothing, what is printed is for an administrator [default: by what it may do]
+    #[arg(
+        long,
+        env = "WALDELTA_INIT_MODE",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(Mode::ALL.map(Mode::name)).try_map(|name| name.parse::<Mode>()),
+        value_name = "MODE"
+    )]
+    pub mode: Option<Mode>,
+    /// The role that the service will run as, which gets what it needs and no more [default: that of the URL]
+    #[arg(long, env = "WALDELTA_INIT_ROLE", hide_env_values = true, value_name = "ROLE")]
+    pub role: Option<String>,
     /// Do it instead of printing it
     #[arg(long, env = "WALDELTA_INIT_APPLY", hide_env_values = true)]
     pub apply: bool,
@@ -184,6 +228,18 @@ pub(crate) struct DoctorOptions {
     /// Print JSON
     #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
+    /// Who runs the server: its fixes are in that provider's own way [default: found out]
+    #[arg(
+        long,
+        env = "WALDELTA_PROVIDER",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(Provider::ALL.map(Provider::name)).try_map(|name| name.parse::<Provider>()),
+        value_name = "PROVIDER"
+    )]
+    pub provider: Option<Provider>,
+    /// A warning, or a question that could not be answered, counts as a failure
+    #[arg(long, env = "WALDELTA_DOCTOR_STRICT", hide_env_values = true)]
+    pub strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +297,75 @@ pub(crate) struct StatusOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RecoverOptions {
+    #[command(flatten)]
+    pub options: Options,
+    /// Do it instead of showing it
+    #[arg(long, env = "WALDELTA_RECOVER_YES", hide_env_values = true)]
+    pub yes: bool,
+    /// Only tables of these names, of those that need repair [default: all of them]
+    #[arg(
+        long = "table",
+        env = "WALDELTA_RECOVER_TABLES",
+        hide_env_values = true,
+        value_name = "SCHEMA.TABLE",
+        value_delimiter = ','
+    )]
+    pub tables: Vec<TableName>,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SkipOptions {
+    #[command(flatten)]
+    pub options: Options,
+    /// Commit LSN of the transaction, as the message of the stop names it
+    #[arg(long, env = "WALDELTA_SKIP_LSN", hide_env_values = true, value_name = "LSN")]
+    pub lsn: Lsn,
+    /// The change's number in it [default: the whole transaction]
+    #[arg(long, env = "WALDELTA_SKIP_SEQ", hide_env_values = true, value_name = "N")]
+    pub seq: Option<u32>,
+    /// Why, for those who read history later
+    #[arg(long, env = "WALDELTA_SKIP_WHY", hide_env_values = true, value_name = "TEXT")]
+    pub why: String,
+    /// Who decides [default: the role of the history database]
+    #[arg(long, env = "WALDELTA_SKIP_BY", hide_env_values = true, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TableCommand {
+    /// Begin to capture tables
+    Add(TableOptions),
+    /// Stop capturing tables; what history has of them stays
+    Remove(TableOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TableOptions {
+    #[command(flatten)]
+    pub options: Options,
+    /// The tables
+    #[arg(
+        long = "table",
+        env = "WALDELTA_TABLES",
+        hide_env_values = true,
+        value_name = "SCHEMA.TABLE",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub tables: Vec<TableName>,
+    /// Also tables without primary key, insert-only: their owner's UPDATE and DELETE will fail
+    #[arg(long, env = "WALDELTA_INIT_ALLOW_KEYLESS", hide_env_values = true)]
+    pub allow_keyless: bool,
+    /// Do it instead of printing it
+    #[arg(long, env = "WALDELTA_TABLE_APPLY", hide_env_values = true)]
+    pub apply: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RemoveOptions {
     #[command(flatten)]
     pub options: Options,
@@ -262,14 +387,31 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Every command, with those below it, by its whole name.
+    fn commands() -> Vec<(String, clap::Command)> {
+        fn below(name: &str, command: &clap::Command, all: &mut Vec<(String, clap::Command)>) {
+            for command in command.get_subcommands() {
+                let name = format!("{name} {}", command.get_name());
+                let is_group = command.get_subcommands().next().is_some();
+                if !is_group {
+                    all.push((name.clone(), command.clone()));
+                }
+                below(&name, command, all);
+            }
+        }
+        let mut all = Vec::new();
+        below("waldelta", &Cli::command(), &mut all);
+        all
+    }
+
     /// Containers are configured by environment: a flag without a variable would be out of their reach.
     #[test]
     fn every_flag_has_an_environment_variable() {
-        for command in Cli::command().get_subcommands() {
-            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+        for (command, arguments) in commands() {
+            for argument in arguments.get_arguments().filter(|argument| argument.get_long().is_some()) {
                 let name = argument.get_id();
-                assert!(argument.get_env().is_some(), "{} --{name}", command.get_name());
-                assert!(argument.is_hide_env_values_set(), "{} --{name} shows a value", command.get_name());
+                assert!(argument.get_env().is_some(), "{command} --{name}");
+                assert!(argument.is_hide_env_values_set(), "{command} --{name} shows a value");
             }
         }
     }
@@ -280,16 +422,13 @@ mod tests {
     fn the_reference_page_is_what_help_prints() {
         let mut page = String::from(
             "# Command line\n\n<!-- Made from crates/server/src/cli.rs by `make docs`. -->\n\n\
-             Exit codes: 0 done; 1 failed, a check failed, or the service is not ready; 2 the command line is wrong; 3 capture had\n\
-             stopped in a state that needs a decision.\n",
+             Exit codes: 0 done; 1 failed, a check failed (with `doctor --strict`: or warns, or could not be answered), or the\n\
+             service is not ready; 2 the command line is wrong; 3 capture had stopped in a state that needs a decision.\n",
         );
-        let command = Cli::command().term_width(100);
-        for subcommand in command.get_subcommands() {
-            let mut subcommand =
-                subcommand.clone().term_width(100).bin_name(format!("waldelta {}", subcommand.get_name()));
-            let help = subcommand.render_long_help().to_string();
+        for (name, command) in commands() {
+            let help = command.term_width(100).bin_name(&name).render_long_help().to_string();
             let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-            page.push_str(&format!("\n## waldelta {}\n\n```text\n{help}```\n", subcommand.get_name()));
+            page.push_str(&format!("\n## {name}\n\n```text\n{help}```\n"));
         }
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
         if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {

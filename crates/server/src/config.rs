@@ -12,7 +12,7 @@ use waldelta_pgconn::Target;
 use waldelta_source::{Plugin, Source};
 use waldelta_wal::{Code, ValuePolicy};
 
-use crate::cli::{Options, Oversize};
+use crate::cli::{OnGap, Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
 
@@ -32,6 +32,8 @@ pub(crate) struct Config {
 pub(crate) struct SourceConfig {
     /// Connection string.
     pub url: String,
+    /// Connection string of the primary, where `url` names a standby.
+    pub primary_url: String,
     /// Name of the publication.
     pub publication: String,
     /// Name of the replication slot.
@@ -70,7 +72,14 @@ pub(crate) struct CaptureConfig {
     pub batch_bytes_max: usize,
     /// What becomes of a value that is too large for jsonb.
     pub oversize: Oversize,
+    /// What happens where history would have a gap.
+    pub on_gap: OnGap,
+    /// A writer of history that has not renewed its lease for this long is taken over.
+    pub takeover_after_ms: u64,
 }
+
+/// Twice the interval in which a writer renews its lease: less would take over from one that is well.
+const TAKEOVER_AFTER_MS_MIN: u64 = 10_000;
 
 /// The listener and its bounds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -96,6 +105,7 @@ impl Default for SourceConfig {
     fn default() -> Self {
         SourceConfig {
             url: String::new(),
+            primary_url: String::new(),
             publication: "waldelta".into(),
             slot: "waldelta".into(),
             plugin: Plugin::default(),
@@ -123,6 +133,8 @@ impl Default for CaptureConfig {
             batch_rows_max: 10_000,
             batch_bytes_max: 8 << 20,
             oversize: Oversize::Poison,
+            on_gap: OnGap::Stop,
+            takeover_after_ms: 20_000,
         }
     }
 }
@@ -163,6 +175,7 @@ impl Config {
         replace(&mut config.source.slot, &options.slot);
         config.source.plugin = options.plugin.unwrap_or(config.source.plugin);
         config.capture.oversize = options.oversize.unwrap_or(config.capture.oversize);
+        config.capture.on_gap = options.on_gap.unwrap_or(config.capture.on_gap);
         config.server.listen = options.listen.unwrap_or(config.server.listen);
         config.check()?;
         Ok(config)
@@ -186,12 +199,17 @@ impl Config {
         };
         // Whether history's database is in UTF-8 is for it to say, see `service::open_history`.
         let values = ValuePolicy { oversize, ascii_escapes_only: false };
-        Ok(Source { target, publication, slot, plugin, values })
+        let primary = match self.source.primary_url.as_str() {
+            "" => None,
+            url => Some(Target::parse(url, &environment).context("read the URL of the primary")?),
+        };
+        Ok(Source { target, publication, slot, plugin, values, primary })
     }
 
-    /// The history database: the captured one unless another is named.
+    /// The history database: the captured one unless another is named; on its primary, where that is a standby.
     pub(crate) fn history(&self) -> anyhow::Result<waldelta_history::Config> {
-        let url = if self.history.url.is_empty() { &self.source.url } else { &self.history.url };
+        let named = [&self.history.url, &self.source.primary_url].into_iter().find(|url| !url.is_empty());
+        let url = named.unwrap_or(&self.source.url);
         Ok(waldelta_history::Config {
             target: Target::parse(url, &environment::postgres())
                 .context("read the URL of the history database")?,
@@ -205,12 +223,17 @@ impl Config {
     pub(crate) fn capture(&self, source: Source) -> waldelta_capture::Config {
         waldelta_capture::Config {
             source,
-            holder: format!("waldelta {} (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
+            holder: holder(),
             stall_timeout: Duration::from_millis(self.capture.stall_timeout_ms),
             feedback_interval: Duration::from_millis(self.capture.feedback_interval_ms),
             canary_interval: Duration::from_millis(self.capture.canary_interval_ms),
             batch_rows_max: self.capture.batch_rows_max,
             batch_bytes_max: self.capture.batch_bytes_max,
+            on_gap: match self.capture.on_gap {
+                OnGap::Stop => waldelta_capture::OnGap::Stop,
+                OnGap::NewEpoch => waldelta_capture::OnGap::NewEpoch,
+            },
+            takeover_after: Duration::from_millis(self.capture.takeover_after_ms),
         }
     }
 
@@ -239,10 +262,26 @@ impl Config {
             ("server.sessions_max", self.server.sessions_max as u64),
             ("server.snapshots_max", self.server.snapshots_max as u64),
         ];
-        match at_least_one.iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(invalid(format!("{name} must be at least 1"))),
-            None => Ok(()),
+        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(invalid(format!("{name} must be at least 1")));
         }
+        if self.capture.takeover_after_ms < TAKEOVER_AFTER_MS_MIN {
+            return Err(invalid(format!(
+                "capture.takeover_after_ms must be at least {TAKEOVER_AFTER_MS_MIN}: a writer that is well renews its lease every \
+                 5 seconds"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// How this instance is named to the others: where it runs, and which process it is.
+fn holder() -> String {
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    // Only Linux tells; elsewhere the process id must do.
+    match std::fs::read_to_string("/proc/sys/kernel/hostname").map(|host| host.trim().to_owned()) {
+        Ok(host) if !host.is_empty() => format!("waldelta {version} (pid {pid} on {host})"),
+        _ => format!("waldelta {version} (pid {pid})"),
     }
 }
 
@@ -336,5 +375,13 @@ mod tests {
         let mut config = Config::default();
         config.capture.batch_rows_max = 0;
         assert!(format!("{:#}", config.check().unwrap_err()).contains("capture.batch_rows_max"));
+    }
+
+    #[test]
+    fn a_writer_that_is_well_is_never_taken_over() {
+        let mut config = Config::default();
+        config.check().unwrap();
+        config.capture.takeover_after_ms = 9_999;
+        assert!(format!("{:#}", config.check().unwrap_err()).contains("capture.takeover_after_ms"));
     }
 }

@@ -44,18 +44,20 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Option<Code> {
     })
 }
 
-/// The whole chain in one line: what was being done, then each deeper cause.
+/// The whole chain in one line: what was being done, then each deeper cause. Without PostgreSQL's details: those of a
+/// constraint or a type hold values of the row.
 pub(crate) fn chain_text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let part = cause.to_string();
-        if text.ends_with(&part) {
+        let part = part.split("\nDETAIL: ").next().unwrap_or_default();
+        if text.ends_with(part) {
             continue;
         }
         if !text.is_empty() {
             text.push_str(": ");
         }
-        text.push_str(&part);
+        text.push_str(part);
     }
     text
 }

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::status::{Observer, RepairStatus};
+use crate::status::{Observer, RepairStatus, Status};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -37,45 +37,56 @@ pub(crate) fn router(operations: Operations) -> Router {
         .with_state(operations)
 }
 
-/// 200 while current data is served, else 503 with the reason. `?verbose` tells more, one thing a line.
+/// 200 while current data is served, by an instance that stands by too, else 503 with the reason. `?verbose` tells more, one
+/// thing a line.
 async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
-    let (ready, mut text) = readiness(&operations);
+    let status = operations.observer.read();
+    let (ready, mut text) = readiness(&status, operations.stop.is_cancelled());
     if uri.query().is_some_and(|query| query.split('&').any(|part| part == "verbose")) {
-        let capture = operations.observer.capture();
-        text.push_str(&details(&capture.state, capture.lag_bytes, &operations.observer.needs_repair()));
+        text.push_str(&details(&status));
     }
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
 }
 
 /// A table that needs repair is served with what history has: it makes nothing unready.
-fn readiness(operations: &Operations) -> (bool, String) {
-    if operations.stop.is_cancelled() {
+fn readiness(status: &Status, stopping: bool) -> (bool, String) {
+    let capture = &status.capture;
+    if stopping {
         return (false, "stopping\n".to_owned());
     }
-    let capture = operations.observer.capture();
-    if capture.state == "streaming" {
-        return (true, "ok\n".to_owned());
+    if status.ready {
+        let standby =
+            capture.holder.as_ref().map_or_else(String::new, |_| format!(", {}", capture.headline()));
+        return (true, format!("ok{standby}\n"));
     }
-    let code = capture.code.map_or_else(String::new, |code| format!(" {code}"));
-    let message = capture.message.map_or_else(String::new, |message| format!(": {message}"));
+    let code = capture.code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
+    let message = capture.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
     (false, format!("capture is {}{code}{message}\n", capture.state))
 }
 
-fn details(state: &str, lag_bytes: u64, needs_repair: &[RepairStatus]) -> String {
-    let mut text = format!("capture {state}, lag {lag_bytes} bytes\n");
-    for RepairStatus { table, since_lsn, reason, .. } in needs_repair {
+fn details(status: &Status) -> String {
+    let mut text = format!("capture {}, lag {} bytes\n", status.capture.headline(), status.capture.lag_bytes);
+    if let Some(fix) = &status.capture.fix {
+        text.push_str(&format!("fix {fix}\n"));
+    }
+    if let Some(slot) = &status.slot {
+        text.push_str(&format!("slot {} {}\n", slot.verdict, slot.room()));
+    }
+    for RepairStatus { table, since_lsn, reason, .. } in &status.needs_repair {
         text.push_str(&format!("needs_repair {table} since {since_lsn}: {reason}\n"));
+    }
+    for RepairStatus { table, since_lsn, .. } in &status.joining {
+        text.push_str(&format!("joining {table} since {since_lsn}\n"));
     }
     text
 }
 
 async fn status(State(operations): State<Operations>) -> Response {
-    Json(operations.observer.read().await).into_response()
+    Json(operations.observer.read()).into_response()
 }
 
 async fn metrics(State(operations): State<Operations>) -> Response {
-    let capture = operations.observer.capture();
-    metrics::gauge!("waldelta_capture_lag_seconds").set(capture.lag_seconds);
+    operations.observer.capture.record();
     let text = operations.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
@@ -96,31 +107,45 @@ fn page(content_type: &'static str, body: &'static str) -> Response {
         .into_response()
 }
 
-/// Names, units and meaning of the metrics that are made here.
-pub(crate) fn describe_metrics() {
-    metrics::describe_gauge!(
-        "waldelta_capture_lag_seconds",
-        metrics::Unit::Seconds,
-        "Age of the last durable commit while there is more to come"
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::tests::status;
 
     #[test]
     fn what_is_told_beside_readiness_is_a_line_each() {
-        let repair = RepairStatus {
-            table: "public.t".into(),
-            reason: "rewritten".into(),
-            explanation: "all rows were written anew".into(),
-            since_lsn: "0/16B3748".into(),
-            since_seconds: 3.5,
-        };
+        let streaming = status("streaming", "streaming");
+        assert_eq!(readiness(&streaming, false), (true, "ok\n".to_owned()));
+        assert_eq!(readiness(&streaming, true), (false, "stopping\n".to_owned()));
         assert_eq!(
-            details("streaming", 12, &[repair]),
-            "capture streaming, lag 12 bytes\nneeds_repair public.t since 0/16B3748: rewritten\n"
+            details(&streaming),
+            "capture streaming, lag 12 bytes\n\
+             slot warning retains 7 bytes, room for 9 more: 1 h 1 min if nobody reads it, at 3 bytes/s\n\
+             needs_repair public.t since 0/16B3748: rewritten\n\
+             joining public.n since 0/16B3748\n"
+        );
+    }
+
+    #[test]
+    fn one_that_stands_by_is_ready_and_names_who_writes() {
+        let mut standby = status("standby", "standby");
+        standby.capture.holder = Some("the other".to_owned());
+        let (ready, text) = readiness(&standby, false);
+        assert_eq!((ready, text.as_str()), (true, "ok, standby: history is written by the other\n"));
+    }
+
+    #[test]
+    fn a_stop_is_named_with_what_mends_it() {
+        let mut stopped = status("stopped", "slot_missing");
+        stopped.ready = false;
+        stopped.capture.code = Some("WD-SLOT-MISSING".to_owned());
+        stopped.capture.message = Some("there is no slot".to_owned());
+        stopped.capture.fix = Some("waldelta recover".to_owned());
+        let (ready, text) = readiness(&stopped, false);
+        assert_eq!((ready, text.as_str()), (false, "capture is stopped WD-SLOT-MISSING: there is no slot\n"));
+        assert!(
+            details(&stopped)
+                .starts_with("capture stopped (slot_missing), lag 12 bytes\nfix waldelta recover\n")
         );
     }
 }

@@ -12,9 +12,10 @@ use waldelta_capture::State;
 use waldelta_fanout::Fanout;
 use waldelta_history::History;
 use waldelta_source::Source;
+use waldelta_wal::Code;
 
 use crate::config::Config;
-use crate::failure;
+use crate::failure::{self, Failure};
 use crate::http::{self, Operations};
 use crate::status::Observer;
 use crate::supervise::{Ended, Supervisor};
@@ -87,11 +88,10 @@ impl Service {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let recorder = PrometheusBuilder::new().install_recorder().context("install the metrics recorder")?;
-        http::describe_metrics();
         let fanout = Fanout::new(config.fanout(), history.clone(), source.clone());
         let capture = Arc::new(waldelta_capture::Status::new());
         let observer =
-            Arc::new(Observer::new(capture.clone(), history.clone(), fanout.clone(), source.clone()));
+            Arc::new(Observer { capture: capture.clone(), history: history.clone(), fanout: fanout.clone() });
         let operations =
             Operations { observer: observer.clone(), metrics: recorder.clone(), stop: stop.clone() };
         let app = fanout.router_with(http::router(operations));
@@ -100,6 +100,9 @@ impl Service {
         supervisor.spawn("listener", serve(listener, app, stop.clone()));
         supervisor.spawn("metrics", upkeep(recorder, stop.clone()));
         supervisor.spawn("fanout", run_fanout(fanout, stop.clone()));
+        supervisor.spawn("states", tell_states(capture.clone(), stop.clone()));
+        supervisor.spawn("head", watch_head(history.clone(), stop.clone()));
+        supervisor.spawn("follow", follow(history.clone(), capture.clone(), stop.clone()));
         supervisor.spawn("capture", run_capture(config.capture(source), history, capture, stop.clone()));
         let stop_timeout = Duration::from_millis(config.server.stop_timeout_ms);
         Ok(Service { supervisor, stop, stop_timeout, observer })
@@ -130,18 +133,19 @@ impl Service {
                 ended = self.supervisor.next() => match ended {
                     // Capture that needs a decision leaves the clients served with what is durable. One that has
                     // fallen over without a word, by a panic, ends the service: it would look alive.
-                    Some(Ended { name: "capture", result: Err(error) }) if self.capture_has_stopped() => {
-                        log_capture_stopped(&error);
-                    }
+                    Some(Ended { name: "capture", result: Err(_) }) if self.capture_has_stopped() => {}
                     Some(Ended { name: "announcer", result: Ok(()) }) => {}
                     Some(Ended { name, result }) => break Some((name, result)),
                     None => break None,
                 },
             }
         };
-        let capture_stopped = self.capture_has_stopped();
+        let mut capture_stopped = self.capture_has_stopped();
         tokio::select! {
-            () = self.supervisor.stop(self.stop_timeout) => {}
+            ended = self.supervisor.stop(self.stop_timeout) => {
+                // One that needs a decision says so when it is ended, also where it was just having another look.
+                capture_stopped |= ended.iter().any(needs_decision);
+            }
             signal = signals.next() => tracing::warn!(signal, "asked again: stopping at once"),
         }
         match failed {
@@ -156,14 +160,92 @@ impl Service {
     }
 }
 
-fn log_capture_stopped(error: &anyhow::Error) {
-    let code = failure::code_of(error);
-    tracing::error!(
-        code = code.map(|code| code.as_str()),
-        error = failure::chain_text(error),
-        fix = code.map(|code| code.explanation().fix),
-        "capture has stopped and needs a decision; clients are served with what is durable"
-    );
+fn needs_decision(ended: &Ended) -> bool {
+    ended.name == "capture" && ended.result.as_ref().is_err_and(|error| failure::code_of(error).is_some())
+}
+
+/// Tells the log of each change of capture's state once, with its name: of failures that come again and again the first.
+async fn tell_states(capture: Arc<waldelta_capture::Status>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut states = capture.states();
+    let mut told = None;
+    loop {
+        let state = states.borrow_and_update().clone();
+        let holder = match &state {
+            State::Standby { holder } => holder.clone(),
+            _ => String::new(),
+        };
+        let what = (state.as_str(), state.name(), holder);
+        if told.as_ref() != Some(&what) {
+            tell_state(&state);
+            told = Some(what);
+        }
+        // The status, which has the sender, is held here.
+        if stop.run_until_cancelled(states.changed()).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn tell_state(state: &State) {
+    let name = state.name();
+    let fix = state.code().map(|code| code.explanation().fix);
+    match state {
+        State::Starting | State::Streaming => tracing::info!("capture is {name}"),
+        State::Standby { holder } => tracing::info!(
+            code = Code::HistoryLeaseHeld.as_str(),
+            "this instance stands by: history is written by {holder}; clients are served with what it writes"
+        ),
+        State::Reconnecting { code, message } => {
+            tracing::warn!(code = code.as_str(), name, error = message, fix, "capture is interrupted");
+        }
+        State::Stopped { code, message } => tracing::error!(
+            code = code.as_str(),
+            name,
+            error = message,
+            fix,
+            "capture has stopped and needs a decision; clients are served with what is durable"
+        ),
+    }
+}
+
+/// Serves what another instance writes, while this one does not.
+async fn follow(
+    history: History,
+    capture: Arc<waldelta_capture::Status>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    Box::pin(waldelta_capture::follow(&history, &capture, stop)).await;
+    Ok(())
+}
+
+/// Ends the service when history goes back, because it was restored from a backup or dropped and begun anew. Sessions and
+/// what is kept ready for them have positions that history may never come to, or come to with other changes; a service that
+/// is started again admits clients by what history has, and tells them where they must begin anew.
+async fn watch_head(history: History, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut heads = history.feed().watch();
+    let mut highest = *heads.borrow_and_update();
+    while let Some(Ok(())) = stop.run_until_cancelled(heads.changed()).await {
+        let head = *heads.borrow_and_update();
+        if head >= highest {
+            highest = head;
+            continue;
+        }
+        // In the moment in which this instance becomes the writer, the feed may be filled from an older look once.
+        let stored = loop {
+            match history.captured().await {
+                Ok(captured) => break captured.map(|(_, stored)| stored),
+                Err(error) => tracing::debug!(%error, "read the head of history"),
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(RESTART_DELAY)).await.is_none() {
+                return Ok(());
+            }
+        };
+        if stored.is_none_or(|stored| stored < highest) {
+            let message = format!("history went back from {} to {}", highest.cursor(), head.cursor());
+            return Err(Failure::error(Code::HistoryWentBack, message));
+        }
+    }
+    Ok(())
 }
 
 async fn serve(listener: TcpListener, app: axum::Router, stop: CancellationToken) -> anyhow::Result<()> {
@@ -199,7 +281,8 @@ async fn run_fanout(fanout: Fanout, stop: CancellationToken) -> anyhow::Result<(
     Ok(())
 }
 
-/// Sets capture up where that has not been done, then runs it.
+/// Sets capture up where that has not been done, then runs it. What stands in the way of that may be taken away meanwhile:
+/// it is tried until then, and the error is only given back when capture is to end.
 async fn run_capture(
     config: waldelta_capture::Config,
     history: History,
@@ -207,14 +290,16 @@ async fn run_capture(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     while let Err(error) = begin_unless_begun(&config.source, &history).await {
-        if !error.is_retryable() {
-            status.stopped(error.code(), error.to_string());
-            return Err(error.into());
-        }
+        let is_retryable = error.is_retryable();
+        let code = error.code();
         let error = anyhow::Error::new(error);
-        tracing::warn!(error = failure::chain_text(&error), "cannot begin yet; trying again");
+        if is_retryable {
+            tracing::warn!(error = failure::chain_text(&error), "cannot begin yet; trying again");
+        } else {
+            status.stopped(code, failure::chain_text(&error));
+        }
         if stop.run_until_cancelled(tokio::time::sleep(OPEN_RETRY_DELAY)).await.is_none() {
-            return Ok(());
+            return if is_retryable { Ok(()) } else { Err(error) };
         }
     }
     waldelta_capture::run(config, history, status, stop).await.map_err(anyhow::Error::new)

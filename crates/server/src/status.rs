@@ -2,19 +2,12 @@
 //! status` are all made, so that their numbers agree.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
-use waldelta_capture::{NeedsRepair, State};
+use waldelta_capture::{Budget, NeedsRepair, Reading, State};
 use waldelta_fanout::{Fanout, SessionReading};
 use waldelta_history::History;
-use waldelta_source::{Source, catalog};
-
-/// A reading of the slot is used again for this long: a dashboard must not load the source.
-const SLOT_READING_KEPT: Duration = Duration::from_secs(1);
-/// A source that does not answer must not hold up the answer for longer.
-const SLOT_READING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the service says of itself.
 #[derive(Debug, Deserialize, Serialize)]
@@ -27,9 +20,11 @@ pub(crate) struct Status {
     pub capture: CaptureStatus,
     /// Tables whose rows at the source changed in a way that history has no changes of. Capture goes on, theirs too.
     pub needs_repair: Vec<RepairStatus>,
+    /// Tables that were added while capture runs and are not whole in history yet; that comes by itself.
+    pub joining: Vec<RepairStatus>,
     /// What is durable.
     pub history: HistoryStatus,
-    /// The slot at the source; absent when the source did not answer.
+    /// The slot at the source; absent when the source does not answer, and where there is no slot.
     pub slot: Option<SlotStatus>,
     /// Connected clients.
     pub sessions: Vec<SessionStatus>,
@@ -37,14 +32,20 @@ pub(crate) struct Status {
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct CaptureStatus {
-    /// `starting`, `streaming`, `reconnecting`, `stopped`.
+    /// `starting`, `streaming`, `standby`, `reconnecting`, `stopped`.
     pub state: String,
+    /// The state's name among all named states, such as `slot_missing`.
+    pub name: String,
+    /// The instance that writes history, while this one stands by.
+    pub holder: Option<String>,
     /// Code of the failure, when there is one.
     pub code: Option<String>,
     /// What failed.
     pub message: Option<String>,
     /// How to mend it.
     pub fix: Option<String>,
+    /// Whether commits at the source wait for capture, as for a synchronous standby: `WD-SYNCHRONOUS-STANDBY`.
+    pub commits_wait: bool,
     /// WAL end that the source last told.
     pub source_lsn: String,
     /// Received up to here.
@@ -55,8 +56,15 @@ pub(crate) struct CaptureStatus {
     pub reported_lsn: String,
     /// WAL that may hold changes which are not durable; 0 when everything is.
     pub lag_bytes: u64,
-    /// Age of the last commit that is durable, while there is more to come; 0 when all is durable.
-    pub lag_seconds: f64,
+    /// From the source's end to what was received.
+    pub receive_lag_bytes: u64,
+    /// From what was received to what is durable.
+    pub store_lag_bytes: u64,
+    /// From what is durable to what the slot was told.
+    pub report_lag_bytes: u64,
+    /// Age of the newest thing known to be durable while there may be more to come, 0 when all is durable; absent while
+    /// nothing is known.
+    pub lag_seconds: Option<f64>,
     /// Transactions stored since the start.
     pub transactions: u64,
     /// Changes stored since the start.
@@ -71,6 +79,8 @@ pub(crate) struct RepairStatus {
     pub reason: String,
     /// The same in a sentence, with what follows from it.
     pub explanation: String,
+    /// What a table that is being added waits for, where that lasts.
+    pub waits_for: Option<String>,
     /// What committed before it is told whole.
     pub since_lsn: String,
     /// Since it was noticed.
@@ -90,9 +100,19 @@ pub(crate) struct SlotStatus {
     pub active: bool,
     pub wal_status: Option<String>,
     /// WAL that the slot retains at the source.
-    pub retained_bytes: i64,
-    /// WAL that may still be written before the slot is lost; absent: no limit.
-    pub safe_wal_bytes: Option<i64>,
+    pub retained_bytes: u64,
+    /// WAL that may still be written before the slot can be lost; absent: no limit.
+    pub safe_wal_bytes: Option<u64>,
+    /// WAL that the source writes, over the last minute.
+    pub wal_bytes_per_second: Option<u64>,
+    /// Until the slot can be lost, if nobody reads it; absent without a limit, and while nothing is written.
+    pub seconds_until_lost: Option<u64>,
+    /// What is to be made of that: `ok`, `warning`, `critical`, `lost`.
+    pub verdict: String,
+    /// What mends it, where something is to be mended.
+    pub fix: Option<String>,
+    /// Why the slot can never be used again.
+    pub invalidation: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -110,97 +130,118 @@ pub(crate) struct Observer {
     pub capture: Arc<waldelta_capture::Status>,
     pub history: History,
     pub fanout: Fanout,
-    pub source: Source,
-    slot: Mutex<Option<(Instant, Option<SlotStatus>)>>,
 }
 
 impl Observer {
-    /// An observer of these parts.
-    pub(crate) fn new(
-        capture: Arc<waldelta_capture::Status>,
-        history: History,
-        fanout: Fanout,
-        source: Source,
-    ) -> Self {
-        Observer { capture, history, fanout, source, slot: Mutex::default() }
-    }
-
-    /// Reads everything.
-    pub(crate) async fn read(&self) -> Status {
+    /// Reads everything. It costs the source nothing: what is told of it was looked at before.
+    pub(crate) fn read(&self) -> Status {
         let head = self.history.feed().head();
-        let capture = self.capture();
+        let reading = self.capture.read();
+        let tables = |tables: Vec<NeedsRepair>| tables.into_iter().map(RepairStatus::from).collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: capture.state == "streaming",
-            capture,
-            needs_repair: self.needs_repair(),
+            ready: is_ready(&reading.state),
+            capture: CaptureStatus::from(&reading),
+            needs_repair: tables(reading.needs_repair),
+            joining: tables(reading.joining),
             history: HistoryStatus { epoch: head.epoch.0, head: head.cursor().to_string() },
-            slot: self.slot().await,
+            slot: reading.budget.map(SlotStatus::from),
             sessions: self.fanout.sessions().into_iter().map(SessionStatus::from).collect(),
         }
     }
+}
 
-    /// Reads capture alone, which costs nothing.
-    pub(crate) fn capture(&self) -> CaptureStatus {
-        let reading = self.capture.read();
-        let (state, failure) = match &reading.state {
-            State::Starting => ("starting", None),
-            State::Streaming => ("streaming", None),
-            State::Reconnecting { code, message } => ("reconnecting", Some((*code, message.clone()))),
-            State::Stopped { code, message } => ("stopped", Some((*code, message.clone()))),
+/// Whether new clients are served with current data: what this instance captures, or what it follows.
+fn is_ready(state: &State) -> bool {
+    matches!(state, State::Streaming | State::Standby { .. })
+}
+
+impl CaptureStatus {
+    /// One line, whatever the state.
+    pub(crate) fn headline(&self) -> String {
+        match &self.holder {
+            Some(holder) => format!("{}: history is written by {holder}", self.state),
+            None if self.name != self.state => format!("{} ({})", self.state, self.name),
+            None => self.state.clone(),
+        }
+    }
+}
+
+impl From<&Reading> for CaptureStatus {
+    fn from(reading: &Reading) -> Self {
+        let state = &reading.state;
+        let code = state.code();
+        let lag = reading.lag(Instant::now(), now_us());
+        let (message, holder) = match state {
+            State::Starting | State::Streaming => (None, None),
+            State::Standby { holder } => (None, Some(holder.clone())),
+            State::Reconnecting { message, .. } | State::Stopped { message, .. } => {
+                (Some(message.clone()), None)
+            }
         };
-        let lag_bytes = reading.lag_bytes();
         CaptureStatus {
-            state: state.to_owned(),
-            code: failure.as_ref().map(|(code, _)| code.as_str().to_owned()),
-            fix: failure.as_ref().map(|(code, _)| code.explanation().fix.to_owned()),
-            message: failure.map(|(_, message)| message),
+            state: state.as_str().to_owned(),
+            name: state.name().to_owned(),
+            holder,
+            code: code.map(|code| code.as_str().to_owned()),
+            fix: code.map(|code| code.explanation().fix.to_owned()),
+            message,
+            commits_wait: reading.commits_wait,
             source_lsn: reading.source_end.to_string(),
             received_lsn: reading.received.to_string(),
             durable_lsn: reading.durable.to_string(),
             reported_lsn: reading.reported.to_string(),
-            lag_bytes,
-            lag_seconds: if lag_bytes == 0 { 0.0 } else { reading.last_commit_us.map_or(0.0, age_seconds) },
+            lag_bytes: lag.bytes,
+            receive_lag_bytes: lag.receive_bytes,
+            store_lag_bytes: lag.store_bytes,
+            report_lag_bytes: lag.report_bytes,
+            lag_seconds: lag.seconds,
             transactions: reading.transactions,
             changes: reading.changes,
         }
     }
+}
 
-    /// The tables that need repair, as capture knows them.
-    pub(crate) fn needs_repair(&self) -> Vec<RepairStatus> {
-        self.capture.read().needs_repair.into_iter().map(RepairStatus::from).collect()
-    }
-
-    /// The slot, asked at most once per [`SLOT_READING_KEPT`] however many ask.
-    async fn slot(&self) -> Option<SlotStatus> {
-        let mut kept = self.slot.lock().await;
-        if let Some((at, slot)) = &*kept
-            && at.elapsed() < SLOT_READING_KEPT
-        {
-            return slot.clone();
-        }
-        let slot = match tokio::time::timeout(SLOT_READING_TIMEOUT, self.ask_slot()).await {
-            Ok(Ok(slot)) => slot,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the source did not tell of its slot");
-                None
+impl SlotStatus {
+    /// In words, what the slot retains and what room it has.
+    pub(crate) fn room(&self) -> String {
+        let rate = self.wal_bytes_per_second.unwrap_or(0);
+        let left = match (&self.invalidation, self.safe_wal_bytes, self.seconds_until_lost) {
+            (Some(reason), ..) => format!("lost: {reason}"),
+            (None, None, _) => "no limit on what it may retain".to_owned(),
+            (None, Some(safe), None) => format!("room for {safe} more"),
+            (None, Some(safe), Some(seconds)) => {
+                format!("room for {safe} more: {} if nobody reads it, at {rate} bytes/s", duration(seconds))
             }
-            Err(_) => None,
         };
-        *kept = Some((Instant::now(), slot.clone()));
-        slot
+        format!("retains {} bytes, {left}", self.retained_bytes)
     }
+}
 
-    async fn ask_slot(&self) -> Result<Option<SlotStatus>, waldelta_source::Error> {
-        let client = self.source.connect().await?;
-        let slot = catalog::slot(&client, &self.source.slot).await?;
-        Ok(slot.map(|slot| SlotStatus {
-            name: self.source.slot.clone(),
-            active: slot.active_pid.is_some(),
-            wal_status: slot.wal_status,
-            retained_bytes: slot.retained_bytes,
-            safe_wal_bytes: slot.safe_wal_bytes,
-        }))
+/// A span for people, in its two largest units.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+impl From<Budget> for SlotStatus {
+    fn from(budget: Budget) -> Self {
+        SlotStatus {
+            fix: budget.fix(),
+            name: budget.slot,
+            active: budget.active,
+            wal_status: budget.wal_status,
+            retained_bytes: budget.retained_bytes,
+            safe_wal_bytes: budget.safe_bytes,
+            wal_bytes_per_second: budget.wal_bytes_per_second,
+            seconds_until_lost: budget.seconds_until_lost,
+            verdict: budget.verdict.as_str().to_owned(),
+            invalidation: budget.invalidation,
+        }
     }
 }
 
@@ -210,6 +251,7 @@ impl From<NeedsRepair> for RepairStatus {
             table: table.table,
             reason: table.reason,
             explanation: table.explanation.to_owned(),
+            waits_for: table.waits_for,
             since_lsn: table.from.to_string(),
             since_seconds: age_seconds(table.found_at_us),
         }
@@ -230,9 +272,95 @@ impl From<SessionReading> for SessionStatus {
 }
 
 /// Seconds since a moment by a database's clock; never negative, since clocks differ.
-#[expect(clippy::disallowed_methods, reason = "an age is for people; nothing is decided by it")]
 fn age_seconds(at_us: i64) -> f64 {
-    let now_us =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-    (now_us - at_us).max(0) as f64 / 1e6
+    (now_us() - at_us).max(0) as f64 / 1e6
+}
+
+#[expect(clippy::disallowed_methods, reason = "an age is for people; nothing is decided by it")]
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A status in this state, with a value for everything that can be told.
+    pub(crate) fn status(state: &str, name: &str) -> Status {
+        let table = |table: &str| RepairStatus {
+            table: table.into(),
+            reason: "rewritten".into(),
+            explanation: "all rows were written anew".into(),
+            waits_for: None,
+            since_lsn: "0/16B3748".into(),
+            since_seconds: 3.5,
+        };
+        Status {
+            version: "0".into(),
+            ready: true,
+            capture: CaptureStatus {
+                state: state.into(),
+                name: name.into(),
+                holder: None,
+                code: None,
+                message: None,
+                fix: None,
+                commits_wait: false,
+                source_lsn: "0/20".into(),
+                received_lsn: "0/20".into(),
+                durable_lsn: "0/14".into(),
+                reported_lsn: "0/14".into(),
+                lag_bytes: 12,
+                receive_lag_bytes: 0,
+                store_lag_bytes: 12,
+                report_lag_bytes: 0,
+                lag_seconds: Some(0.5),
+                transactions: 1,
+                changes: 2,
+            },
+            needs_repair: vec![table("public.t")],
+            joining: vec![table("public.n")],
+            history: HistoryStatus { epoch: 1, head: "h".into() },
+            slot: Some(SlotStatus {
+                name: "s".into(),
+                active: true,
+                wal_status: Some("extended".into()),
+                retained_bytes: 7,
+                safe_wal_bytes: Some(9),
+                wal_bytes_per_second: Some(3),
+                seconds_until_lost: Some(3_670),
+                verdict: "warning".into(),
+                fix: Some("raise it".into()),
+                invalidation: None,
+            }),
+            sessions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn spans_are_told_in_their_two_largest_units() {
+        let told = [0, 59, 60, 3_599, 3_600, 86_399, 90_000].map(duration);
+        assert_eq!(told, ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn a_slot_without_a_limit_and_one_that_is_lost_are_told_apart() {
+        let mut slot = status("streaming", "streaming").slot.unwrap();
+        slot.safe_wal_bytes = None;
+        assert_eq!(slot.room(), "retains 7 bytes, no limit on what it may retain");
+        slot.invalidation = Some("wal_removed".into());
+        assert_eq!(slot.room(), "retains 7 bytes, lost: wal_removed");
+    }
+
+    /// What one version says another can read: `waldelta status` need not be of the version that runs.
+    #[test]
+    fn a_status_survives_its_own_json() {
+        let json = serde_json::to_value(status("stopped", "slot_missing")).unwrap();
+        let read: Status = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), json);
+        assert_eq!(
+            (&json["capture"]["state"], &json["capture"]["name"]),
+            (&"stopped".into(), &"slot_missing".into())
+        );
+    }
 }

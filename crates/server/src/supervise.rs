@@ -45,18 +45,20 @@ impl Supervisor {
         }
     }
 
-    /// Asks every task to end and waits for them; those that have not ended at the deadline are cut off and named.
-    pub(crate) async fn stop(mut self, deadline: Duration) {
+    /// Asks every task to end and waits for them; those that have not ended at the deadline are cut off. Gives back those that
+    /// failed.
+    pub(crate) async fn stop(mut self, deadline: Duration) -> Vec<Ended> {
         self.stop.cancel();
+        let mut failed = Vec::new();
         let drained = tokio::time::timeout(deadline, async {
             while let Some(ended) = self.next().await {
-                match ended.result {
+                match &ended.result {
                     Ok(()) => tracing::debug!(task = ended.name, "ended"),
-                    Err(error) => tracing::warn!(
-                        task = ended.name,
-                        error = format!("{error:#}"),
-                        "ended with a failure"
-                    ),
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(task = ended.name, error, "ended with a failure");
+                        failed.push(ended);
+                    }
                 }
             }
         })
@@ -64,6 +66,7 @@ impl Supervisor {
         if drained.is_err() {
             tracing::warn!(left = self.tasks.len(), "tasks had not ended at the deadline and were cut off");
         }
+        failed
     }
 }
 
@@ -105,7 +108,9 @@ mod tests {
             sender.send(()).await?;
             Ok(())
         });
-        supervisor.stop(Duration::from_secs(5)).await;
+        supervisor.spawn("fails", async { anyhow::bail!("why") });
+        let failed = supervisor.stop(Duration::from_secs(5)).await;
+        assert_eq!(failed.iter().map(|ended| ended.name).collect::<Vec<_>>(), ["fails"]);
         assert!(told.try_recv().is_ok(), "the task had ended before stop returned");
     }
 }

@@ -40,6 +40,12 @@ pub enum Error {
     /// Nothing can be set up on a standby, and its snapshots do not say which transactions they miss.
     #[error("the source is a standby")]
     Standby,
+    /// What is configured as the primary of the standby that is captured cannot be that.
+    #[error("what source.primary_url names is not the primary of the standby that is captured: {why}")]
+    NotThePrimary {
+        /// Why not.
+        why: &'static str,
+    },
     /// There is no such publication.
     #[error("there is no publication {publication}")]
     PublicationMissing {
@@ -62,6 +68,22 @@ pub enum Error {
         publication: String,
         /// The tables.
         tables: Vec<TableName>,
+    },
+    /// Tables cannot be captured, or their owner's UPDATE and DELETE would fail once they are published.
+    #[error("add to the publication: {}", refusals.join("; "))]
+    NotCapturable {
+        /// What it shows as.
+        code: Code,
+        /// Which, and why.
+        refusals: Vec<String>,
+        /// Statements that would help, for the tables' owner.
+        mends: Vec<String>,
+    },
+    /// Tables are published because everything of theirs is.
+    #[error("take out of the publication: {}", reasons.join("; "))]
+    NotRemovable {
+        /// Which, and what can be done.
+        reasons: Vec<String>,
     },
     /// A slot of this name exists and is not ours.
     #[error("slot {slot} exists with plugin {plugin:?} for database {database:?}")]
@@ -147,10 +169,12 @@ impl Error {
             | Error::Statement { source, .. }
             | Error::ReadTable { source, .. } => code_of(source),
             Error::Unreadable { .. } => Code::StatementFailed,
-            Error::Standby => Code::SourceStandby,
+            Error::Standby | Error::NotThePrimary { .. } => Code::SourceStandby,
             Error::PublicationMissing { .. } => Code::PublicationMissing,
             Error::TablesMissing { .. } => Code::TableMissing,
             Error::NotPublished { .. } => Code::PublicationIncomplete,
+            Error::NotCapturable { code, .. } => *code,
+            Error::NotRemovable { .. } => Code::PublicationWhole,
             Error::Unfit(unfit) => unfit.code(),
             Error::SlotForeign { .. } => Code::SlotUnusable,
             Error::SlotActive { .. } => Code::SlotActive,
@@ -172,12 +196,16 @@ impl Error {
             Error::SlotActive { .. }
             | Error::SlotBlocked { .. }
             | Error::NotVisibleYet { .. }
+            // Roles change.
+            | Error::NotThePrimary { .. }
             | Error::TableChanged { .. } => true,
             Error::Unreadable { .. }
             | Error::Standby
             | Error::PublicationMissing { .. }
             | Error::TablesMissing { .. }
             | Error::NotPublished { .. }
+            | Error::NotCapturable { .. }
+            | Error::NotRemovable { .. }
             | Error::Unfit(_)
             | Error::SlotForeign { .. }
             | Error::Line { .. }

@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod setup;
 
 mod canary;
+mod primary;
 
 pub mod snapshot;
 
@@ -38,6 +39,8 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("default_transaction_read_only", "off"),
     // The planner cannot know how little the catalog's functions return, and would compile for a second.
     ("jit", "off"),
+    // What is only noticed (an object that was not there to be dropped) is nobody's business here.
+    ("client_min_messages", "warning"),
 ];
 
 /// Bounds of statements that ask or set up: they wait for nobody for long, and hold nobody up.
@@ -57,6 +60,8 @@ pub struct Source {
     pub plugin: Plugin,
     /// What is written where jsonb cannot hold a value: in the stream and in snapshots alike.
     pub values: ValuePolicy,
+    /// The primary, where `target` is a standby: what writes, and what needs a trustworthy snapshot, goes there.
+    pub primary: Option<Target>,
 }
 
 impl Source {
@@ -66,6 +71,19 @@ impl Source {
     /// [`Error::Connect`].
     pub async fn connect(&self) -> Result<tokio_postgres::Client, Error> {
         self.target.connect(APPLICATION_NAME, &settings(STATEMENT_BOUNDS)).await.map_err(Error::Connect)
+    }
+
+    /// The same to the primary, which is the same server unless `target` is a standby.
+    ///
+    /// # Errors
+    /// [`Error::Connect`]; [`Error::NotThePrimary`] where what is named as primary is not that of the standby.
+    pub async fn connect_primary(&self) -> Result<tokio_postgres::Client, Error> {
+        // Kept small: it is part of many a future.
+        let primary = Box::pin(primary::of(self)).await?;
+        let settings = settings(STATEMENT_BOUNDS);
+        let client = primary.target.connect(APPLICATION_NAME, &settings).await.map_err(Error::Connect)?;
+        primary.check(&client).await?;
+        Ok(client)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A PostgreSQL of one test's own, to be killed, restarted and configured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,11 +31,20 @@ fn environment() -> Environment {
 
 /// A new cluster in /tmp with settings for tests, under `settings`.
 pub(crate) fn start(settings: &[(&str, &str)]) -> Cluster {
+    started(Cluster::start(options(Path::new("/tmp"), settings)))
+}
+
+pub(crate) fn started(started: Result<Cluster, waldelta_pglocal::Error>) -> Cluster {
+    started.unwrap_or_else(|error| panic!("start PostgreSQL for tests: {error:?}"))
+}
+
+/// How a cluster for tests is run, with its files in a new folder in `under`.
+pub(crate) fn options(under: &Path, settings: &[(&str, &str)]) -> Options {
     let binaries = test_binaries();
     // Where the setting is known, a plugin that is not listed is refused.
     let plugins = knows_setting(&binaries, "output_plugin_libraries")
         .then_some(("output_plugin_libraries", "pgoutput, test_decoding, wal2json"));
-    let mut options = Options::new(binaries, Storage::Ephemeral("/tmp".into()));
+    let mut options = Options::new(binaries, Storage::Ephemeral(under.to_owned()));
     // A killed process loses nothing that it has written, with fsync or without; only the machine's crash would.
     let ours = [
         ("fsync", "off"),
@@ -51,7 +60,7 @@ pub(crate) fn start(settings: &[(&str, &str)]) -> Cluster {
         .chain(settings)
         .map(|(name, value)| (name.to_string(), value.to_string()));
     options.settings = all.collect();
-    Cluster::start(options).unwrap_or_else(|error| panic!("start PostgreSQL for tests: {error}"))
+    options
 }
 
 /// Whether this PostgreSQL has a setting of this name.
@@ -72,14 +81,19 @@ pub struct TestCluster {
 impl TestCluster {
     /// Starts one with these server settings over those that all tests have.
     pub async fn own(settings: &[(&str, &str)]) -> Self {
-        let settings: Vec<(String, String)> =
-            settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let started = tokio::task::spawn_blocking(move || {
-            let settings: Vec<_> =
-                settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            start(&settings)
-        });
-        TestCluster { cluster: Arc::new(Mutex::new(started.await.unwrap())) }
+        Self::own_in(Path::new("/tmp"), settings).await
+    }
+
+    /// The same with all of its files in this folder, such as that of a [`SmallDisk`](crate::SmallDisk).
+    pub async fn own_in(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let (folder, settings) = (folder.to_owned(), owned(settings));
+        Self::begin(move || started(Cluster::start(options(&folder, &borrowed(&settings))))).await
+    }
+
+    /// On a thread of its own, which starting takes as long as it takes.
+    pub(crate) async fn begin(start: impl FnOnce() -> Cluster + Send + 'static) -> Self {
+        let started = tokio::task::spawn_blocking(start).await.unwrap();
+        TestCluster { cluster: Arc::new(Mutex::new(started)) }
     }
 
     /// URL of one of its databases, as superuser. The same after a restart.
@@ -95,6 +109,11 @@ impl TestCluster {
     /// The folder of the Unix socket.
     pub fn socket_dir(&self) -> PathBuf {
         self.look(|cluster| cluster.socket_dir().to_owned())
+    }
+
+    /// The folder of its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.look(|cluster| cluster.data_dir().to_owned())
     }
 
     /// Process id of the postmaster; `None` while it is down.
@@ -115,6 +134,16 @@ impl TestCluster {
     /// kill -9 of the postmaster.
     pub async fn kill9(&self) {
         self.down(Shutdown::Kill).await;
+    }
+
+    /// SIGSTOP to all of its processes: connections stay open, and nobody answers.
+    pub async fn freeze(&self) {
+        self.change(Cluster::freeze).await;
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub async fn thaw(&self) {
+        self.change(Cluster::thaw).await;
     }
 
     /// Brings the server up again on the same port; returns when it takes connections.
@@ -139,8 +168,16 @@ impl TestCluster {
         let cluster = Arc::clone(&self.cluster);
         let changed = tokio::task::spawn_blocking(move || {
             change(&mut cluster.lock().unwrap_or_else(PoisonError::into_inner))
-                .map_err(|error| error.to_string())
+                .map_err(|error| format!("{error:?}"))
         });
         changed.await.unwrap().unwrap();
     }
+}
+
+pub(crate) fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+pub(crate) fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+    settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::canonical::canonical;
 use crate::cluster::TestCluster;
+use crate::route::Route;
 use crate::shared;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,7 +45,7 @@ pub struct TestDatabase {
     url: String,
     admin_url: String,
     client: Mutex<Option<Arc<Client>>>,
-    _cluster: Option<TestCluster>,
+    cluster: Option<TestCluster>,
 }
 
 impl TestDatabase {
@@ -68,6 +69,30 @@ impl TestDatabase {
         Self::create_at(&cluster.url("postgres"), hint, "", Some(cluster.clone())).await
     }
 
+    /// The same with options of `CREATE DATABASE`, such as `TABLESPACE small`.
+    pub async fn create_on_with(cluster: &TestCluster, hint: &str, options: &str) -> Self {
+        Self::create_at(&cluster.url("postgres"), hint, options, Some(cluster.clone())).await
+    }
+
+    /// The database of the same name in another cluster of the test's own: a copy, or a standby.
+    pub fn on(&self, cluster: &TestCluster) -> Self {
+        TestDatabase {
+            name: self.name.clone(),
+            url: cluster.url(&self.name),
+            admin_url: cluster.url("postgres"),
+            client: Mutex::default(),
+            cluster: Some(cluster.clone()),
+        }
+    }
+
+    /// The same database, from now on reached by this route, wherever it leads.
+    #[must_use]
+    pub fn through(mut self, route: &Route) -> Self {
+        self.url = format!("postgresql://postgres@127.0.0.1:{}/{}", route.port(), self.name);
+        self.client = Mutex::default();
+        self
+    }
+
     async fn create_at(admin_url: &str, hint: &str, options: &str, cluster: Option<TestCluster>) -> Self {
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let admin = connect(admin_url).await;
@@ -79,13 +104,7 @@ impl TestDatabase {
                     let server = admin_url.strip_suffix("/postgres").unwrap_or(admin_url);
                     let url = format!("{server}/{name}");
                     let admin_url = admin_url.to_owned();
-                    return TestDatabase {
-                        name,
-                        url,
-                        admin_url,
-                        client: Mutex::default(),
-                        _cluster: cluster,
-                    };
+                    return TestDatabase { name, url, admin_url, client: Mutex::default(), cluster };
                 }
                 // Left by a killed test whose process id is in use again.
                 Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => {}
@@ -157,7 +176,8 @@ impl TestDatabase {
     async fn kept(&self) -> Arc<Client> {
         let mut kept = self.client.lock().await;
         match &*kept {
-            Some(client) if !client.is_closed() => client.clone(),
+            // A connection that was cut is known to be only when it is used.
+            Some(client) if client.simple_query("").await.is_ok() => client.clone(),
             // Not yet, or the server was restarted.
             _ => kept.insert(Arc::new(self.client().await)).clone(),
         }
@@ -176,6 +196,10 @@ pub async fn source_rows(client: &Client, table: &str) -> Vec<String> {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        if self.cluster.is_some() {
+            // It goes with its cluster.
+            return;
+        }
         // With a runtime of its own: the test's one may be in the middle of its own end.
         let (admin_url, name) = (self.admin_url.clone(), self.name.clone());
         let removal = std::thread::spawn(move || {

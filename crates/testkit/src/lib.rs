@@ -1,7 +1,8 @@
 //! What tests of all crates share: real databases, real clients, the real program. For development only.
 //!
 //! - [`TestDatabase`]: an empty database of one test's own, on a PostgreSQL that all tests of a run share.
-//! - [`TestCluster`]: a PostgreSQL of one test's own, to be killed and restarted.
+//! - [`TestCluster`]: a PostgreSQL of one test's own, to be killed, frozen, copied, followed by a standby; [`Route`]: an
+//!   address that leads to one server and then to another; [`SmallDisk`]: one that fills up.
 //! - [`WsClient`] and [`Replica`]: a client that follows the service and notices when the protocol is broken.
 //! - [`Service`]: the `waldelta` program as a process.
 //! - [`pgbench`], [`wait_until`], [`source_rows`].
@@ -14,8 +15,11 @@ mod cluster;
 mod database;
 pub mod pgbench;
 mod replica;
+mod route;
 mod service;
 pub mod shared;
+mod small_disk;
+mod standby;
 mod wait;
 mod websocket;
 
@@ -23,7 +27,9 @@ pub use canonical::canonical;
 pub use cluster::{TestCluster, test_binaries, test_program};
 pub use database::{TestDatabase, connect, source_rows};
 pub use replica::{Replica, Violation};
+pub use route::Route;
 pub use service::{Service, ServiceOptions, program};
+pub use small_disk::SmallDisk;
 pub use wait::wait_until;
 pub use waldelta_pglocal::Shutdown;
 pub use websocket::{ConnectOptions, Frame, WsClient};

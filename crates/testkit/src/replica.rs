@@ -2,7 +2,7 @@
 //!
 //! It is strict where real clients are lenient: whatever the protocol rules out is a [`Violation`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use waldelta_wal::Position;
@@ -10,6 +10,7 @@ use waldelta_wal::Position;
 use crate::canonical::{canonical, object};
 use frame::Object;
 use schema::Schema;
+use snapshots::Snapshot;
 
 macro_rules! ensure {
     ($condition:expr, $($text:tt)+) => {
@@ -21,6 +22,7 @@ macro_rules! ensure {
 
 mod frame;
 mod schema;
+mod snapshots;
 
 /// What the service sent although the protocol rules it out, or what a frame lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +41,15 @@ pub struct Replica {
     shapes: BTreeMap<String, Schema>,
     position: Option<Position>,
     snapshot: Option<Snapshot>,
+    /// Tables that were reset: the snapshot of them comes next.
+    reset: Option<BTreeSet<String>>,
+    /// Tables whose rows were dropped by a reset, and have not all come again: after a reconnect they are reset once more.
+    missing: BTreeSet<String>,
     pending: Option<Pending>,
-    consistent_at: Option<Position>,
+    /// `consistent_at` of each snapshot, until the position has reached it.
+    consistent_at: BTreeSet<Position>,
+    /// A new epoch began before what it has was complete: it may have what did not survive, or lack what did.
+    is_doubtful: bool,
     live: bool,
     transactions: u64,
     confirmed: Vec<Position>,
@@ -55,13 +64,8 @@ struct Table {
     /// Rows of a table without key: those of the snapshot, and those that came since, by place of their change.
     from_snapshot: Vec<Row>,
     inserted: BTreeMap<(Position, u64), Row>,
-}
-
-#[derive(Debug)]
-struct Snapshot {
-    begins_at: Position,
-    /// Rows received, by table.
-    rows: BTreeMap<String, u64>,
+    /// All of its rows are here. Those of a table that joined while connected come with its reset.
+    is_whole: bool,
 }
 
 /// The parts of a transaction whose last one has not come yet. Nothing of it is applied.
@@ -127,11 +131,11 @@ impl Replica {
             for table in snapshot.rows.keys() {
                 self.tables.remove(table);
             }
-            if self.tables.is_empty() {
-                self.position = None;
-            }
         }
-        self.pending = None;
+        (self.reset, self.pending) = (None, None);
+        if self.is_doubtful {
+            self.forget();
+        }
         self.schemas.clear();
         self.live = false;
     }
@@ -149,7 +153,14 @@ impl Replica {
     /// Whether the copy is exactly the source as of its position: its snapshot is complete and what the snapshot may
     /// have been ahead of has arrived.
     pub fn is_consistent(&self) -> bool {
-        self.snapshot.is_none() && self.position.is_some() && self.position >= self.consistent_at
+        let complete = self.snapshot.is_none() && self.reset.is_none() && !self.is_doubtful;
+        complete && self.position.is_some() && self.consistent_at.is_empty()
+    }
+
+    /// Whether it has to come back without a cursor: a new epoch began before its cursor had reached `consistent_at`, or
+    /// before the snapshot of a table that was reset had come.
+    pub fn must_begin_anew(&self) -> bool {
+        self.is_doubtful
     }
 
     /// Complete transactions applied.
@@ -194,6 +205,8 @@ impl Replica {
         let breaks_a_transaction =
             matches!(kind.as_str(), "snapshot_begin" | "rows" | "snapshot_end" | "live" | "heartbeat");
         ensure!(!(breaks_a_transaction && self.pending.is_some()), "{kind} inside a transaction");
+        let needs_its_rows = matches!(kind.as_str(), "schema" | "rows" | "tx" | "live" | "heartbeat");
+        ensure!(!(needs_its_rows && self.reset.is_some()), "{kind} before the snapshot of {:?}", self.reset);
         match kind.as_str() {
             "welcome" => self.welcome(&frame),
             "schema" => self.schema(&frame),
@@ -223,6 +236,7 @@ impl Replica {
         if mode == "resume" {
             let position = *self.position.get_or_insert(head);
             ensure!(floor <= position, "welcome resumes {position}, which lies below its floor {floor}");
+            self.doubt_before(head);
         }
         Ok(())
     }
@@ -251,73 +265,6 @@ impl Replica {
             }
         }
         self.shapes.insert(name.to_owned(), schema);
-        Ok(())
-    }
-
-    fn snapshot_begin(&mut self, frame: &Object) -> Result<(), Violation> {
-        ensure!(self.snapshot.is_none(), "snapshot_begin inside a snapshot");
-        let begins_at = frame.position("cursor")?;
-        ensure!(
-            self.position.is_none_or(|position| position <= begins_at),
-            "a snapshot at {begins_at} goes back"
-        );
-        let mut rows = BTreeMap::new();
-        for table in frame.objects("tables")? {
-            let table = table.string("table")?;
-            self.tables.insert(table.clone(), Table::default());
-            rows.insert(table, 0);
-        }
-        self.snapshot = Some(Snapshot { begins_at, rows });
-        Ok(())
-    }
-
-    fn snapshot_rows(&mut self, frame: &Object) -> Result<(), Violation> {
-        let name = frame.string("table")?;
-        let announced = self.snapshot.as_mut().and_then(|snapshot| snapshot.rows.get_mut(&name));
-        let Some(received) = announced else {
-            return Err(Violation(format!("rows of {name}, which no snapshot_begin announced")));
-        };
-        for row in frame.objects("rows")? {
-            *received += 1;
-            let row = row.row()?;
-            let key = self
-                .schemas
-                .get(&name)
-                .map_or_else(|| Err(unknown(&name)), |schema| schema.check(&name, &row, &[]))?;
-            let table = self.tables.entry(name.clone()).or_default();
-            match key {
-                None => table.from_snapshot.push(row),
-                Some(key) => {
-                    let before = table.keyed.insert(key.clone(), row);
-                    ensure!(before.is_none(), "the snapshot of {name} has key {key} twice");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn snapshot_end(&mut self, frame: &Object) -> Result<(), Violation> {
-        let Some(snapshot) = self.snapshot.take() else {
-            return Err(Violation("snapshot_end without snapshot_begin".into()));
-        };
-        let (cursor, consistent_at) = (frame.position("cursor")?, frame.position("consistent_at")?);
-        ensure!(
-            cursor >= snapshot.begins_at,
-            "a snapshot begins at {} and ends at {cursor}",
-            snapshot.begins_at
-        );
-        ensure!(cursor.is_whole(), "a snapshot ends inside a transaction, at {cursor}");
-        ensure!(
-            self.position.is_none_or(|position| position <= cursor),
-            "a snapshot that ends at {cursor} goes back"
-        );
-        let mut counted = BTreeMap::new();
-        for table in frame.objects("tables")? {
-            counted.insert(table.string("table")?, table.number("rows")?);
-        }
-        ensure!(counted == snapshot.rows, "snapshot_end counts {counted:?}, received {:?}", snapshot.rows);
-        self.position = Some(cursor);
-        self.consistent_at = self.consistent_at.max(Some(consistent_at));
         Ok(())
     }
 
@@ -366,8 +313,29 @@ impl Replica {
             self.confirmed.push(cursor);
         }
         self.transactions += 1;
-        self.position = Some(cursor);
+        self.move_to(cursor);
         Ok(())
+    }
+
+    fn move_to(&mut self, position: Position) {
+        self.doubt_before(position);
+        self.position = Some(position);
+        self.consistent_at.retain(|consistent_at| position < *consistent_at);
+    }
+
+    /// The stream, or the source, is in the epoch of `position` now.
+    fn doubt_before(&mut self, position: Position) {
+        let ahead = self.consistent_at.first().copied();
+        let incomplete = self.position.filter(|_| !self.missing.is_empty());
+        self.is_doubtful |=
+            [ahead, incomplete].into_iter().flatten().any(|other| other.epoch < position.epoch);
+    }
+
+    fn forget(&mut self) {
+        self.tables.clear();
+        self.missing.clear();
+        self.consistent_at.clear();
+        (self.position, self.is_doubtful) = (None, false);
     }
 
     fn change(&self, change: &Object) -> Result<Change, Violation> {
@@ -420,8 +388,9 @@ impl Replica {
             self.reshape(&name, schema)?;
             return Ok(None);
         }
-        let is_ahead = self.consistent_at.is_some_and(|consistent_at| position <= consistent_at);
         let table = self.tables.entry(name.clone()).or_default();
+        let is_ahead = self.consistent_at.last().is_some_and(|consistent_at| position <= *consistent_at);
+        let is_ahead = is_ahead || !table.is_whole;
         match kind {
             Kind::Put { key: None, data, .. } => {
                 table.inserted.insert((position, seq), data);
@@ -455,7 +424,7 @@ impl Replica {
                     table.inserted.insert((position, seq), data);
                 }
             }
-            Kind::Truncate => *table = Table::default(),
+            Kind::Truncate => *table = Table::empty(),
             Kind::Reshape(_) | Kind::Message => {}
         }
         Ok(None)
@@ -470,30 +439,17 @@ impl Replica {
             return Ok(());
         };
         ensure!(cursor >= position, "the cursor goes back from {position} to {cursor}");
-        self.position = Some(cursor);
-        Ok(())
-    }
-
-    fn reset(&mut self, frame: &Object) -> Result<(), Violation> {
-        self.resets.push(frame.string("reason")?);
-        self.pending = None;
-        self.snapshot = None;
-        self.live = false;
-        let tables = frame.strings("tables")?;
-        if tables.is_empty() {
-            self.tables.clear();
-        }
-        for table in tables {
-            self.tables.remove(&table);
-        }
-        if self.tables.is_empty() {
-            (self.position, self.consistent_at) = (None, None);
-        }
+        self.move_to(cursor);
         Ok(())
     }
 }
 
 impl Table {
+    /// One of which it is known that it has no rows.
+    fn empty() -> Self {
+        Table { is_whole: true, ..Table::default() }
+    }
+
     /// Takes one row away that is equal to this one; whether there was one.
     fn take(&mut self, row: &Row) -> bool {
         if let Some(index) = self.from_snapshot.iter().position(|other| other == row) {

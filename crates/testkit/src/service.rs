@@ -112,6 +112,11 @@ impl Service {
         }
     }
 
+    /// Whether it answers at all, ready or not.
+    pub async fn is_listening(&self) -> bool {
+        self.try_request("GET", "/livez", "").await.is_ok()
+    }
+
     /// The port it serves on.
     pub fn port(&self) -> u16 {
         self.port

@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use waldelta_testkit::{
-    Shutdown, TestCluster, TestDatabase, connect, source_rows, test_binaries, test_program, wait_until,
+    Route, Shutdown, SmallDisk, TestCluster, TestDatabase, connect, source_rows, test_binaries, test_program,
+    wait_until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,4 +111,102 @@ async fn pgbench_works_on_a_test_database() {
     for table in waldelta_testkit::pgbench::TABLES {
         database.exec(&format!("SELECT * FROM {table} LIMIT 1")).await;
     }
+}
+
+/// What a cluster says of itself: system identifier, timeline, number of slots.
+async fn identity(cluster: &TestCluster) -> (i64, i32, i64) {
+    let sql = "SELECT system_identifier, timeline_id, (SELECT count(*) FROM pg_replication_slots)
+               FROM pg_control_system(), pg_control_checkpoint()";
+    let client = connect(&cluster.url("postgres")).await;
+    client.batch_execute("CHECKPOINT").await.expect("a checkpoint");
+    let row = client.query_one(sql, &[]).await.expect("the identity");
+    (row.get(0), row.get(1), row.get(2))
+}
+
+#[tokio::test]
+async fn a_standby_follows_its_primary_and_takes_over_in_a_new_timeline() {
+    let primary = TestCluster::own(&[]).await;
+    let route = Route::to(primary.port());
+    let database = TestDatabase::create_on(&primary, "standby").await.through(&route);
+    let slot = database.slot("s");
+    database
+        .exec(&format!(
+            "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput'); CREATE TABLE t (a int)"
+        ))
+        .await;
+    let standby = TestCluster::standby_of(&primary, &[]).await;
+    let on_standby = database.on(&standby);
+    database.exec("INSERT INTO t VALUES (1)").await;
+    standby.has_caught_up_with(&primary).await;
+    assert_eq!(on_standby.query_text("SELECT count(*) FROM t").await, "1");
+    assert_eq!(on_standby.query_text("SELECT pg_is_in_recovery()").await, "t");
+
+    standby.cut_off().await;
+    database.exec("INSERT INTO t VALUES (2)").await;
+    let before = identity(&primary).await;
+    primary.down(Shutdown::Fast).await;
+    standby.promote().await;
+    assert_eq!(identity(&standby).await, (before.0, before.1 + 1, 0), "before: {before:?}");
+    // The same address, and what the standby did not have is not there.
+    route.turn_to(standby.port());
+    database.exec("INSERT INTO t VALUES (3)").await;
+    assert_eq!(database.query_text("SELECT string_agg(a::text, ' ' ORDER BY a) FROM t").await, "1 3");
+    route.close();
+    assert!(tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.is_err());
+}
+
+#[tokio::test]
+async fn a_copy_is_what_the_cluster_was() {
+    let cluster = TestCluster::own(&[]).await;
+    let database = TestDatabase::create_on(&cluster, "copied").await;
+    let slot = database.slot("s");
+    database.exec(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    database.exec("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    let before = identity(&cluster).await;
+    cluster.down(Shutdown::Fast).await;
+    let copy = TestCluster::copy_of(&cluster, &[]).await;
+    let recovered = TestCluster::recovered_copy_of(&cluster, &[]).await;
+    cluster.up().await;
+    database.exec("INSERT INTO t VALUES (2)").await;
+    assert_eq!(database.on(&copy).query_text("SELECT count(*) FROM t").await, "1");
+    assert_eq!(database.on(&recovered).query_text("SELECT count(*) FROM t").await, "1");
+    assert_eq!(identity(&copy).await, before);
+    assert_eq!(identity(&recovered).await, (before.0, before.1 + 1, before.2));
+}
+
+#[tokio::test]
+async fn a_frozen_cluster_answers_when_it_is_thawed() {
+    let cluster = TestCluster::own(&[]).await;
+    let client = connect(&cluster.url("postgres")).await;
+    cluster.freeze().await;
+    let mut asking = Box::pin(client.query_one("SELECT 1", &[]));
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut asking).await.is_err());
+    cluster.thaw().await;
+    asking.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_takes_again() {
+    let cluster = TestCluster::own(&[]).await;
+    let disk = match SmallDisk::mount(64) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let folder = disk.folder_for(&cluster);
+    let admin = connect(&cluster.url("postgres")).await;
+    let tablespace = format!("CREATE TABLESPACE small LOCATION '{}'", folder.display());
+    admin.batch_execute(&tablespace).await.unwrap();
+    let database = TestDatabase::create_on_with(&cluster, "full", "TABLESPACE small").await;
+    database.exec("CREATE TABLE t (a text)").await;
+    disk.fill();
+    let client = database.client().await;
+    let insert = "INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
+    let error = client.batch_execute(insert).await.unwrap_err();
+    assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::DISK_FULL), "{error:?}");
+    disk.clear();
+    client.batch_execute(insert).await.unwrap();
+    drop((client, admin, database, cluster));
+    let path = disk.path().to_owned();
+    drop(disk);
+    wait_until("it is unmounted and gone", PATIENCE, async || !path.exists()).await;
 }

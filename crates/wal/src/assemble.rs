@@ -2,25 +2,29 @@
 //!
 //! With protocol 1 the walsender sends a transaction only when it has committed, whole and alone; so there is one open
 //! transaction at most. What leaves here is whole transactions, or the pieces of a large one. Nothing is skipped
-//! silently: what cannot be understood is an error, since a gap is worse than a halt.
+//! silently: what cannot be understood is an error, since a gap is worse than a halt. What an operator orders to be left out
+//! is passed over without being decoded, and a change in its place says so.
 //!
 //! After a reconnect the source sends everything anew, shapes too, so the caller makes a new assembler.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::code::Code;
 use crate::ddl::Ddl;
+use crate::error::AssembleError;
 use crate::images;
 use crate::lsn::{EndLsn, Lsn};
 use crate::message::{MessageTooLarge, read_author, write_message};
 use crate::open::{OpenTransaction, Rows, TooManyChanges};
+use crate::orders::Orders;
 use crate::pgoutput::{Message, OldTuple, Tuple};
 use crate::position::Epoch;
-use crate::reader::ReadError;
 use crate::relation::Relation;
-use crate::row::{EncodeError, ValuePolicy};
+use crate::reset::{RESET_PREFIX, Reset};
+use crate::row::ValuePolicy;
 use crate::shape::schema_json;
-use crate::table::{Table, TableName};
+use crate::skip::Skip;
+use crate::table::Table;
 use crate::tables::{Defined, Found, Tables};
 use crate::transaction::{
     AUTHOR_PREFIX, DDL_PREFIX, FENCE_PREFIX, Operation, Piece, TransactionHead, TruncateOptions,
@@ -40,97 +44,6 @@ pub enum Output {
     Undefined(Relation),
 }
 
-/// The stream cannot be followed further. Sending it again would not help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AssembleError {
-    /// A message has not the form that the protocol gives it.
-    #[error("a message from the walsender cannot be read")]
-    Message(#[from] ReadError),
-    /// A transaction begins inside another.
-    #[error("transaction {begun} begins inside transaction {open}")]
-    NestedBegin {
-        /// Commit LSN of the transaction that is open.
-        open: Lsn,
-        /// Commit LSN of the one that begins.
-        begun: Lsn,
-    },
-    /// Something that belongs into a transaction came outside of one.
-    #[error("{what} outside of a transaction")]
-    OutsideTransaction {
-        /// What came.
-        what: &'static str,
-    },
-    /// Something that belongs to no transaction came inside of one.
-    #[error("a message that belongs to no transaction inside transaction {open}")]
-    InsideTransaction {
-        /// Commit LSN of the transaction that is open.
-        open: Lsn,
-    },
-    /// A commit is not that of the transaction which began.
-    #[error("transaction {open} ends with the commit of {committed}")]
-    CommitMismatch {
-        /// Commit LSN that the transaction began with.
-        open: Lsn,
-        /// Commit LSN that it ends with.
-        committed: Lsn,
-    },
-    /// A row or a definition of a table whose shape was never sent.
-    #[error("the shape of the table with object id {oid} was never sent")]
-    UnknownRelation {
-        /// The table's object id.
-        oid: u32,
-    },
-    /// A definition does not fit the shape that was sent.
-    #[error("the definition of table {table} does not fit the shape that the source sends")]
-    DefinitionMismatch {
-        /// The table.
-        table: TableName,
-    },
-    /// A row cannot be turned into JSON.
-    #[error("a row of table {table} in transaction {commit_lsn} cannot be turned into JSON")]
-    Row {
-        /// The table.
-        table: TableName,
-        /// Commit LSN of the transaction.
-        commit_lsn: Lsn,
-        /// What is wrong with the row.
-        #[source]
-        source: Box<EncodeError>,
-    },
-    /// A logical message is too large for jsonb.
-    #[error("a logical message of {bytes} bytes in transaction {commit_lsn} is larger than jsonb holds")]
-    MessageTooLarge {
-        /// Commit LSN of the transaction.
-        commit_lsn: Lsn,
-        /// Bytes of its prefix and content.
-        bytes: usize,
-    },
-    /// A transaction has more changes than positions can number.
-    #[error("transaction {commit_lsn} has more than 4294967295 changes")]
-    TooManyChanges {
-        /// Commit LSN of the transaction.
-        commit_lsn: Lsn,
-    },
-}
-
-impl AssembleError {
-    /// The stable code that users see.
-    pub fn code(&self) -> Code {
-        match self {
-            AssembleError::Row { source, .. } => source.code(),
-            AssembleError::MessageTooLarge { .. } => Code::ValueTooLong,
-            AssembleError::Message(_)
-            | AssembleError::NestedBegin { .. }
-            | AssembleError::OutsideTransaction { .. }
-            | AssembleError::InsideTransaction { .. }
-            | AssembleError::CommitMismatch { .. }
-            | AssembleError::UnknownRelation { .. }
-            | AssembleError::DefinitionMismatch { .. }
-            | AssembleError::TooManyChanges { .. } => Code::WalUnreadable,
-        }
-    }
-}
-
 /// Assembles the transactions of one replication connection.
 pub struct Assembler {
     epoch: Epoch,
@@ -138,6 +51,7 @@ pub struct Assembler {
     piece_bytes_max: usize,
     policy: ValuePolicy,
     xids: XidWidener,
+    orders: Orders,
     tables: Tables,
     open: Option<OpenTransaction>,
     sent_at_us: i64,
@@ -162,10 +76,18 @@ impl Assembler {
             piece_bytes_max,
             policy,
             xids: XidWidener::new(xid_reference),
+            orders: Orders::default(),
             tables: Tables::new(policy),
             open: None,
             sent_at_us: 0,
         }
+    }
+
+    /// Leaves out what was ordered to be left out: in its place comes a change of [`Operation::Skip`]. Tables that it concerns
+    /// need repair. Of very many orders only the first ones are taken: those after them are for the next connection.
+    #[must_use]
+    pub fn skipping(self, skips: Vec<Skip>) -> Self {
+        Assembler { orders: Orders::new(skips), ..self }
     }
 
     /// Says when the walsender sent what is pushed next, in microseconds since 1970-01-01 UTC: the only time that a message
@@ -184,6 +106,9 @@ impl Assembler {
     /// # Errors
     /// When the message cannot be understood where it stands. The assembler is of no use afterwards.
     pub fn push(&mut self, message: &[u8]) -> Result<Option<Output>, AssembleError> {
+        if self.pass_over(message) {
+            return Ok(None);
+        }
         let message = Message::parse(message)?;
         if let Some(relation) = self.undefined(&message) {
             return Ok(Some(Output::Undefined(relation.clone())));
@@ -210,6 +135,15 @@ impl Assembler {
             Message::Logical { prefix, content, .. } => self.message(prefix, content)?,
         }
         Ok(self.cut_if_full())
+    }
+
+    /// The stream has ended inside a transaction that was ordered to be left out whole, because the source cannot send it.
+    /// This stands for it. It ends right behind the beginning of its commit record, which is enough to go on from there:
+    /// what commits later comes, and it does not come again. Which tables it concerns nobody knows.
+    pub fn leave_out(&mut self) -> Option<Piece> {
+        let open = self.open.take_if(|open| open.is_left_out())?;
+        let end = EndLsn(Lsn(open.head.commit_lsn.0.checked_add(1)?));
+        open.finish(end).ok()
     }
 
     /// Defines the table that an [`Output::Undefined`] asked for. Defining it again as it is changes nothing.
@@ -261,8 +195,34 @@ impl Assembler {
         }
         let xid = self.xids.widen(xid);
         let head = TransactionHead { epoch: self.epoch, commit_lsn, xid, committed_at_us };
-        self.open = Some(OpenTransaction::new(head, self.durable.includes(commit_lsn)));
+        self.open = Some(self.opened(head));
         Ok(())
+    }
+
+    fn opened(&self, head: TransactionHead) -> OpenTransaction {
+        OpenTransaction::new(head, self.durable.includes(head.commit_lsn), self.orders.of(head.commit_lsn))
+    }
+
+    /// Rows and origins of a transaction that is left out say no more than which tables it concerns: that much is read even
+    /// where the rest cannot be. Shapes in it hold for what follows it too.
+    fn pass_over(&mut self, message: &[u8]) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| open.is_left_out()) else { return false };
+        let relations = match message {
+            [b'I' | b'U' | b'D', a, b, c, d, ..] => vec![u32::from_be_bytes([*a, *b, *c, *d])],
+            [b'T', ..] => match Message::parse(message) {
+                Ok(Message::Truncate { relations, .. }) => relations,
+                _ => Vec::new(),
+            },
+            [b'I' | b'U' | b'D' | b'O', ..] => Vec::new(),
+            _ => return false,
+        };
+        for relation in relations {
+            match self.tables.canary(relation) {
+                Some(canary) => open.urgent |= canary,
+                None => open.concerns(relation),
+            }
+        }
+        true
     }
 
     fn commit(&mut self, committed: Lsn, end: EndLsn) -> Result<Option<Output>, AssembleError> {
@@ -296,11 +256,24 @@ impl Assembler {
         };
         // The shape first: its JSON lies before the row's.
         tell_shape(open, defined)?;
-        let commit_lsn = open.head.commit_lsn;
-        let rows = images::write(&defined.encoder, old, new, &mut open.arena).map_err(|source| {
-            AssembleError::Row { table: defined.table.name.clone(), commit_lsn, source: Box::new(source) }
-        })?;
-        add(open, operation, Some(&defined.table), rows)
+        if open.skips_next() {
+            let row_key = images::write_short_key(&defined.encoder, old, new, &mut open.arena);
+            return skip(open, Some(&defined.table), row_key);
+        }
+        match images::write(&defined.encoder, old, new, &mut open.arena) {
+            Ok(rows) => add(open, operation, Some(&defined.table), rows),
+            Err(source) => {
+                let row_key = images::write_short_key(&defined.encoder, old, new, &mut open.arena);
+                let text = |range| String::from_utf8_lossy(&open.arena[range]).into_owned();
+                Err(AssembleError::Row {
+                    table: defined.table.name.clone(),
+                    commit_lsn: open.head.commit_lsn,
+                    seq: open.next_seq(),
+                    row_key: row_key.map(text),
+                    source: Box::new(source),
+                })
+            }
+        }
     }
 
     fn truncate(&mut self, relations: &[u32], options: TruncateOptions) -> Result<(), AssembleError> {
@@ -312,6 +285,10 @@ impl Assembler {
             match self.tables.find(*relation)? {
                 Found::Captured(defined) => {
                     tell_shape(open, defined)?;
+                    if open.skips_next() {
+                        skip(open, Some(&defined.table), None)?;
+                        continue;
+                    }
                     let rows = Rows { truncate: options, ..Rows::default() };
                     add(open, Operation::Truncate, Some(&defined.table), rows)?;
                 }
@@ -337,6 +314,14 @@ impl Assembler {
             ddl.repairs.into_iter().for_each(|repair| open.needs_repair(repair));
             ddl.forget.into_iter().for_each(|table_oid| self.tables.forget(table_oid));
             return Ok(());
+        }
+        if open.is_left_out() {
+            return Ok(());
+        }
+        if prefix == RESET_PREFIX.as_bytes()
+            && let Some(resets) = Reset::read(content, policy)
+        {
+            return resets.iter().try_for_each(|reset| add_reset(open, reset));
         }
         if prefix == AUTHOR_PREFIX.as_bytes()
             && let Some(author) = read_author(content, policy)
@@ -371,8 +356,10 @@ impl Assembler {
         }
         let head =
             TransactionHead { epoch: self.epoch, commit_lsn, xid: 0, committed_at_us: self.sent_at_us };
-        let mut open = OpenTransaction::new(head, false);
-        add_message(&mut open, prefix, content, self.policy)?;
+        let mut open = self.opened(head);
+        if !open.is_left_out() {
+            add_message(&mut open, prefix, content, self.policy)?;
+        }
         finish(open, end)
     }
 
@@ -396,6 +383,9 @@ fn tell_shape(open: &mut OpenTransaction, defined: &mut Defined) -> Result<(), A
     if !std::mem::replace(&mut defined.changed, false) {
         return Ok(());
     }
+    if open.skips_next() {
+        return skip(open, Some(&defined.table), None);
+    }
     let start = open.arena.len();
     schema_json(&defined.table, &mut open.arena);
     let rows = Rows { data: Some(start..open.arena.len()), ..Rows::default() };
@@ -408,13 +398,36 @@ fn add_message(
     content: &[u8],
     policy: ValuePolicy,
 ) -> Result<(), AssembleError> {
+    if open.skips_next() {
+        return skip(open, None, None);
+    }
     let start = open.arena.len();
-    let flagged =
-        write_message(prefix, content, policy, &mut open.arena).map_err(|MessageTooLarge { bytes }| {
-            AssembleError::MessageTooLarge { commit_lsn: open.head.commit_lsn, bytes }
-        })?;
+    let (commit_lsn, seq) = (open.head.commit_lsn, open.next_seq());
+    let flagged = write_message(prefix, content, policy, &mut open.arena)
+        .map_err(|MessageTooLarge { bytes }| AssembleError::MessageTooLarge { commit_lsn, seq, bytes })?;
     let rows = Rows { data: Some(start..open.arena.len()), flagged, ..Rows::default() };
     add(open, Operation::Message, None, rows)
+}
+
+fn add_reset(open: &mut OpenTransaction, reset: &Reset) -> Result<(), AssembleError> {
+    if open.skips_next() {
+        return skip(open, None, None);
+    }
+    let start = open.arena.len();
+    reset.write(&mut open.arena);
+    let rows = Rows { data: Some(start..open.arena.len()), ..Rows::default() };
+    add(open, Operation::Reset, None, rows)
+}
+
+/// What stands in the place of the next change.
+fn skip(
+    open: &mut OpenTransaction,
+    table: Option<&Arc<Table>>,
+    row_key: Option<Range<usize>>,
+) -> Result<(), AssembleError> {
+    let commit_lsn = open.head.commit_lsn;
+    open.skip_next(table.cloned(), row_key)
+        .map_err(|TooManyChanges| AssembleError::TooManyChanges { commit_lsn })
 }
 
 fn add(

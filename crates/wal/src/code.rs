@@ -64,6 +64,11 @@ codes! {
         cause: "The server's certificate is not trusted or not for this host, or the server offers no TLS.",
         fix: "Set sslrootcert to the server's CA; or write sslmode=require (encrypted, not verified) into the URL if you accept that."
     }
+    TlsWeak = "WD-TLS-WEAK" {
+        title: "The connection to a database on another machine is not protected as well as it could be.",
+        cause: "sslmode in the URL asks for less than verify-full, so that whoever stands between could read every captured row, or pretend to be the server.",
+        fix: "Take sslmode out of the URL, or set sslmode=verify-full with sslrootcert."
+    }
     ListenUnprotected = "WD-LISTEN-UNPROTECTED" {
         title: "The service would be reachable from other machines without authentication.",
         cause: "The address to listen on is not a loopback address, and anyone who reaches it could read every captured row.",
@@ -146,7 +151,7 @@ codes! {
     }
     CursorNotResumable = "WD-CURSOR-NOT-RESUMABLE" {
         title: "The stream cannot go on from this cursor.",
-        cause: "What follows it was pruned, or it belongs to another history of the source (epoch).",
+        cause: "What follows it was pruned, it belongs to another history of the source (epoch), or a table is read afresh from there on and the client wants no snapshot.",
         fix: "Drop the local state and begin with a snapshot."
     }
     ClientTooSlow = "WD-CLIENT-TOO-SLOW" {
@@ -168,6 +173,11 @@ codes! {
         title: "The table is not captured.",
         cause: "It does not exist, or it is not in the publication.",
         fix: "Check the name; to capture it, add it to the publication (`waldelta init` prints the SQL)."
+    }
+    NeedsRepair = "WD-NEEDS-REPAIR" {
+        title: "Tables need repair: their changes in history do not add up to their rows.",
+        cause: "Rows changed in a way that sends no change (a default for existing rows, a rewrite, partitions that come and go), or a change was left out.",
+        fix: "Run `waldelta recover`, which has them read afresh; clients get them by themselves."
     }
     Stopping = "WD-STOPPING" {
         title: "The service is stopping or restarting.",
@@ -207,22 +217,22 @@ codes! {
     WalUnreadable = "WD-WAL-UNREADABLE" {
         title: "What the source sent cannot be understood, so capture stopped before it.",
         cause: "A message has another form or order than the replication protocol gives it: another protocol version, a bug, or a proxy in between.",
-        fix: "Report it with the message and the PostgreSQL version; nothing is lost, the slot keeps the WAL."
+        fix: "Report it with the message and the PostgreSQL version; nothing is lost, the slot keeps the WAL. Where the message names a transaction, capture can go on without it, by the `waldelta skip` that it names; its tables then need repair."
     }
     ValueUnreadable = "WD-VALUE-UNREADABLE" {
         title: "A value cannot be read as its column's type, so capture stopped before it.",
         cause: "Its text has another form than PostgreSQL prints under the settings that Waldelta asks for (DateStyle, TimeZone, bytea_output): something overrides them.",
-        fix: "Correct the settings of the role or the pooler; the message names the column and what was expected."
+        fix: "Correct the settings of the role or the pooler; the message names the column and what was expected. To go on without this change: the `waldelta skip` that the message names; the table then needs repair."
     }
     ValueTooLong = "WD-VALUE-TOO-LONG" {
         title: "A value is larger than jsonb can hold, so capture stopped before it.",
         cause: "The strings of a jsonb, and all values of an object together, have at most 268435455 bytes; the message names the column that has most of them.",
-        fix: "Set `capture.oversize = \"reference\"`, so that length and checksum are stored in the place of such values, or leave the column out of the publication with a column list."
+        fix: "Set `capture.oversize = \"reference\"`, so that length and checksum are stored in the place of such values. Or leave this change out by the `waldelta skip` that the message names; the table then needs repair. Leaving the column out of the publication with a column list helps what follows."
     }
     PartitionIdentity = "WD-PARTITION-IDENTITY" {
         title: "An old row does not have the key of its table, so capture stopped before it.",
         cause: "The row's partition has another replica identity than the partitioned table that it is published as: the source then sends the columns of the partition's identity, and nulls in place of the table's.",
-        fix: "ALTER TABLE <partition> REPLICA IDENTITY as the partitioned table has it, for each of its partitions, or publish the partitions as themselves: ALTER PUBLICATION <publication> SET (publish_via_partition_root = false). That helps what follows; the transaction that the message names has to be left out as WD-SOURCE-CANNOT-DECODE says."
+        fix: "ALTER TABLE <partition> REPLICA IDENTITY as the partitioned table has it, for each of its partitions, or publish the partitions as themselves: ALTER PUBLICATION <publication> SET (publish_via_partition_root = false). That helps what follows; this change has to be left out by the `waldelta skip` that the message names; the table then needs repair."
     }
     DatabaseUnreachable = "WD-DATABASE-UNREACHABLE" {
         title: "The database cannot be reached.",
@@ -254,6 +264,11 @@ codes! {
         cause: "PostgreSQL refused a statement with SQLSTATE 42501.",
         fix: "Grant what the message names, as the owner or a superuser; `waldelta doctor` prints the statements."
     }
+    NotAllowed = "WD-NOT-ALLOWED" {
+        title: "The role may not do what was asked, so nothing was done.",
+        cause: "Only the owner of the publication and of the tables, or a superuser, may change what is published; the message says who that is.",
+        fix: "Have the printed SQL run by that role; Waldelta itself needs no such right."
+    }
     LockTimeout = "WD-LOCK-TIMEOUT" {
         title: "A statement waited too long for a lock and was given up, so as not to hold others up.",
         cause: "A long transaction holds a lock on the table.",
@@ -272,17 +287,22 @@ codes! {
     SourceStandby = "WD-SOURCE-STANDBY" {
         title: "The source is a standby.",
         cause: "Snapshots on a standby do not say which transactions they miss, and nothing can be set up on it.",
-        fix: "Connect to the primary."
+        fix: "Connect to the primary, or name it in `source.primary_url`: what needs it is done there."
+    }
+    StandbyFeedback = "WD-STANDBY-FEEDBACK" {
+        title: "The source is a standby whose slot can lose rows of the catalog that it needs.",
+        cause: "hot_standby_feedback is off, so that the primary removes what the slot on the standby still has to read.",
+        fix: "ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf(); on the standby."
     }
     VersionUnsupported = "WD-VERSION-UNSUPPORTED" {
         title: "The source's PostgreSQL is too old.",
-        cause: "Waldelta needs PostgreSQL 14 or newer.",
-        fix: "Upgrade PostgreSQL."
+        cause: "Waldelta needs PostgreSQL 14 or newer, and 16 or newer to capture from a standby.",
+        fix: "Upgrade PostgreSQL, or connect to the primary."
     }
-    EncodingUnsupported = "WD-ENCODING-UNSUPPORTED" {
-        title: "The source database has no encoding (SQL_ASCII).",
-        cause: "Its text may be anything, and a value that is not UTF-8 would stop the slot for ever.",
-        fix: "Dump and restore the database with a real encoding, such as UTF8."
+    VersionFaulty = "WD-VERSION-FAULTY" {
+        title: "This minor version of PostgreSQL has a fault that can lose changes.",
+        cause: "Before 14.18, 15.13, 16.9 and 17.5, changes that a transaction makes after a table was added to the publication can be left out of the stream, if the transaction was open before.",
+        fix: "Install the latest minor version; until then, add tables to the publication only while nobody writes to them."
     }
     WalLevel = "WD-WAL-LEVEL" {
         title: "The source does not write what logical decoding needs.",
@@ -292,17 +312,32 @@ codes! {
     PublicationMissing = "WD-PUBLICATION-MISSING" {
         title: "The publication does not exist, or did not exist when changes were made.",
         cause: "It was never created, was dropped, has another name, or was created after the slot. The server cannot decode changes from before it, or skips them without a word.",
-        fix: "Run `waldelta init`, or correct `source.publication`. If the slot was used without it: drop the slot with SELECT pg_drop_replication_slot('<slot>') and begin a new history in an empty database with `waldelta init --baseline`."
+        fix: "Run `waldelta init --apply`, or correct `source.publication`. If changes were made without it: `waldelta recover` begins a new epoch with a new slot."
     }
     PublicationIncomplete = "WD-PUBLICATION-INCOMPLETE" {
         title: "The publication does not say all that capture needs.",
         cause: "It leaves out operations, the canary table or partition roots, or publishes Waldelta's own tables.",
         fix: "Apply the statement that the check prints."
     }
+    PublishesItself = "WD-PUBLISHES-ITSELF" {
+        title: "The publication publishes Waldelta's own tables.",
+        cause: "History is in the captured database, and the publication names its tables, its schema, or everything: each change that is stored would make another.",
+        fix: "Apply the statement that the check prints, or keep history in another database (`history.url`)."
+    }
+    PublicationWhole = "WD-PUBLICATION-WHOLE" {
+        title: "The publication does not name its tables one by one, so none can be taken out of it.",
+        cause: "It was made FOR ALL TABLES or FOR TABLES IN SCHEMA, which have no exceptions.",
+        fix: "Create a publication that names its tables, or move the table to another schema."
+    }
     TableMissing = "WD-TABLE-MISSING" {
         title: "A table does not exist.",
         cause: "The name is misspelt, or needs quotes for upper case, or the table was dropped.",
         fix: "Write the name as schema.table, in double quotes where SQL would need them."
+    }
+    TableUncapturable = "WD-TABLE-UNCAPTURABLE" {
+        title: "The table cannot be captured.",
+        cause: "It is a view, a foreign or unlogged table, a partition, or one whose rows the output plugin cannot tell; the message says which.",
+        fix: "Name the table that has the rows: of a partition its root table, of a view its tables; or do what the message says."
     }
     TableChanged = "WD-TABLE-CHANGED" {
         title: "A table was dropped, truncated or rewritten while it was being read.",
@@ -314,6 +349,11 @@ codes! {
         cause: "It has no primary key, or a deferrable one, or REPLICA IDENTITY NOTHING.",
         fix: "Add a primary key, or ALTER TABLE … REPLICA IDENTITY FULL, or take the table out of the publication."
     }
+    ReplicaIdentityMixed = "WD-REPLICA-IDENTITY-MIXED" {
+        title: "Old rows of some partitions are only keys.",
+        cause: "The partitioned table has REPLICA IDENTITY FULL, and these partitions have not.",
+        fix: "ALTER TABLE <partition> REPLICA IDENTITY FULL, where whole old rows are wanted."
+    }
     RowSecurity = "WD-ROW-SECURITY" {
         title: "Row-level security hides rows of a captured table from Waldelta's role.",
         cause: "A snapshot would lack rows that the stream then changes, so it is refused.",
@@ -322,12 +362,12 @@ codes! {
     SlotMissing = "WD-SLOT-MISSING" {
         title: "The replication slot does not exist.",
         cause: "It was never created, somebody dropped it, or the source was restored or upgraded, which does not keep slots. What was committed without a slot cannot be captured from the WAL.",
-        fix: "Where capture has not begun yet, run `waldelta init`; else begin a new history in an empty database with `waldelta init --baseline`: the old one stays readable."
+        fix: "Where capture has not begun yet, run `waldelta init`; else `waldelta recover`, which begins a new epoch with a new slot: history stays readable, and what was committed in between is told as a gap."
     }
     SlotUnusable = "WD-SLOT-UNUSABLE" {
         title: "The replication slot is not one that Waldelta can use.",
         cause: "It belongs to another database or output plugin, or is a physical slot.",
-        fix: "Choose another slot name, or drop the slot if nobody else needs it."
+        fix: "Choose another slot name, or drop the slot if nobody else needs it; then `waldelta recover`."
     }
     PluginMissing = "WD-PLUGIN-MISSING" {
         title: "The server does not have the output plugin.",
@@ -362,7 +402,7 @@ codes! {
     Wal2jsonShape = "WD-WAL2JSON-SHAPE" {
         title: "A row fits no shape that is known of its table.",
         cause: "wal2json sends rows without their table's shape, so that comes from history or, as it is now, from the catalog. A table that was altered more than once before its rows were read was other than both when this row was written.",
-        fix: "What is in the WAL stays there. With pgoutput this does not happen: set `source.plugin` to it, drop the slot with SELECT pg_drop_replication_slot('<slot>'), and begin a new history in an empty database with `waldelta init --baseline`. Or do that with wal2json, and let capture run while tables are altered."
+        fix: "What is in the WAL stays there. To go on without the row's transaction: the `waldelta skip` that the message names; all tables then need repair. With pgoutput this does not happen: set `source.plugin` to it, drop the slot with SELECT pg_drop_replication_slot('<slot>'), and begin a new history in an empty database with `waldelta init --baseline`. Or do that with wal2json, and let capture run while tables are altered."
     }
     Wal2jsonTables = "WD-WAL2JSON-TABLES" {
         title: "The published tables are others than when capture asked for them.",
@@ -371,8 +411,8 @@ codes! {
     }
     SlotLost = "WD-SLOT-LOST" {
         title: "The replication slot has lost WAL that it needed.",
-        cause: "It retained more than max_slot_wal_keep_size allows, or was idle for longer than idle_replication_slot_timeout.",
-        fix: "Drop it with SELECT pg_drop_replication_slot('<slot>'), raise max_slot_wal_keep_size, and begin a new history in an empty database with `waldelta init --baseline`; changes between are not in history."
+        cause: "It retained more than max_slot_wal_keep_size allows, was idle for longer than idle_replication_slot_timeout, or is on a standby and rows or a wal_level that it needed are gone; the message says which.",
+        fix: "Run `waldelta recover`, which drops it and begins a new epoch with a new slot; changes in between are told as a gap. Raise the limit that the message names, so that it does not happen again."
     }
     SlotActive = "WD-SLOT-ACTIVE" {
         title: "The replication slot is in use.",
@@ -384,15 +424,60 @@ codes! {
         cause: "Nobody reads the slot, or it falls behind.",
         fix: "Start `waldelta run`, or drop the slot (`waldelta remove`) if it is no longer needed."
     }
+    SlotUnlimited = "WD-SLOT-UNLIMITED" {
+        title: "Nothing limits the WAL that replication slots retain.",
+        cause: "max_slot_wal_keep_size is -1, as it is by default: while nobody reads the slot, WAL piles up until the disk is full and the source stops.",
+        fix: "Set max_slot_wal_keep_size to what the disk of pg_wal can spare. A slot that needs more is lost then, and the source goes on."
+    }
+    SlotIdleTimeout = "WD-SLOT-IDLE-TIMEOUT" {
+        title: "The server gives slots up that nobody reads for a while.",
+        cause: "idle_replication_slot_timeout is set: when Waldelta is stopped for longer, its slot is lost, and with it the changes since.",
+        fix: "Set idle_replication_slot_timeout to 0 and limit the WAL by max_slot_wal_keep_size instead, or never stop Waldelta for that long."
+    }
+    SlotNotFailover = "WD-SLOT-NOT-FAILOVER" {
+        title: "The replication slot does not follow a failover.",
+        cause: "There are standbys, and the slot was made without failover: a standby that is promoted does not have it, and what commits before a new one is made is not captured.",
+        fix: "With capture stopped, ALTER_REPLICATION_SLOT <slot> (FAILOVER true) over a replication connection; and sync_replication_slots = on at the standby."
+    }
+    StandbySlotsUnset = "WD-STANDBY-SLOTS-UNSET" {
+        title: "Waldelta can be ahead of a standby that is promoted.",
+        cause: "The slot follows a failover, but synchronized_standby_slots is empty: changes are sent before the standbys have them, and those that a promoted standby lacks are in history all the same.",
+        fix: "ALTER SYSTEM SET synchronized_standby_slots = '<physical slots of the standbys>'; SELECT pg_reload_conf();"
+    }
+    SenderTimeout = "WD-SENDER-TIMEOUT" {
+        title: "wal_sender_timeout does not suit.",
+        cause: "With 0, the server never notices that a connection is dead, and the slot stays in use until somebody ends it; with less than 10 seconds, a pause of the network or of Waldelta is taken for its end.",
+        fix: "Set wal_sender_timeout to 60s, which is the default."
+    }
+    ClockSkew = "WD-CLOCK-SKEW" {
+        title: "The clocks of the source and of this machine differ.",
+        cause: "One of them is not set by NTP. Nothing depends on it but the lag in seconds and the times that people compare.",
+        fix: "Have both machines set their clocks by NTP."
+    }
+    LongTransaction = "WD-LONG-TRANSACTION" {
+        title: "Transactions stay open for long.",
+        cause: "A new slot and a table that is added have to wait for them, the slot keeps WAL from where the oldest of them began, and VACUUM removes nothing that they might see.",
+        fix: "End them in the application, or SELECT pg_terminate_backend(<pid>)."
+    }
+    PreparedTransaction = "WD-PREPARED-TRANSACTION" {
+        title: "Prepared transactions are left open.",
+        cause: "They outlive their connections and restarts: a new slot and a table that is added wait for them, and WAL is kept from where they began.",
+        fix: "COMMIT PREPARED or ROLLBACK PREPARED each, as its owner and in its database."
+    }
     SlotsExhausted = "WD-SLOTS-EXHAUSTED" {
         title: "The source has no replication slot or WAL sender left.",
         cause: "max_replication_slots or max_wal_senders is used up.",
-        fix: "Raise the limit and restart PostgreSQL, or drop slots that nobody uses."
+        fix: "Raise the limit and restart PostgreSQL, or drop slots that nobody uses; Waldelta keeps trying."
     }
     CanaryUnusable = "WD-CANARY-UNUSABLE" {
         title: "The canary row cannot be updated, so a dropped publication would be noticed late.",
         cause: "The table waldelta.canary or the right to UPDATE it is missing.",
         fix: "Run `waldelta init`, or GRANT UPDATE, SELECT ON waldelta.canary and USAGE ON SCHEMA waldelta to Waldelta's role."
+    }
+    DdlUntold = "WD-DDL-UNTOLD" {
+        title: "DDL that changes rows and sends no message is found out late, or not at all.",
+        cause: "The event triggers that tell of it are not there or do not fire. What such DDL left no trace of in the catalog then goes unseen.",
+        fix: "Have a role that may create event triggers run `waldelta init --apply` once, or enable them as the check prints."
     }
     NotVisibleYet = "WD-NOT-VISIBLE-YET" {
         title: "A committed transaction did not become visible in time, so no snapshot was taken.",
@@ -417,22 +502,27 @@ codes! {
     SourceChanged = "WD-SOURCE-CHANGED" {
         title: "The source is another server or database than the one this history was captured from.",
         cause: "It was restored from a dump, upgraded with pg_upgrade, or re-created, or the URL points elsewhere. WAL positions of two servers cannot be compared.",
-        fix: "Correct the URL; if the source was really replaced, keep this history aside and begin a new one in an empty database with `waldelta init --baseline`."
+        fix: "Correct the URL; if the source was really replaced, `waldelta recover` begins a new epoch with what is there now: history stays readable."
     }
     TimelineChanged = "WD-TIMELINE-CHANGED" {
         title: "The source was promoted or restored to a point in time.",
-        cause: "Its timeline is another one, so WAL positions after the switch are used again for other changes.",
-        fix: "Keep this history aside and begin a new one in an empty database with `waldelta init --baseline`."
+        cause: "Its timeline is another one. WAL positions after the switch are used again for other changes.",
+        fix: "Nothing where the slot came along and nothing is missing: capture goes on by itself in a new epoch. Else `waldelta recover`."
+    }
+    DivergedTimeline = "WD-DIVERGED-TIMELINE" {
+        title: "History has transactions that did not survive a failover or restore of the source.",
+        cause: "The source was promoted or restored at a place that lies before what history holds, or its timeline does not come from the one that was captured. Transactions beyond that place are in history, and clients may have them, but the source has them no more.",
+        fix: "Run `waldelta recover`: it shows where the timelines part, and begins a new epoch there. What did not survive stays readable in the old one. With `capture.on_gap = \"new_epoch\"` that happens by itself."
     }
     SourceBehind = "WD-SOURCE-BEHIND" {
         title: "History holds changes that the source does not have.",
         cause: "The source was restored from an older backup, or lost its last transactions in a failover.",
-        fix: "Keep this history aside and begin a new one in an empty database with `waldelta init --baseline`."
+        fix: "If the source was really restored, `waldelta recover` begins a new epoch with what is there now; else correct the URL."
     }
     SlotAhead = "WD-SLOT-AHEAD" {
         title: "The replication slot is ahead of history.",
         cause: "Something else read the slot or advanced it, it was dropped and created again, or history was restored from an older backup. What lies between would be skipped silently.",
-        fix: "Restore the newer history; or drop the slot with SELECT pg_drop_replication_slot('<slot>') and begin a new history in an empty database with `waldelta init --baseline`."
+        fix: "Restore the newer history, if it is history that went back; else `waldelta recover`, which goes on from where the slot is in a new epoch and tells what lies between as a gap."
     }
     SlotWithoutHistory = "WD-SLOT-WITHOUT-HISTORY" {
         title: "The replication slot was used before, but there is no history of what came out of it.",
@@ -444,10 +534,20 @@ codes! {
         cause: "Creating a slot waits until every transaction that writes has ended, and one of them stays open.",
         fix: "End the transactions that the message names, SELECT pg_terminate_backend(<pid>), and try again; nothing was left behind."
     }
+    RecoveryOutdated = "WD-RECOVERY-OUTDATED" {
+        title: "What recovery was about to do is no longer what is needed.",
+        cause: "The source, or history, has changed since it was looked at: somebody mended it, another instance was quicker, or it became worse.",
+        fix: "Run `waldelta recover` again and read what it shows now; a running Waldelta tries again by itself."
+    }
+    SynchronousStandby = "WD-SYNCHRONOUS-STANDBY" {
+        title: "Commits at the source wait for Waldelta.",
+        cause: "synchronous_standby_names names every standby (*) or waldelta, so the server takes the replication connection for a synchronous standby.",
+        fix: "Name the standbys in synchronous_standby_names one by one, without waldelta; or give the connection another name, application_name=… in `source.url`."
+    }
     ReplicationRefused = "WD-REPLICATION-REFUSED" {
         title: "The server does not allow this replication connection.",
-        cause: "The role lacks REPLICATION, wal_level is not logical, or max_wal_senders or max_replication_slots are used up; the message says which.",
-        fix: "ALTER ROLE <role> REPLICATION; ALTER SYSTEM SET wal_level = logical and restart; or raise the limit. `waldelta doctor` checks each."
+        cause: "The role lacks REPLICATION, or pg_hba.conf or the server's settings do not let it in; the message says which.",
+        fix: "ALTER ROLE <role> REPLICATION; `waldelta doctor` checks each. Waldelta keeps trying."
     }
     ReplicationProtocol = "WD-REPLICATION-PROTOCOL" {
         title: "What answers on the replication connection does not speak the replication protocol.",
@@ -492,7 +592,12 @@ codes! {
     HistoryFenced = "WD-HISTORY-FENCED" {
         title: "Another instance has taken over writing this history.",
         cause: "This one was thought dead (paused, cut off) and its lease was taken.",
-        fix: "Nothing is lost or doubled; restart this instance if it should be the standby."
+        fix: "Nothing: nothing is lost or doubled, and this instance goes on as the standby."
+    }
+    HistoryWentBack = "WD-HISTORY-WENT-BACK" {
+        title: "History is older than it was a moment ago.",
+        cause: "Its database was restored from a backup, or dropped and begun anew, under a running service.",
+        fix: "Start the service again: clients then begin from what history has. Stop it before history is restored."
     }
     HistoryWriteFailed = "WD-HISTORY-WRITE-FAILED" {
         title: "The history database refused a write.",
@@ -508,6 +613,11 @@ codes! {
         title: "A transaction was not appended because it does not follow the one before.",
         cause: "A fault in Waldelta: history refuses it, so that nothing is stored twice or in the wrong order.",
         fix: "Restart; capture goes on from what is durable. Please report it with the message."
+    }
+    SkipPassed = "WD-SKIP-PASSED" {
+        title: "What was to be skipped is in history already.",
+        cause: "The position lies before the durable end: it was stored, or skipped, before; or it belongs to an earlier epoch.",
+        fix: "Nothing is held up by it. Take the position from the message or status of the stop as it is now."
     }
     HistoryCorrupt = "WD-HISTORY-CORRUPT" {
         title: "History holds something that cannot be understood.",
@@ -527,12 +637,12 @@ codes! {
     SourceCannotDecode = "WD-SOURCE-CANNOT-DECODE" {
         title: "The source itself fails to decode a transaction, each time anew, so capture stopped before it.",
         cause: "A value in it is too large to be sent as text, has no equivalent in UTF-8, or the WAL or catalog is damaged; the message has the server's words, and its log has more. Everything before the transaction is in history, and the slot keeps the WAL from it on.",
-        fix: "What is in the WAL stays there: leaving the table or column out of the publication only helps what follows. The one way past it is to leave the whole transaction out, and its changes are then missing in history, in all tables. With the service stopped and <lsn> as the message names it, in the history database: BEGIN; INSERT INTO waldelta.gaps (epoch, from_lsn, to_lsn, reason) SELECT epoch, durable_end, '<lsn>', 'skipped' FROM waldelta.captures; UPDATE waldelta.captures SET durable_end = '<lsn>'; COMMIT. At the source: SELECT pg_replication_slot_advance('<slot>', '<lsn>'). Then start the service again."
+        fix: "What is in the WAL stays there: leaving the table or column out of the publication only helps what follows. The one way past it is to leave the whole transaction out, and its changes are then missing in history, in all tables: by the `waldelta skip` that the message names. Capture goes on by itself, and all tables need repair. By hand, with the service stopped and <lsn> as the message names it (where it names no transaction, a place behind that one), in the history database: BEGIN; INSERT INTO waldelta.gaps (epoch, from_lsn, to_lsn, reason) SELECT epoch, durable_end, '<lsn>', 'skipped' FROM waldelta.captures; UPDATE waldelta.captures SET durable_end = '<lsn>'; COMMIT. At the source: SELECT pg_replication_slot_advance('<slot>', '<lsn>'). Then start the service again."
     }
     PoisonRow = "WD-POISON-ROW" {
         title: "A row holds a value that history cannot store.",
         cause: "jsonb refuses it, now and at every further try; capture stops at it rather than leave it out.",
-        fix: "The message names table and position. Report it with the SQLSTATE; correcting the row at the source only helps what follows."
+        fix: "Correcting the row at the source only helps what follows. To go on without this change: the `waldelta skip` that the message names; the table then needs repair. Please report it with the SQLSTATE."
     }
     SnapshotsBusy = "WD-SNAPSHOTS-BUSY" {
         title: "Too many snapshots are being taken already.",

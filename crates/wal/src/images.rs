@@ -9,6 +9,9 @@ use crate::open::Rows;
 use crate::pgoutput::{OldTuple, Tuple};
 use crate::row::{EncodeError, RowEncoder, RowNotes, Value};
 
+/// A longer key is not worth its bytes where it only says which row it was.
+const SHORT_KEY_BYTES_MAX: usize = 8 << 10;
+
 /// Writes key, new and old row.
 pub(crate) fn write(
     encoder: &RowEncoder,
@@ -44,6 +47,25 @@ pub(crate) fn write(
         }
     }
     Ok(rows)
+}
+
+/// Writes the key alone, of a row that is written no further. Nothing where the key is long, or cannot be written either.
+pub(crate) fn write_short_key(
+    encoder: &RowEncoder,
+    old: Option<OldTuple<'_>>,
+    new: Option<Tuple<'_>>,
+    arena: &mut Vec<u8>,
+) -> Option<Range<usize>> {
+    let start = arena.len();
+    let written = match (old, new) {
+        (None, None) => Ok(None),
+        (None, Some(new)) => write_key(encoder, new.values(), arena),
+        (Some(old), None) => write_key(encoder, old_values(encoder, old), arena),
+        (Some(old), Some(new)) => write_key(encoder, filled(new, old), arena),
+    };
+    let key = written.ok().flatten().filter(|key| key.len() <= SHORT_KEY_BYTES_MAX);
+    arena.truncate(key.as_ref().map_or(start, |key| key.end));
+    key
 }
 
 fn check_count(encoder: &RowEncoder, tuple: &Tuple<'_>) -> Result<(), EncodeError> {

@@ -50,28 +50,35 @@ mod copy_text;
 
 mod assemble;
 mod ddl;
+mod error;
 mod images;
 mod message;
 mod open;
+mod orders;
+mod reset;
+mod skip;
 mod tables;
 
 mod wal2json;
 
 mod code;
 
-pub use assemble::{AssembleError, Assembler, Output};
+pub use assemble::{Assembler, Output};
 pub use builtin::type_name;
 pub use code::{Code, Explanation};
 pub use copy_text::{CopyText, CopyTextError};
 pub use envelope::{Envelope, StatusUpdate};
+pub use error::AssembleError;
 pub use kind::{ArrayKind, CompositeKind, Field, Kind, Scalar};
 pub use lsn::{EndLsn, Lsn, ParseLsnError};
 pub use pgoutput::{Message, OldTuple, Tuple};
 pub use position::{Epoch, ParseCursorError, Position};
 pub use reader::ReadError;
 pub use relation::{ColumnFacts, Relation, RelationColumn};
+pub use reset::{RESET_PREFIX, Reset};
 pub use row::{EncodeError, Oversize, RowEncoder, RowNotes, Value, ValuePolicy};
 pub use shape::schema_json;
+pub use skip::Skip;
 pub use table::{Column, ParseTableNameError, ReplicaIdentity, Table, TableName, quote_ident};
 pub use transaction::{
     AUTHOR_PREFIX, Author, Change, DDL_PREFIX, FENCE_PREFIX, Operation, Piece, Repair, RepairReason,

@@ -2,14 +2,18 @@
 //!
 //! Rows are written into one buffer per piece and cut from it at the end, so a row costs no allocation.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::lsn::EndLsn;
+use crate::skip::Skip;
 use crate::table::Table;
-use crate::transaction::{Author, Change, Operation, Piece, Repair, TransactionHead, TruncateOptions};
+use crate::transaction::{
+    Author, Change, Operation, Piece, Repair, RepairReason, TransactionHead, TruncateOptions,
+};
 
 /// From this many unused bytes on a buffer is made smaller, since readers may keep it for long.
 const SLACK_BYTES_MAX: usize = 4096;
@@ -23,6 +27,12 @@ pub(crate) struct OpenTransaction {
     pub(crate) urgent: bool,
     /// The buffer that the rows of the current piece lie in.
     pub(crate) arena: Vec<u8>,
+    /// The order to leave all of it out.
+    left_out: Option<Skip>,
+    /// The tables that it concerns then.
+    concerned: BTreeSet<u32>,
+    /// The orders to leave single changes out, the next one last.
+    skips: Vec<Skip>,
     author: Option<CurrentAuthor>,
     new_tables: Vec<Arc<Table>>,
     repairs: Vec<Repair>,
@@ -65,12 +75,17 @@ struct Draft {
 pub(crate) struct TooManyChanges;
 
 impl OpenTransaction {
-    pub(crate) fn new(head: TransactionHead, durable: bool) -> Self {
+    /// `orders` are those for this transaction, in the order of their places.
+    pub(crate) fn new(head: TransactionHead, durable: bool, orders: &[Skip]) -> Self {
+        let orders = if durable { &[] } else { orders };
         OpenTransaction {
             head,
             durable,
             urgent: false,
             arena: Vec::new(),
+            left_out: orders.iter().find(|order| order.seq.is_none()).cloned(),
+            concerned: BTreeSet::new(),
+            skips: orders.iter().rev().filter(|order| order.seq.is_some()).cloned().collect(),
             author: None,
             new_tables: Vec::new(),
             repairs: Vec::new(),
@@ -80,6 +95,52 @@ impl OpenTransaction {
             first: true,
             next_seq: 0,
         }
+    }
+
+    /// Whether all of it is left out: nothing of it may be added.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.left_out.is_some()
+    }
+
+    /// Something of a table is in this transaction, which is left out.
+    pub(crate) fn concerns(&mut self, table_oid: u32) {
+        self.concerned.insert(table_oid);
+    }
+
+    /// The number that the next change will have.
+    pub(crate) fn next_seq(&self) -> u32 {
+        self.next_seq
+    }
+
+    /// Whether the next change is to be left out.
+    pub(crate) fn skips_next(&self) -> bool {
+        self.skips.last().is_some_and(|order| order.seq == Some(self.next_seq))
+    }
+
+    /// Adds what stands in the place of the next change, which is left out; nothing where it is not to be.
+    pub(crate) fn skip_next(
+        &mut self,
+        table: Option<Arc<Table>>,
+        row_key: Option<Range<usize>>,
+    ) -> Result<(), TooManyChanges> {
+        let next_seq = self.next_seq;
+        let Some(order) = self.skips.pop_if(|order| order.seq == Some(next_seq)) else { return Ok(()) };
+        if let Some(table) = &table {
+            self.needs_repair(Repair { table_oid: table.oid, reason: RepairReason::Skipped });
+        }
+        self.add_skip(&order, table, row_key)
+    }
+
+    fn add_skip(
+        &mut self,
+        order: &Skip,
+        table: Option<Arc<Table>>,
+        row_key: Option<Range<usize>>,
+    ) -> Result<(), TooManyChanges> {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(order.to_json().as_bytes());
+        let rows = Rows { row_key, data: Some(start..self.arena.len()), ..Rows::default() };
+        self.add(Operation::Skip, table, rows)
     }
 
     /// Adds a change, made by whoever is the author now.
@@ -92,8 +153,9 @@ impl OpenTransaction {
         let seq = self.next_seq;
         // The last index stands for the whole transaction.
         self.next_seq = seq.checked_add(1).ok_or(TooManyChanges)?;
-        // A shape is nobody's: the client who first writes into it has to be told of it too.
-        let author = self.author.as_mut().filter(|_| operation != Operation::Schema).map(|current| {
+        // A shape and a reset are nobody's: the client who made the other changes has to be told of them too.
+        let is_nobodys = matches!(operation, Operation::Schema | Operation::Reset);
+        let author = self.author.as_mut().filter(|_| !is_nobodys).map(|current| {
             current.told = true;
             Arc::clone(&current.author)
         });
@@ -122,6 +184,9 @@ impl OpenTransaction {
 
     fn tell_author(&mut self) -> Result<(), TooManyChanges> {
         if self.author.as_ref().is_some_and(|current| !current.told) {
+            if self.skips_next() {
+                return self.skip_next(None, None);
+            }
             self.add(Operation::Message, None, Rows::default())?;
         }
         Ok(())
@@ -161,6 +226,12 @@ impl OpenTransaction {
 
     /// The last piece.
     pub(crate) fn finish(mut self, end: EndLsn) -> Result<Piece, TooManyChanges> {
+        if let Some(order) = self.left_out.take() {
+            self.add_skip(&order, None, None)?;
+            let concerned = std::mem::take(&mut self.concerned);
+            let skipped = |table_oid| Repair { table_oid, reason: RepairReason::Skipped };
+            self.repairs.extend(concerned.into_iter().map(skipped));
+        }
         self.tell_author()?;
         let piece = self.take_piece();
         Ok(Piece { end: Some(end), ..piece })
@@ -212,7 +283,7 @@ mod tests {
     #[test]
     fn the_last_index_is_never_given_to_a_change() {
         let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(1), xid: 1, committed_at_us: 0 };
-        let mut open = OpenTransaction::new(head, false);
+        let mut open = OpenTransaction::new(head, false, &[]);
         open.next_seq = u32::MAX - 1;
         open.add(Operation::Message, None, Rows::default()).unwrap();
         open.add(Operation::Message, None, Rows::default()).unwrap_err();

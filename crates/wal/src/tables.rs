@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::assemble::AssembleError;
+use crate::error::AssembleError;
 use crate::lsn::Lsn;
 use crate::relation::{Relation, qualified_type_name};
 use crate::row::{RowEncoder, ValuePolicy};
@@ -99,6 +99,14 @@ impl Tables {
     pub(crate) fn forget(&mut self, oid: u32) {
         if let Some(Known::Captured(captured)) = self.known.get_mut(&oid) {
             captured.is_current = false;
+        }
+    }
+
+    /// Whether one of our tables is the canary; `None` for all others.
+    pub(crate) fn canary(&self, oid: u32) -> Option<bool> {
+        match self.known.get(&oid) {
+            Some(Known::Ours { canary }) => Some(*canary),
+            Some(Known::Captured(_)) | None => None,
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Repair {
     pub reason: RepairReason,
 }
 
-/// What changes rows of a table and sends no message.
+/// Why the rows of a table are no longer what its changes add up to: mostly what changes rows and sends no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RepairReason {
     /// `ALTER TABLE` wrote all rows anew: another type, a volatile default.
@@ -79,6 +79,8 @@ pub enum RepairReason {
     TypeChanged,
     /// A value of an enum in one of its columns was renamed.
     EnumRenamed,
+    /// Changes of it were left out, because an operator said so.
+    Skipped,
 }
 
 impl RepairReason {
@@ -92,6 +94,7 @@ impl RepairReason {
             RepairReason::PartitionEmptied => "partition_emptied",
             RepairReason::TypeChanged => "type_changed",
             RepairReason::EnumRenamed => "enum_renamed",
+            RepairReason::Skipped => "skipped",
         }
     }
 
@@ -106,6 +109,7 @@ impl RepairReason {
             PartitionEmptied,
             TypeChanged,
             EnumRenamed,
+            Skipped,
         ]
         .into_iter()
         .find(|reason| reason.as_str() == name)
@@ -119,13 +123,15 @@ pub struct Change {
     pub seq: u32,
     /// What was done.
     pub operation: Operation,
-    /// The shape of the table at this change; `None` for a message.
+    /// The shape of the table at this change; `None` for a message, a reset, and where a whole transaction was left out.
     pub table: Option<Arc<Table>>,
     /// Compact JSON array of the key's values: of the row after the change, or of the row deleted. `None` where the
-    /// table has no key, for `truncate` and `message`.
+    /// table has no key, for `truncate`, `message` and `reset`. For a `skip` that of the row which was left out, where it is
+    /// short and can be told.
     pub row_key: Option<Bytes>,
     /// The row after the change as a JSON object; columns that the source did not send are absent.
-    /// For a `message`: `{"prefix":…,"content":…}`. For a `schema`: the table's new shape, see [`crate::schema_json`].
+    /// For a `message`: `{"prefix":…,"content":…}`. For a `schema`: the table's new shape, see [`crate::schema_json`]. For
+    /// a `reset`: [`Reset`](crate::Reset). For a `skip`: [`Skip::to_json`](crate::Skip::to_json).
     pub data: Option<Bytes>,
     /// The row before the change as far as the source gives it, as a JSON object.
     pub old_data: Option<Bytes>,
@@ -138,7 +144,8 @@ pub struct Change {
     pub truncate: TruncateOptions,
     /// Name of the replication origin, where the transaction was replayed on the source from somewhere else.
     pub origin: Option<Arc<str>>,
-    /// Who made the change, if the transaction said so before it; a `schema` is nobody's.
+    /// Who made the change, if the transaction said so before it; a `schema` and a `reset` are nobody's, and so is a whole
+    /// transaction that was left out.
     pub author: Option<Arc<Author>>,
 }
 
@@ -181,6 +188,10 @@ pub enum Operation {
     Schema,
     /// A row that existed before history began.
     Baseline,
+    /// The table is to be read afresh: see [`Reset`](crate::Reset).
+    Reset,
+    /// Something was left out here, because an operator said so: see [`Skip`](crate::Skip).
+    Skip,
 }
 
 impl Operation {
@@ -194,13 +205,15 @@ impl Operation {
             Operation::Message => "message",
             Operation::Schema => "schema",
             Operation::Baseline => "baseline",
+            Operation::Reset => "reset",
+            Operation::Skip => "skip",
         }
     }
 
     /// The operation of this name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         use Operation::*;
-        [Insert, Update, Delete, Truncate, Message, Schema, Baseline]
+        [Insert, Update, Delete, Truncate, Message, Schema, Baseline, Reset, Skip]
             .into_iter()
             .find(|operation| operation.as_str() == name)
     }

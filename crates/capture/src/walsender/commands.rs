@@ -35,6 +35,13 @@ const PROBES: &[(&str, &str)] = &[
     (r"bytea '\x00ff'", r"\x00ff"),
 ];
 
+/// SQLSTATE of a file that is not there.
+const UNDEFINED_FILE: &str = "58P01";
+/// SQLSTATE where a slot is to be created and the server does not write what it needs.
+const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+/// SQLSTATEs of an option that is not known, or not to be had here.
+const NOT_OFFERED: [&str; 3] = ["0A000", "22023", "42601"];
+
 impl Connection {
     /// Asks who the server is.
     pub(crate) fn identify_system(&mut self) -> Result<System, Error> {
@@ -46,15 +53,53 @@ impl Connection {
         parsed.ok_or(Error::Unexpected { what })
     }
 
+    /// The history file of a timeline; `None` where the server has none.
+    pub(crate) fn timeline_history(&mut self, timeline: u32) -> Result<Option<String>, Error> {
+        let what = "read the history of the timeline";
+        // The first timeline has no ancestors, and no file.
+        if timeline <= 1 {
+            return Ok(None);
+        }
+        match self.query(what, &format!("TIMELINE_HISTORY {timeline}")) {
+            Ok(rows) => {
+                let content = rows.first().and_then(|row| column(row, 1));
+                content.map(|content| Some(content.to_owned())).ok_or(Error::Unexpected { what })
+            }
+            Err(Error::Refused { source, .. }) if source.is(UNDEFINED_FILE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Creates the slot and exports the snapshot that goes with it. It waits for every transaction that is open now.
-    pub(crate) fn create_slot(&mut self, slot: &str, plugin: Plugin) -> Result<CreatedSlot, Error> {
+    ///
+    /// With `failover`, which version 17 and newer know, standbys are asked to keep the slot too, so that it is there after a
+    /// failover; where the server refuses that, it is made without.
+    pub(crate) fn create_slot(
+        &mut self,
+        slot: &str,
+        plugin: Plugin,
+        failover: bool,
+    ) -> Result<CreatedSlot, Error> {
         let what = "create the replication slot";
+        let create = format!("CREATE_REPLICATION_SLOT {} LOGICAL {plugin}", identifier(slot));
         // The form without parentheses is understood by every version.
-        let command =
-            format!("CREATE_REPLICATION_SLOT {} LOGICAL {plugin} EXPORT_SNAPSHOT", identifier(slot));
-        let rows = self.query(what, &command).map_err(|error| match plugin {
-            Plugin::Pgoutput => error,
-            Plugin::Wal2json => error.of_plugin(),
+        let plain = format!("{create} EXPORT_SNAPSHOT");
+        let created = match failover {
+            false => self.query(what, &plain),
+            true => match self.query(what, &format!("{create} (SNAPSHOT 'export', FAILOVER true)")) {
+                Err(Error::Refused { source, .. }) if NOT_OFFERED.iter().any(|state| source.is(state)) => {
+                    tracing::info!(slot, refusal = %source, "standbys will not keep the slot");
+                    self.query(what, &plain)
+                }
+                created => created,
+            },
+        };
+        let rows = created.map_err(|error| match (error, plugin) {
+            (Error::Refused { source, .. }, _) if source.is(NOT_IN_PREREQUISITE_STATE) => {
+                Error::WalLevel(source)
+            }
+            (error, Plugin::Pgoutput) => error,
+            (error, Plugin::Wal2json) => error.of_plugin(),
         })?;
         let parsed = rows.first().and_then(|row| {
             Some(CreatedSlot {

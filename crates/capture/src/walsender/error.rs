@@ -67,6 +67,9 @@ pub enum Error {
     /// The server does not let the output plugin be used.
     #[error("use the output plugin")]
     PluginBlocked(#[source] ServerError),
+    /// The server does not write what a slot needs.
+    #[error("create the replication slot")]
+    WalLevel(#[source] ServerError),
     /// The publication is gone, or younger than what is to be decoded.
     #[error("decode with the publication")]
     Publication(#[source] ServerError),
@@ -144,12 +147,17 @@ impl Error {
             | Error::Scram(_) => Code::AuthenticationFailed,
             Error::Refused { source, .. } | Error::Streaming(source) => match source.sqlstate.as_str() {
                 "28000" | "28P01" => Code::AuthenticationFailed,
-                "42501" | "55000" | "53300" | "0A000" | "53400" => Code::ReplicationRefused,
+                // More slots, or more walsenders, than the server is set to have.
+                "53300" | "53400" => Code::SlotsExhausted,
+                "42501" | "55000" | "0A000" => Code::ReplicationRefused,
                 "55006" => Code::SlotActive,
+                // What a walsender understands is no SQL: a pooler has connected to an ordinary backend, or refuses our settings.
+                "42601" | "08P01" => Code::PoolerAddress,
                 _ => Code::SourceUnreachable,
             },
             Error::PluginMissing(_) => Code::PluginMissing,
             Error::PluginBlocked(_) => Code::PluginBlocked,
+            Error::WalLevel(_) => Code::WalLevel,
             Error::Publication(_) => Code::PublicationMissing,
             Error::Frame(_) | Error::Malformed(_) | Error::Unexpected { .. } => Code::ReplicationProtocol,
             Error::NotPinned { .. } => Code::SettingsNotPinned,
@@ -169,6 +177,7 @@ impl Error {
             Error::Publication(_)
             | Error::NotPinned { .. }
             | Error::Malformed(_)
+            | Error::WalLevel(_)
             | Error::ChannelBindingRequired => false,
             Error::Connect { .. }
             | Error::TlsSettings(_)

@@ -13,9 +13,10 @@ mod reader;
 mod server_error;
 mod socket;
 mod streaming;
+mod timeline;
 mod wal2json;
 
-pub(crate) use commands::CreatedSlot;
+pub(crate) use commands::{CreatedSlot, System};
 pub(crate) use connection::{ClientEncoding, Connection};
 pub use error::Error;
 pub use frames::FrameError;
@@ -23,6 +24,7 @@ pub(crate) use frames::Frames;
 pub(crate) use link::Link;
 pub use server_error::ServerError;
 pub(crate) use streaming::{Streaming, Timing};
+pub(crate) use timeline::fork_of;
 pub(crate) use wal2json::Asked;
 
 /// Does something blocking on a thread of its own. Unlike the runtime's, nobody has to wait for it when all else ends.

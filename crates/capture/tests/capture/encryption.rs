@@ -1,4 +1,4 @@
-//! TLS below the replication connection. The certificate in `tls/` is for localhost and 127.0.0.1; it protects nothing.
+//! TLS below the replication connection. The certificates in `tls/` are for localhost and 127.0.0.1; they protect nothing.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,8 @@ use crate::world::{World, target};
 
 const CERTIFICATE: &str = include_str!("tls/server.crt");
 const KEY: &str = include_str!("tls/server.key");
+/// Of nobody that is trusted.
+const STRANGER: (&str, &str) = (include_str!("tls/stranger.crt"), include_str!("tls/stranger.key"));
 
 fn certificates() -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/capture/tls/ca.crt").display().to_string()
@@ -21,6 +23,17 @@ async fn write_file(world: &World, name: &str, text: &str) {
     let lines: Vec<String> = text.lines().map(|line| format!("('{line}')")).collect();
     let sql = format!("COPY (VALUES {}) TO PROGRAM 'umask 077; cat > {name}'", lines.join(", "));
     world.source_db.exec(&sql).await;
+}
+
+async fn show_certificate(world: &World, certificate: &str, key: &str) {
+    write_file(world, "server.crt", certificate).await;
+    write_file(world, "server.key", key).await;
+    world.source_db.exec("SELECT pg_reload_conf()").await;
+}
+
+async fn switch_tls_on(world: &World) {
+    world.source_db.exec("ALTER SYSTEM SET ssl = on").await;
+    show_certificate(world, CERTIFICATE, KEY).await;
 }
 
 async fn world(cluster: &TestCluster) -> World {
@@ -42,10 +55,7 @@ fn with(world: &World, cluster: &TestCluster, parameters: &str) -> waldelta_capt
 async fn verified_and_unverified_tls_carry_a_flood() {
     let cluster = TestCluster::own(&[]).await;
     let world = world(&cluster).await;
-    write_file(&world, "server.crt", CERTIFICATE).await;
-    write_file(&world, "server.key", KEY).await;
-    world.source_db.exec("ALTER SYSTEM SET ssl = on").await;
-    world.source_db.exec("SELECT pg_reload_conf()").await;
+    switch_tls_on(&world).await;
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl";
     let verified = format!("sslmode=verify-full&sslrootcert={}", certificates());
     for (round, parameters) in (0..).zip([verified.as_str(), "sslmode=require", "sslmode=prefer"]) {
@@ -78,5 +88,31 @@ async fn tls_that_is_demanded_and_not_there_is_named() {
         })
         .await;
     assert!(!capture.is_over());
+    capture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_replaced_by_one_that_is_not_trusted_is_named_and_waited_for() {
+    let cluster = TestCluster::own(&[]).await;
+    let world = world(&cluster).await;
+    switch_tls_on(&world).await;
+    let verified = format!("sslmode=verify-full&sslrootcert={}", certificates());
+    let capture = world.run_with(with(&world, &cluster, &verified));
+    capture.wait_streaming().await;
+    // The connection that is there goes on.
+    show_certificate(&world, STRANGER.0, STRANGER.1).await;
+    world.source_db.exec("INSERT INTO t VALUES (1, 'before')").await;
+    world.wait_stored("(data->>'id')::int = 1", 1).await;
+    // The next one is refused, and tried again until the right one is back.
+    world.source_db.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_replication").await;
+    capture
+        .wait_state("it is not trusted", |state| {
+            matches!(state, State::Reconnecting { code: Code::TlsFailed, .. })
+        })
+        .await;
+    world.source_db.exec("INSERT INTO t VALUES (2, 'meanwhile')").await;
+    show_certificate(&world, CERTIFICATE, KEY).await;
+    capture.wait_streaming().await;
+    world.wait_stored("(data->>'id')::int = 2", 1).await;
     capture.stop().await;
 }

@@ -3,18 +3,26 @@
 
 mod world;
 
+mod added_tables;
 mod altered_types;
 mod authentication;
 mod baseline;
+mod budget;
 mod ddl;
 mod encoding;
 mod encryption;
+mod failover;
 mod identity;
 mod idle;
 mod outages;
+mod pooler;
+mod recover;
 mod refusals;
 mod repair;
+mod resets;
 mod setup;
+mod skip;
+mod slot_states;
 mod stall;
 mod streaming;
 mod undecodable;

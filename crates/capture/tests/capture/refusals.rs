@@ -4,7 +4,7 @@ use waldelta_capture::State;
 use waldelta_testkit::{TestCluster, wait_until};
 use waldelta_wal::Code;
 
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, target};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY)";
 
@@ -74,7 +74,7 @@ async fn a_publication_that_was_gone_for_a_while() {
 async fn another_source_and_another_timeline() {
     let world = World::begun("other", TABLE).await;
     world.history_db.exec("UPDATE waldelta.captures SET timeline = timeline + 1").await;
-    assert_stops(&world, Code::TimelineChanged).await;
+    assert_stops(&world, Code::DivergedTimeline).await;
     world.history_db.exec("UPDATE waldelta.captures SET system_id = '42'").await;
     assert_stops(&world, Code::SourceChanged).await;
 }
@@ -100,7 +100,10 @@ async fn a_slot_in_use_is_waited_for() {
     let world = World::bare_on(&cluster, "busy", TABLE).await;
     world.publish().await;
     world.begin().await;
-    let first = world.run();
+    // Under another name than ours, so that it could be anybody.
+    let mut somebody = world.config();
+    somebody.source.target = target(&format!("{}?application_name=somebody", world.source_db.url()));
+    let first = world.run_with(somebody);
     first.wait_streaming().await;
     let pid = world
         .source_db

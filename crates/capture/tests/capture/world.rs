@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use waldelta_capture::recover::{self, Diagnosis};
 use waldelta_capture::{Config, Error, State, Status, setup};
 use waldelta_history::{Head, History};
 use waldelta_pgconn::{Environment, Target};
 use waldelta_source::Source;
 use waldelta_source::setup::Wish;
 use waldelta_testkit::{TestCluster, TestDatabase, connect, wait_until};
-use waldelta_wal::{EndLsn, Lsn, ValuePolicy};
+use waldelta_wal::{Code, EndLsn, Lsn, ValuePolicy};
 
 /// More than anything here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const TELLS_A_CHANGE: &str = "operation NOT IN ('schema', 'reset')";
 
 pub(crate) struct World {
     pub(crate) source_db: TestDatabase,
@@ -68,6 +71,7 @@ impl World {
             slot: source_db.slot("s"),
             plugin: waldelta_source::Plugin::default(),
             values: ValuePolicy::default(),
+            primary: None,
         };
         let history = History::open(&history_config(history_db.url())).await.unwrap();
         World { source_db, history_db, source, history }
@@ -101,6 +105,8 @@ impl World {
             canary_interval: Duration::ZERO,
             batch_rows_max: 10_000,
             batch_bytes_max: 8 << 20,
+            on_gap: waldelta_capture::OnGap::default(),
+            takeover_after: Duration::from_secs(20),
         }
     }
 
@@ -121,9 +127,31 @@ impl World {
         Running { status, stop, task }
     }
 
-    /// Capture that is expected to end by itself.
+    /// Capture that is expected to stop.
     pub(crate) async fn run_to_error(&self) -> (Error, State) {
         self.run().error().await
+    }
+
+    /// As `waldelta recover --yes` does: what was the case, and the new epoch.
+    pub(crate) async fn recover(&self) -> (Diagnosis, Head) {
+        let diagnosis = self.diagnose().await;
+        let begun = recover::act(&self.config(), &self.history, &Status::new(), &diagnosis).await.unwrap();
+        (diagnosis, begun.expect("a new epoch"))
+    }
+
+    pub(crate) async fn diagnose(&self) -> Diagnosis {
+        recover::diagnose(&self.config(), &self.history).await.unwrap()
+    }
+
+    /// So many epochs are in history, and so many gaps of all tables.
+    pub(crate) async fn assert_epochs(&self, epochs: u64, gaps: u64) {
+        assert_eq!(self.stored("SELECT count(*) FROM waldelta.epochs").await, epochs.to_string());
+        let gaps_of_all = "SELECT count(*) FROM waldelta.gaps WHERE table_oid IS NULL AND to_lsn IS NOT NULL";
+        assert_eq!(self.stored(gaps_of_all).await, gaps.to_string());
+    }
+
+    pub(crate) async fn drop_slot(&self) {
+        self.source_db.exec(&format!("SELECT pg_drop_replication_slot('{}')", self.source.slot)).await;
     }
 
     /// What a query on history says, as text.
@@ -136,9 +164,9 @@ impl World {
         self.stored(&sql).await.parse().unwrap()
     }
 
-    /// What history says of each change, in order, those left out that tell a shape.
+    /// What history says of each change, in order, those left out that tell a shape or reset a table.
     pub(crate) async fn told(&self, what: &str) -> Vec<String> {
-        self.listed(what, "operation <> 'schema'").await
+        self.listed(what, TELLS_A_CHANGE).await
     }
 
     /// What history says of each change of a kind, in order.
@@ -149,9 +177,9 @@ impl World {
         rows.into_iter().map(|row| row[0].clone().unwrap_or_else(|| "-".to_owned())).collect()
     }
 
-    /// Waits until so many changes are stored, those not counted that tell a shape.
+    /// Waits until so many changes are stored, those not counted that tell a shape or reset a table.
     pub(crate) async fn wait_told(&self, count: u64) {
-        self.wait_stored("operation <> 'schema'", count).await;
+        self.wait_stored(TELLS_A_CHANGE, count).await;
     }
 
     /// Waits until so many changes are stored.
@@ -208,10 +236,19 @@ impl Running {
         self.wait_state("capture streams", |state| *state == State::Streaming).await;
     }
 
-    /// Waits until it ends by itself: why, and the state that it leaves.
+    /// Waits until it has stopped, and ends it: why, and the state that it was in.
     pub(crate) async fn error(self) -> (Error, State) {
-        let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("capture goes on").unwrap();
-        (ended.unwrap_err(), self.status.read().state)
+        self.wait_stopped().await;
+        let state = self.status.read().state;
+        self.stop.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("capture does not end").unwrap();
+        (ended.unwrap_err(), state)
+    }
+
+    /// Waits until it has stopped: by which failure.
+    pub(crate) async fn wait_stopped(&self) -> Code {
+        self.wait_state("capture has stopped", |state| matches!(state, State::Stopped { .. })).await;
+        self.status.read().state.code().unwrap()
     }
 
     pub(crate) async fn stop(self) {

@@ -16,7 +16,9 @@ use super::problem::Problem;
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::session::delivery::{Delivery, Recipient};
-use crate::start::Extent;
+use crate::start::Reset;
+use crate::stretch::Stretch;
+use crate::subscription::reset_table;
 use crate::wire::client::After;
 use crate::wire::json::write_text;
 use crate::wire::server;
@@ -44,8 +46,7 @@ pub(crate) async fn changes(State(inner): State<Arc<Inner>>, uri: Uri) -> Respon
 
 async fn answer(inner: &Inner, uri: &Uri) -> Result<Vec<u8>, Problem> {
     let request = request::parse(uri)?;
-    let extent = inner.extent().await.map_err(|error| Problem::unavailable(&error))?;
-    let after = begin(inner, extent, request.after).await?;
+    let (after, known_head) = begin(inner, request.after).await?;
     let waits = !request.wait.is_zero();
     // As many may wait as sessions may be connected.
     let _permit = match waits {
@@ -62,7 +63,7 @@ async fn answer(inner: &Inner, uri: &Uri) -> Result<Vec<u8>, Problem> {
     let mut heads = inner.history.feed().watch();
     let mut answer = Answer::new(after);
     loop {
-        let head = heads.borrow_and_update().cursor().max(extent.head);
+        let head = heads.borrow_and_update().cursor().max(known_head);
         answer.fill(inner, &request, head).await?;
         let nothing = answer.changes == 0 && answer.transactions.is_empty() && !answer.has_more;
         if !(nothing && waits) {
@@ -76,27 +77,29 @@ async fn answer(inner: &Inner, uri: &Uri) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// Where the page begins: after the cursor, or at the oldest change there is.
-async fn begin(inner: &Inner, extent: Extent, after: Option<After>) -> Result<Position, Problem> {
+/// Where the page begins, after the cursor or at the oldest change there is; and the head.
+async fn begin(inner: &Inner, after: Option<After>) -> Result<(Position, Position), Problem> {
     let cursor = match after {
-        None => return Ok(extent.floor),
-        Some(After::Cursor(cursor)) => Some(cursor),
-        Some(After::Lsn(lsn)) => inner
-            .history
-            .cursor_of_lsn(lsn)
-            .await
-            .map_err(|error| Problem::unavailable(&Error::from(error)))?,
+        None => None,
+        Some(After::Cursor(cursor)) => Some(Some(cursor)),
+        Some(After::Lsn(lsn)) => Some(inner.history.cursor_of_lsn(lsn).await.map_err(unavailable)?),
     };
-    let reason = match cursor.map(|cursor| extent.resume(cursor, false)) {
-        Some(Ok(position)) => return Ok(position),
-        Some(Err(reason)) => reason.as_str(),
-        None => "epoch_changed",
+    let extent = inner.extent(cursor.flatten()).await.map_err(|error| Problem::unavailable(&error))?;
+    let resumed = match cursor {
+        None => Ok(extent.floor),
+        Some(Some(cursor)) => extent.resume(cursor, false),
+        Some(None) => Err(Reset::EpochChanged),
     };
-    Err(Problem::new(
-        StatusCode::GONE,
-        Code::CursorNotResumable,
-        format!("the cursor cannot be resumed: {reason}"),
-    ))
+    resumed.map(|after| (after, extent.head)).map_err(not_resumable)
+}
+
+fn not_resumable(reason: Reset) -> Problem {
+    let detail = format!("the cursor cannot be resumed: {}", reason.as_str());
+    Problem::new(StatusCode::GONE, Code::CursorNotResumable, detail)
+}
+
+fn unavailable(error: waldelta_history::Error) -> Problem {
+    Problem::unavailable(&Error::from(error))
 }
 
 /// An answer that is being filled.
@@ -109,6 +112,8 @@ struct Answer {
     transactions: Vec<axum::extract::ws::Utf8Bytes>,
     /// Shapes that tables have from a place in it on.
     schemas: Vec<axum::extract::ws::Utf8Bytes>,
+    /// Places up to which changes of a table do not add up to its rows.
+    resets: Vec<axum::extract::ws::Utf8Bytes>,
     changes: usize,
     scanned: usize,
     bytes: usize,
@@ -122,6 +127,7 @@ impl Answer {
             told: after,
             transactions: Vec::new(),
             schemas: Vec::new(),
+            resets: Vec::new(),
             changes: 0,
             scanned: 0,
             bytes: 0,
@@ -148,30 +154,47 @@ impl Answer {
             && self.bytes < ANSWER_BYTES_MAX
             && self.scanned < SCANNED_MAX
         {
+            let stretch = Stretch::after(self.at, head, &inner.history).await.map_err(unavailable)?;
+            let upto = match stretch {
+                Stretch::Upto(upto) => upto,
+                Stretch::Seam(seam) => {
+                    self.at = seam;
+                    self.has_more = self.at < head;
+                    continue;
+                }
+                // Another history has begun meanwhile. What is there is told; the next request learns of it.
+                Stretch::Lost if self.has_frames() => return Ok(()),
+                Stretch::Lost => return Err(not_resumable(Reset::EpochChanged)),
+            };
             let changes_max = u32::try_from(request.limit - self.changes).unwrap_or(u32::MAX);
             let limit = ReadLimit { changes_max, bytes_max: READ_BYTES_MAX };
             let page = {
                 let _permit = inner.reads.acquire().await;
-                inner.history.read_after(self.at, head, limit).await
+                inner.history.read_after(self.at, upto, limit).await
             };
             inner.metrics.catch_up_reads.increment(1);
-            let page = page.map_err(|error| Problem::unavailable(&Error::from(error)))?;
-            self.take(page, head, request, &mut delivery)?;
+            self.take(page.map_err(unavailable)?, upto, request, &mut delivery)?;
+            self.has_more = self.at < head;
         }
         Ok(())
+    }
+
+    fn has_frames(&self) -> bool {
+        !(self.transactions.is_empty() && self.schemas.is_empty() && self.resets.is_empty())
     }
 
     fn take(
         &mut self,
         page: Page,
-        head: Position,
+        upto: Position,
         request: &request::Request,
         delivery: &mut Delivery,
     ) -> Result<(), Problem> {
-        self.has_more = page.has_more && !page.parts.is_empty();
+        let page_ends = !page.has_more || page.parts.is_empty();
         for part in page.parts {
             self.scanned += part.changes.len();
             self.take_shapes(&part, request);
+            self.take_resets(&part, request);
             let to = Recipient {
                 client_id: &request.client_id,
                 gets_own: true,
@@ -193,10 +216,21 @@ impl Answer {
                 self.transactions.extend(told.frames);
             }
         }
-        if !self.has_more {
-            self.at = head.max(self.at);
+        if page_ends {
+            self.at = upto.max(self.at);
         }
         Ok(())
+    }
+
+    fn take_resets(&mut self, part: &Part, request: &request::Request) {
+        for change in part.changes.iter().filter(|change| request.selection.wants(change)) {
+            if let Some(table) = reset_table(change) {
+                let cursor = Position { index: change.seq, ..part.head.position() };
+                let frame = server::reset_at(cursor, &table);
+                self.bytes += frame.len();
+                self.resets.push(frame);
+            }
+        }
     }
 
     fn take_shapes(&mut self, part: &Part, request: &request::Request) {
@@ -212,10 +246,12 @@ impl Answer {
     }
 
     fn body(&self, head: Position) -> Vec<u8> {
-        let frames = self.transactions.len() + self.schemas.len();
+        let lists =
+            [("transactions", &self.transactions), ("schemas", &self.schemas), ("resets", &self.resets)];
+        let frames: usize = lists.iter().map(|(_, frames)| frames.len()).sum();
         let mut body = Vec::with_capacity(self.bytes + frames + 256);
         body.push(b'{');
-        for (name, frames) in [("transactions", &self.transactions), ("schemas", &self.schemas)] {
+        for (name, frames) in lists {
             write_text(&mut body, format_args!("\"{name}\":["));
             for (index, frame) in frames.iter().enumerate() {
                 if index > 0 {

@@ -102,7 +102,7 @@ fn value_of(image: &Bytes, column: &str) -> Option<Bytes> {
 
 /// Why there is no change at a position: it is no longer there, or it never was.
 async fn missing(inner: &Inner, position: Position) -> Problem {
-    match inner.extent().await {
+    match inner.extent(None).await {
         Ok(extent) if position <= extent.floor => {
             Problem::new(StatusCode::GONE, Code::ValueNotFound, "history no longer has the change")
         }

@@ -285,16 +285,15 @@ impl<S: Socket> Actor<S> {
     fn resolve(&mut self, after: Option<After>) {
         let inner = self.inner.clone();
         self.operations.push(Box::pin(async move {
-            let resolved = inner.extent().await;
-            let resolved = match (resolved, after) {
-                (Err(error), _) => Err(error),
-                (Ok(extent), None) => Ok((extent, None)),
-                (Ok(extent), Some(After::Cursor(cursor))) => Ok((extent, Some(Some(cursor)))),
-                (Ok(extent), Some(After::Lsn(lsn))) => match inner.history.cursor_of_lsn(lsn).await {
-                    Ok(cursor) => Ok((extent, Some(cursor))),
-                    Err(error) => Err(Error::from(error)),
-                },
+            let resolved = async {
+                let cursor = match after {
+                    None => None,
+                    Some(After::Cursor(cursor)) => Some(Some(cursor)),
+                    Some(After::Lsn(lsn)) => Some(inner.history.cursor_of_lsn(lsn).await?),
+                };
+                Ok::<_, Error>((inner.extent(cursor.flatten()).await?, cursor))
             };
+            let resolved = resolved.await;
             Event::Resolved(resolved.map_err(|error| failed("find where a session begins", &error)))
         }));
     }

@@ -10,7 +10,7 @@ use axum::extract::ws::Utf8Bytes;
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
 use crate::scope::SchemaFrame;
-use crate::subscription::{Route, Selection, is_message};
+use crate::subscription::{Route, Selection, Tables, is_message, is_told};
 use crate::wire::server::{self, NotText};
 use crate::wire::transaction::{self, Envelope, TxAuthor};
 
@@ -23,9 +23,10 @@ pub(crate) type Shows = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 /// The overlap of a snapshot with the stream: which changes the snapshot already holds.
 #[derive(Clone)]
 pub(crate) struct Overlap {
-    /// The tables in the snapshot: selected by the first, not by the second.
-    pub selection: Selection,
-    pub except: Option<Selection>,
+    /// The tables that the snapshot was asked for…
+    pub tables: Tables,
+    /// …and of them those that it left out.
+    pub without: Vec<TableName>,
     /// The position of the snapshot: it holds everything up to here.
     pub from: Position,
     /// From here on the snapshot plays no role.
@@ -35,14 +36,17 @@ pub(crate) struct Overlap {
 }
 
 impl Overlap {
-    /// Whether the snapshot was of this table.
-    pub(crate) fn covers(&self, table: &TableName) -> bool {
-        self.selection.matches(table) && !self.except.as_ref().is_some_and(|except| except.matches(table))
+    /// Whether the snapshot was asked for this table.
+    fn is_of(&self, table: &TableName) -> bool {
+        self.tables.has(table)
     }
 
-    /// What belongs to no transaction has no id that a snapshot could show.
-    fn holds(&self, head: &TransactionHead) -> bool {
-        head.position() <= self.from || (head.xid != 0 && (self.shows)(head.xid))
+    /// Whether what a transaction did to this table is not told any more: the snapshot has it. A table that was left out comes
+    /// with a reset that lies after the snapshot's position; what lies before that would be dropped then.
+    fn holds(&self, table: &TableName, head: &TransactionHead) -> bool {
+        // What belongs to no transaction has no id that a snapshot could show.
+        let shown = || head.xid != 0 && (self.shows)(head.xid) && !self.without.contains(table);
+        self.is_of(table) && (head.position() <= self.from || shown())
     }
 }
 
@@ -118,6 +122,16 @@ impl Delivery {
     /// Lets go of snapshots that no longer matter at this position.
     pub(crate) fn settle(&mut self, cursor: Position) {
         self.overlaps.retain(|overlap| cursor < overlap.until);
+    }
+
+    /// Whether a snapshot shows what this transaction did to a table.
+    pub(crate) fn holds(&self, table: &TableName, head: &TransactionHead) -> bool {
+        self.overlaps.iter().any(|overlap| overlap.holds(table, head))
+    }
+
+    /// The transaction of which a part was told is told again from its beginning.
+    pub(crate) fn begin_again(&mut self) {
+        self.open = None;
     }
 
     /// Whether some of a transaction was told and its end was not.
@@ -205,7 +219,7 @@ impl Delivery {
         is_own: bool,
     ) -> Option<usize> {
         let table = change.table.as_ref();
-        if table.is_none() && !is_message(change) {
+        if !is_told(change) || table.is_none() && !is_message(change) {
             return None;
         }
         let same = |other: &Option<Arc<Table>>| other.as_ref().map(Arc::as_ptr) == table.map(Arc::as_ptr);
@@ -217,13 +231,12 @@ impl Delivery {
         self.routes[index].1.as_ref()?;
         // Who changes a row of a table does not know that its shape has changed.
         let mut gets_own = to.gets_own || change.operation == Operation::Schema;
-        let covers = |overlap: &&Overlap| table.is_some_and(|table| overlap.covers(&table.name));
-        for overlap in self.overlaps.iter().filter(covers) {
-            if overlap.holds(head) {
+        if let Some(table) = table {
+            if self.holds(&table.name, head) {
                 return None;
             }
-            // Made while the client took the snapshot, which replaced what it had.
-            gets_own = true;
+            // Made while the client took a snapshot, which replaced what it had.
+            gets_own |= self.overlaps.iter().any(|overlap| overlap.is_of(&table.name));
         }
         (!is_own || gets_own).then_some(index)
     }

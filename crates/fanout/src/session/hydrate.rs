@@ -5,12 +5,13 @@
 //! after the head, dropping exactly what the snapshot shows. From the fence on, which was written after the snapshot was
 //! taken, the state is the source's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use waldelta_history::History;
 use waldelta_source::catalog::PublishedTable;
 use waldelta_source::snapshot::{self, Snapshot};
 use waldelta_wal::{Code, EndLsn, Position, Table, TableName};
@@ -18,20 +19,19 @@ use waldelta_wal::{Code, EndLsn, Position, Table, TableName};
 use super::delivery::Overlap;
 use crate::error::Error;
 use crate::inner::Inner;
-use crate::subscription::{Pattern, Selection};
+use crate::subscription::{Part, Pattern, Tables};
 use crate::wire::oversize;
 use crate::wire::server::{self, NotText, TableSum};
 
 /// Bytes of rows in one frame, about.
 const BATCH_BYTES: usize = 64 * 1024;
+/// Reason of the gap of a table that was added while capture runs: its rows come with the reset that ends it.
+const JOINING: &str = "added";
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// The tables that it selects…
-    pub selection: Selection,
-    /// …but not those that this selects: the client has them already.
-    pub except: Option<Selection>,
+    pub tables: Tables,
     /// The snapshot is of this position or a later one.
     pub at_least: Position,
 }
@@ -124,10 +124,14 @@ async fn read(order: &Order, inner: &Inner, steps: &mpsc::Sender<Step>) -> Resul
     let visible = snapshot::visible_now(source).await?;
     let xids = history.xids_unseen_by(&visible, cursor).await?;
     snapshot::wait_visible(source, &xids, inner.config.visibility_timeout).await?;
+    // Asked before the snapshot is taken: a table that joins only afterwards has its reset after what the snapshot shows.
+    let joining = joining(history).await?;
     let snapshot = Snapshot::open(source).await?;
     let mut published = snapshot.tables().await?;
     find_missing(order, &published)?;
-    published.retain(|published| order.takes(&published.table.name));
+    published.retain(|published| order.tables.has(&published.table.name));
+    let (without, published): (Vec<_>, Vec<_>) =
+        published.into_iter().partition(|published| joining.contains(&published.table.oid));
     let tables = numbered(published, &history.tables().await?);
 
     let estimates = tables.iter().map(|(table, estimate)| (table.name.clone(), *estimate)).collect();
@@ -140,8 +144,8 @@ async fn read(order: &Order, inner: &Inner, steps: &mpsc::Sender<Step>) -> Resul
     let consistent_at = Position::before(cursor.epoch, EndLsn(snapshot.fence())).max(cursor);
     let shown = snapshot.visibility().clone();
     let overlap = Overlap {
-        selection: order.selection.clone(),
-        except: order.except.clone(),
+        tables: order.tables.clone(),
+        without: without.into_iter().map(|published| published.table.name).collect(),
         from: cursor,
         until: consistent_at,
         shows: Arc::new(move |xid| shown.visible(xid)),
@@ -176,16 +180,23 @@ async fn send(steps: &mpsc::Sender<Step>, step: Step) -> Result<(), Stopped> {
     steps.send(step).await.map_err(|_| Stopped::NobodyListens)
 }
 
-impl Order {
-    fn takes(&self, table: &TableName) -> bool {
-        self.selection.matches(table) && !self.except.as_ref().is_some_and(|except| except.matches(table))
-    }
+/// The tables of which a snapshot taken now could lack rows: transactions that wrote to them before they were captured may
+/// still be open.
+async fn joining(history: &History) -> Result<HashSet<u32>, waldelta_history::Error> {
+    let gaps = history.open_gaps().await?;
+    Ok(gaps.into_iter().filter(|gap| gap.reason == JOINING).filter_map(|gap| gap.table_oid).collect())
 }
 
-/// A subscription to a table by its name must find it: a client would wait for ever for a table that is misspelt.
+/// A subscription to a table by its name must find it: a client would wait for ever for a table that is misspelt. One that
+/// was there once may be gone by now.
 fn find_missing(order: &Order, published: &[PublishedTable]) -> Result<(), Stopped> {
-    let had = |id: &str| order.except.as_ref().is_some_and(|except| except.has(id));
-    for subscription in order.selection.subscriptions().iter().filter(|subscription| !had(&subscription.id)) {
+    let Tables { selection, part } = &order.tables;
+    let had = |id: &str| match part {
+        Part::All => false,
+        Part::Except(except) => except.has(id),
+        Part::Only(_) => true,
+    };
+    for subscription in selection.subscriptions().iter().filter(|subscription| !had(&subscription.id)) {
         if let Pattern::Table(table) = &subscription.table
             && !published.iter().any(|published| published.table.name == *table)
         {
@@ -215,6 +226,7 @@ fn numbered(published: Vec<PublishedTable>, known: &[Arc<Table>]) -> Vec<(Arc<Ta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subscription::Selection;
     use crate::testing::{position, subscription, table};
 
     fn published(table: Table) -> PublishedTable {
@@ -239,15 +251,19 @@ mod tests {
 
     #[test]
     fn a_table_asked_for_by_name_must_be_there() {
-        let order = |tables: &[&str]| Order {
-            selection: Selection::new(tables.iter().map(|table| subscription(table, table)).collect()),
-            except: None,
+        let selection =
+            |tables: &[&str]| Selection::new(tables.iter().map(|table| subscription(table, table)).collect());
+        let order = |tables: &[&str], part| Order {
+            tables: Tables { selection: selection(tables), part },
             at_least: position(0),
         };
-        assert!(find_missing(&order(&["t", "other.*", "*"]), &[published(table("t"))]).is_ok());
-        let missing = find_missing(&order(&["t", "u"]), &[published(table("t"))]);
+        let there = [published(table("t"))];
+        assert!(find_missing(&order(&["t", "other.*", "*"], Part::All), &there).is_ok());
+        let missing = find_missing(&order(&["t", "u"], Part::All), &there);
         assert!(matches!(missing, Err(Stopped::NotCaptured { subscription, .. }) if subscription == "u"));
-        let added = Order { except: Some(order(&["u"]).selection), ..order(&["t", "u"]) };
-        assert!(find_missing(&added, &[published(table("t"))]).is_ok(), "`u` is what the client had before");
+        let added = order(&["t", "u"], Part::Except(selection(&["u"])));
+        assert!(find_missing(&added, &there).is_ok(), "`u` is what the client had before");
+        let reset = order(&["t", "u"], Part::Only([table("u").name].into()));
+        assert!(find_missing(&reset, &there).is_ok(), "it is gone since");
     }
 }

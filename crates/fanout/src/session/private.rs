@@ -8,6 +8,7 @@ use waldelta_history::{Entry, History, Page, ReadLimit, Transaction};
 use waldelta_wal::{Change, Position, TransactionHead};
 
 use crate::metrics::Metrics;
+use crate::stretch::Stretch;
 use crate::wire::oversize;
 
 /// Bounds of one page: it is in memory until it is written to the socket.
@@ -21,12 +22,21 @@ const SLICE_BYTES_MAX: usize = 256 * 1024;
 pub(crate) struct PrivateRead {
     /// Where it began.
     pub after: Position,
-    /// Transactions or parts of them, in order.
+    /// Transactions or parts of them, in order, all of one epoch.
     pub slices: Vec<Slice>,
-    /// Everything up to here is in `slices`.
+    /// Everything up to here is in `slices`. It may be the beginning of the next epoch.
     pub through: Position,
     /// Whether that was all there is.
     pub exhausted: bool,
+    /// Where it began is a place that did not survive, or from which there is a gap: the session cannot go on.
+    pub lost: bool,
+}
+
+impl PrivateRead {
+    /// There is nothing between these positions.
+    fn nothing(after: Position, through: Position, exhausted: bool) -> Self {
+        PrivateRead { after, slices: Vec::new(), through, exhausted, lost: false }
+    }
 }
 
 /// Changes of one transaction.
@@ -75,6 +85,9 @@ pub(crate) async fn read(
 ) -> Result<PrivateRead, waldelta_history::Error> {
     // Read before the entries: what is not among them then does not exist up to here.
     let head = history.feed().head().cursor();
+    if after.epoch < head.epoch {
+        return read_older_epoch(history, after, reads, metrics).await;
+    }
     let upto = match history.feed().after(after, PAGE.bytes_max) {
         Ok(entries) => match from_feed(after, head, entries) {
             Ok(read) => return Ok(read),
@@ -84,15 +97,41 @@ pub(crate) async fn read(
         Err(_behind) => whole(after),
     };
     if upto <= after {
-        return Ok(PrivateRead { after, slices: Vec::new(), through: after, exhausted: true });
+        return Ok(PrivateRead::nothing(after, after, true));
     }
-    let page = {
-        // Bounds what catching up costs history and the memory of all sessions together.
-        let _permit = reads.acquire().await;
-        history.read_after(after, upto, PAGE).await?
-    };
-    metrics.catch_up_reads.increment(1);
+    let page = read_page(history, after, upto, reads, metrics).await?;
     Ok(from_page(after, upto, upto == head, page))
+}
+
+/// An older epoch is in history alone. What it has beyond its end did not survive, and is not read.
+async fn read_older_epoch(
+    history: &History,
+    after: Position,
+    reads: &Semaphore,
+    metrics: &Metrics,
+) -> Result<PrivateRead, waldelta_history::Error> {
+    match Stretch::in_older_epoch(after, &history.lineage().await?) {
+        Stretch::Upto(end) => {
+            let page = read_page(history, after, end, reads, metrics).await?;
+            Ok(from_page(after, end, false, page))
+        }
+        Stretch::Seam(seam) => Ok(PrivateRead::nothing(after, seam, false)),
+        Stretch::Lost => Ok(PrivateRead { lost: true, ..PrivateRead::nothing(after, after, false) }),
+    }
+}
+
+async fn read_page(
+    history: &History,
+    after: Position,
+    upto: Position,
+    reads: &Semaphore,
+    metrics: &Metrics,
+) -> Result<Page, waldelta_history::Error> {
+    // Bounds what catching up costs history and the memory of all sessions together.
+    let _permit = reads.acquire().await;
+    let page = history.read_after(after, upto, PAGE).await?;
+    metrics.catch_up_reads.increment(1);
+    Ok(page)
 }
 
 /// The end of the transaction that a position lies in.
@@ -109,7 +148,7 @@ fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<Pri
         return Err(whole(after));
     }
     if entries.is_empty() {
-        return Ok(PrivateRead { after, slices: Vec::new(), through: after.max(head), exhausted: true });
+        return Ok(PrivateRead::nothing(after, after.max(head), true));
     }
     let mut slices = Vec::with_capacity(entries.len());
     let mut through = after;
@@ -145,7 +184,7 @@ fn from_feed(after: Position, head: Position, entries: Vec<Entry>) -> Result<Pri
             Entry::Whole(_) | Entry::Large(_) => break,
         }
     }
-    Ok(PrivateRead { after, slices, through, exhausted: false })
+    Ok(PrivateRead { slices, ..PrivateRead::nothing(after, through, false) })
 }
 
 /// Whether values in it are too large for a frame: they are told as history prints them.
@@ -179,7 +218,7 @@ fn from_page(after: Position, upto: Position, upto_is_head: bool, page: Page) ->
             _ => whole,
         };
     }
-    PrivateRead { after, slices, through, exhausted: !page.has_more && upto_is_head }
+    PrivateRead { slices, ..PrivateRead::nothing(after, through, !page.has_more && upto_is_head) }
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! hello ─► Hydrating (snapshot) ─► CatchingUp (feed, history) ⇄ Live (tail of the scope) ─► Closing
+//!              ▲     a table is added or reset    │
+//!              └──────────────────────────────────┘
 //! ```
 //!
 //! The cursor only grows, and what lies between two cursors has been handed over whole: that is all that resuming needs.
 
 mod hello;
+mod hydrating;
 mod reading;
 mod subscribing;
 
@@ -21,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 use waldelta_wal::{Code, EndLsn, Position};
 
 use super::delivery::Delivery;
-use super::hydrate::{Failure, Order, Step};
+use super::hydrate::{Order, Step};
 use super::private::PrivateRead;
 use crate::closing::{self, Closing};
 use crate::registry::Client;
 use crate::scope::{Behind, Item};
-use crate::start::{Extent, Reset};
+use crate::start::Extent;
 use crate::subscription::{Selection, Subscription};
 use crate::wire::client::{After, ClientFrame, Refusal};
 use crate::wire::server;
@@ -152,8 +155,8 @@ pub(crate) struct Session {
     client: Option<Client>,
     snapshot_welcome: bool,
     selection: Selection,
-    /// While a snapshot of tables added while connected is taken: the selection without them.
-    before_adding: Option<Selection>,
+    /// While a snapshot of some tables is taken: why.
+    late: Option<Late>,
     delivery: Delivery,
     /// Everything up to here was handed over; always the end of a transaction.
     cursor: Position,
@@ -182,6 +185,14 @@ pub(crate) struct Session {
     frames: (Instant, u32),
 }
 
+/// Why a snapshot of some tables is taken, on the cursor where the stream is.
+enum Late {
+    /// They were added while connected; the selection without them.
+    Added { before: Selection },
+    /// They were reset.
+    Reset,
+}
+
 /// A change of subscriptions that waits for the end of a snapshot or of a transaction.
 enum SubscriptionChange {
     Add(Vec<Subscription>),
@@ -208,7 +219,7 @@ impl Session {
             client: None,
             snapshot_welcome: true,
             selection: Selection::default(),
-            before_adding: None,
+            late: None,
             delivery: Delivery::default(),
             cursor: Position::default(),
             at: Position::default(),
@@ -391,78 +402,13 @@ impl Session {
         out.push(Action::Close(closing));
     }
 
-    /// The client's state can no longer be continued: it begins anew, or is let go if it wants no snapshot.
-    fn reset(&mut self, reason: Reset, out: &mut Vec<Action>) {
-        if !self.snapshot_welcome {
-            self.fail(Code::CursorNotResumable, Closing::NotResumable, out);
-            return;
-        }
-        out.push(Action::Send(server::reset(reason)));
-        self.delivery = Delivery::default();
-        self.been_live = false;
-        self.hydrate(None, Position::default(), out);
-    }
-
-    fn hydrate(&mut self, except: Option<Selection>, at_least: Position, out: &mut Vec<Action>) {
-        self.phase = Phase::Hydrating;
-        self.before_adding.clone_from(&except);
-        out.push(Action::Hydrate(Order { selection: self.selection.clone(), except, at_least }));
-    }
-
-    fn hydrated(&mut self, step: Step, out: &mut Vec<Action>) {
-        if self.phase != Phase::Hydrating {
-            return;
-        }
-        // The snapshot of added tables is ahead of the stream. The client stores the cursor that it is told, so it is told
-        // the stream's: else what lies between would be lost to the tables that it had before.
-        let stream = self.before_adding.as_ref().map(|_| self.cursor);
-        match step {
-            Step::Begun { cursor, tables } => {
-                let cursor = stream.unwrap_or(cursor);
-                out.push(Action::Send(server::snapshot_begin(cursor, &tables)));
-            }
-            Step::Shape(table) => {
-                self.delivery.shape_told(&table);
-                out.push(Action::Send(server::schema(&table)));
-            }
-            Step::Rows(frame) => out.push(Action::Send(frame)),
-            Step::Ended { consistent_at, tables, overlap } => {
-                let cursor = stream.unwrap_or(overlap.from);
-                out.push(Action::Send(server::snapshot_end(cursor, consistent_at, &tables)));
-                self.delivery.overlaps.push(overlap);
-                (self.cursor, self.at, self.told) = (cursor, cursor, cursor);
-                self.before_adding = None;
-                self.phase = Phase::CatchingUp;
-                self.idle = false;
-                self.change_subscriptions(out);
-            }
-            Step::Failed(Failure::ForNow { code, message }) => {
-                self.fail_with(code, &message, None, Closing::TryLater(code), out);
-            }
-            Step::Failed(Failure::TooSlow) => {
-                let message = "the snapshot was not taken over in time";
-                self.fail_with(Code::ClientTooSlow, message, None, Closing::TooSlow, out);
-            }
-            Step::Failed(Failure::NotCaptured { subscription, table }) => {
-                let code = Code::TableNotCaptured;
-                let message = format!("{table} is not captured");
-                let Some(before) = self.before_adding.take() else {
-                    self.fail_with(code, &message, Some(&subscription), Closing::NotAllowed(code), out);
-                    return;
-                };
-                out.push(Action::Send(server::error(code, &message, Some(&subscription), false)));
-                self.select(before, out);
-                self.change_subscriptions(out);
-            }
-        }
-    }
-
     fn acknowledge(&mut self, after: After, out: &mut Vec<Action>) {
         let cursor = match after {
             After::Cursor(cursor) => cursor,
             After::Lsn(lsn) => Position::before(self.cursor.epoch, EndLsn(lsn)),
         };
-        let was_sent = cursor.is_whole() && cursor.epoch == self.cursor.epoch && cursor <= self.cursor;
+        // One of an older epoch was sent before the stream went over the seam.
+        let was_sent = cursor.is_whole() && cursor <= self.cursor;
         if !was_sent {
             let message = "the acknowledged cursor was never sent as one to store";
             out.push(Action::Send(server::error(Code::CursorInvalid, message, None, false)));
@@ -492,6 +438,8 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+mod convergence;
 #[cfg(test)]
 mod interleaving;
 #[cfg(test)]

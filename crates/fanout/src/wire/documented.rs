@@ -40,7 +40,7 @@ fn full_frames() -> BTreeMap<String, BTreeSet<String>> {
         transaction::encode(&envelope, std::iter::empty()).unwrap(),
         server::live(at),
         server::heartbeat(at, 0),
-        server::reset(Reset::EpochChanged),
+        server::reset_of(Reset::Gap, [&name].into_iter()),
         server::goaway(1),
         server::error(Code::Internal, "m", Some("s"), true),
         server::acked(at),

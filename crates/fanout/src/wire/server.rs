@@ -166,6 +166,23 @@ pub(crate) fn reset(reason: Reset) -> Utf8Bytes {
     Frame::new("reset").text("reason", reason.as_str()).end()
 }
 
+/// The client drops the rows of these tables alone.
+pub(crate) fn reset_of<'a>(reason: Reset, tables: impl Iterator<Item = &'a TableName>) -> Utf8Bytes {
+    let tables: Vec<String> = tables.map(TableName::to_string).collect();
+    Frame::new("reset")
+        .text("reason", reason.as_str())
+        .list("tables", &tables, |out, table| write_string(out, table))
+        .end()
+}
+
+/// In a page of changes: the place up to which the changes of a table do not add up to its rows.
+pub(crate) fn reset_at(cursor: Position, table: &TableName) -> Utf8Bytes {
+    let mut out = b"{\"table\":".to_vec();
+    write_string(&mut out, &table.to_string());
+    write_text(&mut out, format_args!(",\"cursor\":\"{cursor}\"}}"));
+    Utf8Bytes::from(String::from_utf8_lossy(&out).into_owned())
+}
+
 pub(crate) fn goaway(retry_ms: u64) -> Utf8Bytes {
     Frame::new("goaway").raw("retry_ms", retry_ms).end()
 }

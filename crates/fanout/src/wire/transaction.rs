@@ -172,8 +172,8 @@ fn write_change(
         (Operation::Insert | Operation::Baseline, _) => {
             fields.write(out, "insert", key.as_deref(), change.data.as_ref(), None);
         }
-        // Neither comes here: a message has no table, and shapes are left out.
-        (Operation::Message | Operation::Schema, _) => {
+        // None comes here: what has no table is told otherwise, and shapes are left out.
+        (Operation::Message | Operation::Schema | Operation::Reset | Operation::Skip, _) => {
             fields.write(out, change.operation.as_str(), None, change.data.as_ref(), None);
         }
     }

@@ -54,7 +54,7 @@ async fn a_long_poll_answers_when_there_is_something() {
     let piece = world.piece(world.next_lsn(), FUTURE_XID, vec![change], true);
     let position = piece.head.position();
     let address = world.stream_url();
-    let (appended, page) = tokio::join!(world.writer.append(vec![piece]), get_from(&address, &path));
+    let (appended, (_, page)) = tokio::join!(world.writer.append(vec![piece]), get_from(&address, &path));
     appended.unwrap();
     let tx = &page["transactions"][0];
     assert_eq!((ids(tx), &tx["own"], cursor(tx)), (vec![1], &json!(true), position));
@@ -82,7 +82,7 @@ async fn a_transaction_whose_rest_does_not_concern_the_client_ends_all_the_same(
     assert_eq!(end["prev"], first["cursor"]);
 }
 
-async fn get_from(stream_url: &str, path: &str) -> Value {
+pub(crate) async fn get_from(stream_url: &str, path: &str) -> (u16, Value) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = stream_url.trim_start_matches("ws://").trim_end_matches("/v1/stream");
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -90,7 +90,8 @@ async fn get_from(stream_url: &str, path: &str) -> Value {
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

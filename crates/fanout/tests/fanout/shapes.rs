@@ -70,7 +70,7 @@ async fn a_change_of_shape_is_told_where_it_is_live_and_to_who_comes_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_shape_that_no_cache_holds_is_told_too() {
     let config = waldelta_fanout::Config { scope_bytes_max: 1, ..waldelta_fanout::Config::default() };
-    let mut world = World::with("shapes_read", Setup { config, feed_bytes_max: 1 }).await;
+    let mut world = World::with("shapes_read", Setup { config, feed_bytes_max: 1, ..Setup::default() }).await;
     let mut live = world.live("live").await;
     world.commit_inserts(1..2).await;
     let new = world.add_column("w");

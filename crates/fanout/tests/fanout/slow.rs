@@ -12,7 +12,7 @@ use crate::support::*;
 async fn a_client_that_never_reads_delays_no_other_and_can_resume() {
     let config =
         Config { write_timeout: Duration::from_secs(1), scope_bytes_max: 1 << 20, ..Config::default() };
-    let mut world = World::with("slow", Setup { config, feed_bytes_max: 2 << 20 }).await;
+    let mut world = World::with("slow", Setup { config, feed_bytes_max: 2 << 20, ..Setup::default() }).await;
     let options = ConnectOptions { receive_buffer_bytes: Some(4_096), ..ConnectOptions::default() };
     let mut slow = WsClient::try_connect(&world.stream_url(), &options).await.unwrap();
     slow.send(&json!({"type": "hello", "client_id": "slow", "subscriptions": [{"id": "s1", "table": "public.t"}], "snapshot": false}))

@@ -75,7 +75,7 @@ async fn a_client_that_was_away_resumes_where_it_was() {
 async fn what_no_cache_holds_is_read_from_history() {
     // Neither the feed nor the scope can hold one transaction.
     let config = Config { scope_bytes_max: 1, ..Config::default() };
-    let mut world = World::with("evicted", Setup { config, feed_bytes_max: 1 }).await;
+    let mut world = World::with("evicted", Setup { config, feed_bytes_max: 1, ..Setup::default() }).await;
     let mut live = world.live("web-1").await;
     let positions = world.commit_inserts(1..60).await;
     let mut late = world.hello("web-2", json!({"after": positions[9].to_string()})).await;

@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use waldelta_fanout::{Config, Fanout};
-use waldelta_history::{Captured, History, Writer};
+use waldelta_history::{Captured, History, NewEpoch, Writer};
 use waldelta_pgconn::{Environment, Target};
 use waldelta_source::{Plugin, Source};
-use waldelta_testkit::{TestDatabase, WsClient, wait_until};
+use waldelta_testkit::{Replica, TestCluster, TestDatabase, WsClient, source_rows, wait_until};
 use waldelta_wal::{
-    Author, Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Table,
-    TableName, TransactionHead, TruncateOptions, ValuePolicy,
+    Author, Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Reset,
+    Table, TableName, TransactionHead, TruncateOptions, ValuePolicy,
 };
 
 /// How long anything may take.
@@ -34,6 +34,9 @@ pub(crate) struct World {
     pub t: Arc<Table>,
     pub u: Arc<Table>,
     address: std::net::SocketAddr,
+    epoch: Epoch,
+    /// It lasts as long as the test.
+    _standby: Option<TestCluster>,
     /// Where the next transaction commits.
     next_lsn: u64,
     /// Shapes that history does not have yet.
@@ -44,11 +47,15 @@ pub(crate) struct World {
 pub(crate) struct Setup {
     pub config: Config,
     pub feed_bytes_max: usize,
+    /// A cluster of the test's own, and a standby of it that is configured as the source.
+    pub standby: Option<(TestCluster, TestCluster)>,
+    /// Whether the primary is configured beside that.
+    pub has_primary: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { config: Config::default(), feed_bytes_max: 16 << 20 }
+        Setup { config: Config::default(), feed_bytes_max: 16 << 20, standby: None, has_primary: false }
     }
 }
 
@@ -59,20 +66,29 @@ impl World {
 
     /// Tables `t` and `u` are published and empty; history begins at the source's WAL end.
     pub(crate) async fn with(hint: &str, setup: Setup) -> Self {
-        let database = TestDatabase::create(hint).await;
+        let database = match &setup.standby {
+            Some((cluster, _)) => TestDatabase::create_on(cluster, hint).await,
+            None => TestDatabase::create(hint).await,
+        };
         database
             .exec(
                 "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY, v text);
                  CREATE PUBLICATION waldelta FOR TABLE t, u",
             )
             .await;
-        let target = Target::parse(database.url(), &Environment::default()).unwrap();
+        let parse = |url: &str| Target::parse(url, &Environment::default()).unwrap();
+        let target = parse(database.url());
+        let source_target = match &setup.standby {
+            Some((_, standby)) => parse(database.on(standby).url()),
+            None => target.clone(),
+        };
         let source = Source {
-            target: target.clone(),
+            target: source_target,
             publication: "waldelta".into(),
             slot: database.slot("s"),
             plugin: Plugin::default(),
             values: ValuePolicy::default(),
+            primary: setup.has_primary.then(|| target.clone()),
         };
         let history_config = waldelta_history::Config {
             target,
@@ -89,7 +105,7 @@ impl World {
             slot: source.slot.clone(),
             publication: source.publication.clone(),
         };
-        history.begin(&captured, EndLsn(start), "test").await.unwrap();
+        let epoch = history.begin(&captured, EndLsn(start), "test").await.unwrap().epoch;
         let mut writer = history.writer("test").await.unwrap();
         let mut new_tables = Vec::new();
         for name in ["t", "u"] {
@@ -113,6 +129,8 @@ impl World {
             t,
             u,
             address,
+            epoch,
+            _standby: setup.standby.map(|(_, standby)| standby),
             next_lsn: start.0,
             new_tables,
         }
@@ -134,7 +152,7 @@ impl World {
 
     pub(crate) fn piece(&mut self, lsn: u64, xid: u64, changes: Vec<Change>, ends: bool) -> Piece {
         let head = TransactionHead {
-            epoch: Epoch(1),
+            epoch: self.epoch,
             commit_lsn: Lsn(lsn),
             xid,
             committed_at_us: 1_793_707_200_000_000,
@@ -148,6 +166,54 @@ impl World {
             new_tables: std::mem::take(&mut self.new_tables),
             repairs: Vec::new(),
             urgent: false,
+        }
+    }
+
+    /// Ends the epoch and begins another one, which goes on at `start` or has a gap before it.
+    pub(crate) async fn begin_epoch(self, start: u64, fork: Option<u64>, continues: bool) -> Self {
+        let (captured, _) = self.history.captured().await.unwrap().unwrap();
+        let new = NewEpoch {
+            captured,
+            start: EndLsn(Lsn(start)),
+            fork: fork.map(Lsn),
+            reason: "test".into(),
+            continues,
+            fingerprints: Vec::new(),
+        };
+        let head = self.writer.begin_epoch(new).await.unwrap();
+        let writer = self.history.writer("test").await.unwrap();
+        World { writer, epoch: head.epoch, next_lsn: start, ..self }
+    }
+
+    /// Appends a transaction that resets these tables.
+    pub(crate) async fn reset(&mut self, tables: &[&Arc<Table>]) -> Position {
+        let resets = (0..).zip(tables).map(|(seq, table)| reset(table, seq)).collect();
+        let xid = self.xid().await;
+        self.commit(xid, resets).await
+    }
+
+    /// Id of a transaction of the source that has committed by now: later snapshots show it, and earlier ones do not.
+    pub(crate) async fn xid(&self) -> u64 {
+        self.database.query_text("SELECT pg_current_xact_id()").await.parse().unwrap()
+    }
+
+    /// Waits until the copy is at this place, and compares these tables of it with the source.
+    pub(crate) async fn compare(
+        &self,
+        client: &mut WsClient,
+        replica: &mut Replica,
+        at: Position,
+        tables: &[&str],
+    ) {
+        let is_there = |replica: &Replica| replica.is_live() && replica.position() >= Some(at);
+        client.follow(replica, "it has caught up", PATIENCE, is_there).await;
+        let source = self.database.client().await;
+        for table in tables {
+            assert_eq!(
+                replica.rows(&format!("public.{table}")),
+                source_rows(&source, table).await,
+                "{table}"
+            );
         }
     }
 
@@ -166,6 +232,23 @@ impl World {
     /// Where the next transaction commits.
     pub(crate) fn next_lsn(&self) -> u64 {
         self.next_lsn
+    }
+
+    /// Tables `t` and `u`.
+    pub(crate) fn both(&self) -> (Arc<Table>, Arc<Table>) {
+        (self.t.clone(), self.u.clone())
+    }
+
+    /// The next transaction commits at this place.
+    pub(crate) fn skip_to(&mut self, lsn: u64) {
+        self.next_lsn = lsn;
+    }
+
+    /// A table that history has not seen a change of.
+    pub(crate) fn add_table(&mut self, oid: u32, name: &str) -> Arc<Table> {
+        let table = self.writer.number(table(oid, name)).table;
+        self.new_tables.push(table.clone());
+        table
     }
 
     /// One insert into `t` per transaction; their positions.
@@ -240,6 +323,9 @@ impl World {
 /// Higher than any id that the source gives out during a test: such a transaction began after every client connected.
 pub(crate) const FUTURE_XID: u64 = 1 << 40;
 
+/// Lower than any id that the source gives out during a test: every snapshot shows such a transaction.
+pub(crate) const SHOWN_XID: u64 = 3;
+
 #[expect(clippy::disallowed_methods, reason = "ends with the test")]
 fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(future)
@@ -300,6 +386,14 @@ pub(crate) fn schema_change(table: &Arc<Table>, seq: u32) -> Change {
     waldelta_wal::schema_json(table, &mut shape);
     let base = insert(table, seq, 0);
     Change { operation: Operation::Schema, row_key: None, data: Some(shape.into()), ..base }
+}
+
+/// The change that resets a table.
+pub(crate) fn reset(table: &Table, seq: u32) -> Change {
+    let reset = Reset { table_oid: table.oid, table: table.name.to_string(), reason: "rewritten".into() };
+    let data = Some(serde_json::to_string(&reset).unwrap().into());
+    let base = insert(&Arc::new(table.clone()), seq, 0);
+    Change { operation: Operation::Reset, table: None, row_key: None, data, ..base }
 }
 
 /// A logical message.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use waldelta_history::{BaselineRow, Error};
 use waldelta_testkit::TestDatabase;
-use waldelta_wal::{Operation, Position};
+use waldelta_wal::Operation;
 
 use crate::support::*;
 
@@ -34,7 +34,7 @@ async fn they_stand_before_the_floor_once_per_table() {
     assert_eq!(writer.head(), head(START));
     writer.append(vec![transaction(START, vec![insert(&orders, 0, 1)])]).await.unwrap();
 
-    let below = history.read_after(Position::default(), whole(START - 1), ALL).await.unwrap();
+    let below = history.read_after(whole(0), whole(START - 1), ALL).await.unwrap();
     let changes = &below.parts[0].changes;
     assert_eq!(below.parts.len(), 1);
     assert_eq!(below.parts[0].head.committed_at_us, 1_000_000);

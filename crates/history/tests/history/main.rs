@@ -4,6 +4,7 @@
 mod append;
 mod baseline;
 mod encoding;
+mod epochs;
 mod feed;
 mod gaps;
 mod lease;
@@ -11,7 +12,10 @@ mod messages;
 mod paging;
 mod partitions;
 mod poison;
+mod refusals;
+mod resets;
 mod schema;
 mod shapes;
 mod sizes;
+mod skips;
 mod support;

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
-use waldelta_history::{Error, History};
+use waldelta_history::{Error, History, Page};
 use waldelta_testkit::TestDatabase;
-use waldelta_wal::{Code, Kind, Lsn, Operation, Position, ReplicaIdentity};
+use waldelta_wal::{Code, Kind, Lsn, Operation, Position, ReplicaIdentity, Skip};
 
 use crate::support::*;
 
@@ -23,7 +23,7 @@ async fn many_open_at_once_and_again() {
     for opened in [a, b, c, d] {
         assert!(opened.unwrap().captured().await.unwrap().is_none());
     }
-    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "2");
+    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "3");
     let elsewhere = "SELECT count(*) FROM pg_class WHERE relname = '_sqlx_migrations' AND relnamespace <> 'waldelta'::regnamespace";
     assert_eq!(database.query_text(elsewhere).await, "0");
 }
@@ -81,10 +81,18 @@ async fn what_the_first_version_wrote_is_brought_up_to_date() {
     assert_eq!((mixed.table.version, mixed.changed), (2, true));
     writer.append(vec![transaction(START + 20, vec![insert(&mixed.table, 0, 2)])]).await.unwrap();
     assert_eq!(commit_lsns(&history).await, [START + 10, START + 20]);
+    // Its epoch is the first of a lineage, and the gap ended in it.
+    let lineage = history.lineage().await.unwrap();
+    let first = &lineage.epochs()[0];
+    assert_eq!((first.epoch, first.start, first.end), (EPOCH, end(START), None));
+    assert_eq!((first.previous, first.continues, &*first.reason), (None, true, "test"));
+    assert_eq!(database.query("SELECT DISTINCT to_epoch FROM waldelta.gaps").await, [[None]]);
+    let skip = Skip { lsn: Lsn(START + 30), seq: None, by: "me".into(), why: "test".into() };
+    history.order_skip(&skip).await.unwrap();
     drop(writer);
     // Once more, nothing is left to do.
     drop(History::open(&config(&database)).await.unwrap());
-    let undocumented = "SELECT string_agg(relname, ' ') FROM pg_class WHERE relname IN ('gaps', 'gaps_open_idx', 'source_fingerprints')
+    let undocumented = "SELECT string_agg(relname, ' ') FROM pg_class WHERE relname IN ('gaps', 'gaps_open_idx', 'source_fingerprints', 'epochs', 'skips', 'skips_place_idx')
         AND obj_description(oid, 'pg_class') IS NULL";
     assert_eq!(database.query(undocumented).await, [[None]]);
 }
@@ -115,8 +123,10 @@ async fn a_history_begun_anew_has_an_epoch_that_no_cursor_has() {
     let mut piece = transaction(START, vec![insert(&writer.number(table(1, "other")).table, 0, 9)]);
     piece.head.epoch = begun.epoch;
     writer.append(vec![piece]).await.unwrap();
-    // Before all of it, whatever its LSN.
-    let page = history.read_after(cursor, writer.head().cursor(), ALL).await.unwrap();
+    // Before all of it, whatever its LSN, and of an epoch that this history never had.
+    assert_eq!(history.read_after(cursor, writer.head().cursor(), ALL).await.unwrap(), Page::default());
+    let from = Position::before(begun.epoch, end(START));
+    let page = history.read_after(from, writer.head().cursor(), ALL).await.unwrap();
     assert_eq!(page.parts[0].head.epoch, begun.epoch);
     assert_eq!(page.parts[0].changes[0].table.as_ref().unwrap().name.name, "other");
     assert_eq!(history.floor().await.unwrap(), Position::before(begun.epoch, end(START)));

@@ -7,8 +7,8 @@ use waldelta_history::{Captured, Config, Head, History, Page, ReadLimit, Writer}
 use waldelta_pgconn::{Environment, Target};
 use waldelta_testkit::TestDatabase;
 use waldelta_wal::{
-    Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Table, TableName,
-    TransactionHead, TruncateOptions,
+    Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Reset, Table,
+    TableName, TransactionHead, TruncateOptions,
 };
 
 pub(crate) const EPOCH: Epoch = Epoch(1);
@@ -131,6 +131,29 @@ pub(crate) fn piece(commit_lsn: u64, changes: Vec<Change>, ends: Option<u64>) ->
         new_tables: Vec::new(),
         repairs: Vec::new(),
         urgent: false,
+    }
+}
+
+/// The same in another epoch.
+pub(crate) fn in_epoch(epoch: Epoch, piece: Piece) -> Piece {
+    Piece { head: TransactionHead { epoch, ..piece.head }, ..piece }
+}
+
+/// The change by which a table is reset.
+pub(crate) fn reset(table_oid: u32, name: &str, seq: u32) -> Change {
+    let reset = Reset { table_oid, table: name.into(), reason: "rewritten".into() };
+    Change {
+        seq,
+        operation: Operation::Reset,
+        table: None,
+        row_key: None,
+        data: Some(serde_json::to_vec(&reset).unwrap().into()),
+        old_data: None,
+        unchanged: Vec::new(),
+        flagged: Vec::new(),
+        truncate: TruncateOptions::default(),
+        origin: None,
+        author: None,
     }
 }
 

@@ -91,7 +91,11 @@ async fn prepare(
         for remark in &plan.remarks {
             tracing::info!("{remark}");
         }
-        setup::apply(&client, &source, &plan.without_slot()).await.context("set capture up")?;
+        let left_out =
+            setup::apply(&client, &source, &plan.without_slot()).await.context("set capture up")?;
+        for remark in left_out {
+            tracing::info!("{remark}");
+        }
         let stop = CancellationToken::new();
         let history = open_history(&config.history()?, &mut source, &stop).await?;
         if history.captured().await?.is_none() {

@@ -3,9 +3,12 @@
 mod dev;
 mod doctor;
 mod init;
+mod recover;
 mod remove;
 mod run;
+mod skip;
 mod status;
+mod table;
 mod tail;
 
 use std::process::ExitCode;
@@ -21,6 +24,9 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(options) => doctor::run(&options).await,
         Command::Tail(options) => tail::run(&options).await,
         Command::Status(options) => status::run(&options).await,
+        Command::Recover(options) => Box::pin(recover::run(&options)).await,
+        Command::Skip(options) => skip::run(&options).await,
+        Command::Table(command) => table::run(&command).await,
         Command::Remove(options) => remove::run(&options).await,
     }
 }

@@ -14,8 +14,17 @@ use crate::config::Config;
 pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
     let config = Config::load(&options.options)?;
     let source = config.source()?;
-    let client = source.connect().await.context("connect to the source")?;
+    let client = source.connect_primary().await.context("connect to the source")?;
+    // The slot is on the standby, where one is captured; all else is on its primary.
+    let standby = match &source.primary {
+        Some(_) => Some(source.connect().await.context("connect to the standby")?),
+        None => None,
+    };
     // Planned before anything is dropped: a wrong URL or slot, or a slot in use, must not cost the history.
+    let slot = match &standby {
+        Some(standby) => setup::removal(standby, &source).await.context("plan the removal")?.only_slot(),
+        None => setup::Plan::default(),
+    };
     let plan = setup::removal(&client, &source).await.context("plan the removal")?;
     // History goes first: whether the schema that both may share is empty then is for a new plan to say.
     let plan = if options.history && options.yes {
@@ -26,6 +35,10 @@ pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
     } else {
         plan
     };
+    let plan = if standby.is_some() { plan.without_slot() } else { plan };
+    if !slot.is_empty() {
+        answer(slot.to_sql())?;
+    }
     answer(plan.to_sql())?;
     if !options.yes {
         if options.history {
@@ -33,6 +46,9 @@ pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
         }
         answer("-- nothing was done; repeat with --yes to do it")?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(standby) = &standby {
+        setup::apply(standby, &source, &slot).await.context("drop the slot")?;
     }
     setup::apply(&client, &source, &plan).await.context("carry the removal out")?;
     answer(if options.history {

@@ -10,7 +10,7 @@ use waldelta_wal::Code;
 use super::answer;
 use crate::cli::StatusOptions;
 use crate::failure::{EXIT_FAILED, Failure};
-use crate::status::Status;
+use crate::status::{SlotStatus, Status};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A status with ten thousand sessions has about 2 MB.
@@ -64,14 +64,24 @@ fn show(status: &Status) -> anyhow::Result<()> {
         status.version,
         if status.ready { "ready" } else { "NOT READY" }
     ))?;
-    answer(format_args!("capture   {}", capture.state))?;
+    answer(format_args!("capture   {}", capture.headline()))?;
     if let (Some(code), Some(message)) = (&capture.code, &capture.message) {
         answer(format_args!("          {code}: {message}"))?;
     }
     if let Some(fix) = &capture.fix {
         answer(format_args!("          fix: {fix}"))?;
     }
-    answer(format_args!("lag       {} bytes, {:.3} s", capture.lag_bytes, capture.lag_seconds))?;
+    if capture.commits_wait {
+        let (code, fix) = (Code::SynchronousStandby.as_str(), Code::SynchronousStandby.explanation().fix);
+        answer(format_args!("WARNING   {code}: commits at the source wait for capture"))?;
+        answer(format_args!("          fix: {fix}"))?;
+    }
+    let seconds =
+        capture.lag_seconds.map_or_else(|| "not known in seconds".to_owned(), |s| format!("{s:.3} s"));
+    answer(format_args!(
+        "lag       {} bytes (to receive {}, to store {}, to report {}), {seconds}",
+        capture.lag_bytes, capture.receive_lag_bytes, capture.store_lag_bytes, capture.report_lag_bytes
+    ))?;
     answer(format_args!(
         "lsn       source {}, received {}, durable {}, reported {}",
         capture.source_lsn, capture.received_lsn, capture.durable_lsn, capture.reported_lsn
@@ -82,20 +92,17 @@ fn show(status: &Status) -> anyhow::Result<()> {
             table.table, table.since_lsn, table.since_seconds, table.reason, table.explanation
         ))?;
     }
-    answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
-    match &status.slot {
-        None => answer("slot      unknown: the source did not tell")?,
-        Some(slot) => answer(format_args!(
-            "slot      {} ({}), retains {} bytes, {}",
-            slot.name,
-            if slot.active { "active" } else { "inactive" },
-            slot.retained_bytes,
-            slot.safe_wal_bytes.map_or_else(
-                || "no limit on what it may retain".to_owned(),
-                |bytes| format!("lost after {bytes} more bytes of WAL")
-            )
-        ))?,
+    for table in &status.joining {
+        answer(format_args!(
+            "joining   {} since {} ({:.0} s ago): {}",
+            table.table, table.since_lsn, table.since_seconds, table.explanation
+        ))?;
+        if let Some(waits_for) = &table.waits_for {
+            answer(format_args!("          waits for {waits_for}"))?;
+        }
     }
+    answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
+    show_slot(status.slot.as_ref())?;
     answer(format_args!(
         "stored    {} transactions, {} changes since the start",
         capture.transactions, capture.changes
@@ -111,6 +118,18 @@ fn show(status: &Status) -> anyhow::Result<()> {
             session.acked.as_deref().unwrap_or("never"),
             session.sent_bytes
         ))?;
+    }
+    Ok(())
+}
+
+fn show_slot(slot: Option<&SlotStatus>) -> anyhow::Result<()> {
+    let Some(slot) = slot else {
+        return answer("slot      unknown: the source did not tell, or there is none");
+    };
+    let active = if slot.active { "active" } else { "inactive" };
+    answer(format_args!("slot      {} ({active}), {}", slot.name, slot.room()))?;
+    if let Some(fix) = &slot.fix {
+        answer(format_args!("          {}: {fix}", slot.verdict.to_uppercase()))?;
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub(crate) async fn run(options: &TailOptions) -> anyhow::Result<ExitCode> {
         cursor: options.after.clone(),
         transactions_left: options.limit.unwrap_or(u64::MAX),
         shapes: HashMap::new(),
+        takes_resets: false,
     };
     let mut reached_once = false;
     loop {
@@ -50,6 +51,8 @@ struct Follower<'a> {
     transactions_left: u64,
     /// The shapes printed, by table: each connection tells them anew.
     shapes: HashMap<String, Value>,
+    /// It was let go because a table is reset: now it takes the snapshot that comes with that, to go on from its cursor.
+    takes_resets: bool,
 }
 
 enum Next {
@@ -87,6 +90,10 @@ impl Follower<'_> {
                         .map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
                     return match code {
                         1000 => Ok(Next::Done),
+                        4410 if !self.takes_resets && self.cursor.is_some() => {
+                            self.takes_resets = true;
+                            Ok(Next::Reconnect)
+                        }
                         4400..=4406 | 4409 | 4410 | 4413 => {
                             anyhow::bail!("the service ended it: {code} {reason}")
                         }
@@ -110,7 +117,7 @@ impl Follower<'_> {
             "type": "hello",
             "client_id": self.client_id,
             "after": self.cursor,
-            "snapshot": self.options.snapshot && self.cursor.is_none(),
+            "snapshot": self.takes_resets || self.options.snapshot && self.cursor.is_none(),
             "own_changes": "include",
             "subscriptions": subscriptions,
         })
@@ -119,12 +126,13 @@ impl Follower<'_> {
     fn frame(&mut self, text: &str) -> anyhow::Result<()> {
         let frame: Value = serde_json::from_str(text).context("read a frame")?;
         let kind = frame["type"].as_str().unwrap_or_default();
-        if self.options.json {
-            answer(text)?;
-        } else if kind != "schema" {
-            show(kind, &frame)?;
-        } else if self.is_news(&frame) {
-            answer(shape_text(&frame))?;
+        match kind {
+            _ if self.options.json => answer(text)?,
+            // Rows that nobody asked for: of a table that was reset.
+            "snapshot_begin" | "rows" | "snapshot_end" if !self.options.snapshot => {}
+            "schema" if self.is_news(&frame) => answer(shape_text(&frame))?,
+            "schema" => {}
+            _ => show(kind, &frame)?,
         }
         // Inside a snapshot there is nothing to resume from yet.
         let ends_something = matches!(kind, "snapshot_end" | "live" | "heartbeat")
@@ -136,6 +144,11 @@ impl Follower<'_> {
             // Without a snapshot it begins here: a connection lost before the first change must not skip that one.
             "welcome" if frame["mode"] == "resume" && self.cursor.is_none() => {
                 self.cursor = frame["head"].as_str().map(str::to_owned);
+            }
+            // The cursor stays where the stream is.
+            "reset" if frame["tables"].is_array() => {}
+            "reset" if self.takes_resets => {
+                anyhow::bail!("the service cannot go on from the cursor: {}", frame["reason"]);
             }
             "reset" => self.cursor = None,
             _ => {}
@@ -179,7 +192,7 @@ fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
             Ok(())
         }
         "live" => answer(format_args!("-- live, at {}", word("cursor"))),
-        "reset" => answer(format_args!("-- reset: {}", word("reason"))),
+        "reset" => answer(reset_text(frame)),
         "error" => answer(format_args!("-- {}: {} {}", word("code"), word("message"), word("fix"))),
         "snapshot_begin" => answer("-- snapshot"),
         "snapshot_end" => answer("-- end of snapshot"),
@@ -195,6 +208,16 @@ fn shape_text(schema: &Value) -> String {
     };
     let columns: Vec<_> = schema["columns"].as_array().into_iter().flatten().map(column).collect();
     format!("-- {}: {}", text(schema, "table"), columns.join(", "))
+}
+
+/// Why the rows are no longer what the changes add up to: of these tables, or of all.
+fn reset_text(reset: &Value) -> String {
+    let tables = reset["tables"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let tables: Vec<_> = tables.collect();
+    match tables[..] {
+        [] => format!("-- reset: {}", text(reset, "reason")),
+        _ => format!("-- reset: {}, of {}", text(reset, "reason"), tables.join(", ")),
+    }
 }
 
 fn change_text(change: &Value) -> String {
@@ -253,24 +276,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_shape_is_printed_when_it_is_another() {
-        let options = TailOptions {
-            url: String::new(),
-            tables: Vec::new(),
-            after: None,
-            snapshot: false,
-            old: false,
-            json: false,
-            limit: None,
-        };
-        let mut follower = Follower {
-            options: &options,
+    static OPTIONS: TailOptions = TailOptions {
+        url: String::new(),
+        tables: Vec::new(),
+        after: None,
+        snapshot: false,
+        old: false,
+        json: false,
+        limit: None,
+    };
+
+    fn follower(options: &TailOptions) -> Follower<'_> {
+        Follower {
+            options,
             client_id: String::new(),
             cursor: None,
             transactions_left: 1,
             shapes: HashMap::new(),
-        };
+            takes_resets: false,
+        }
+    }
+
+    #[test]
+    fn a_reset_of_tables_keeps_the_cursor_and_one_of_all_does_not() {
+        let of_tables = json!({"type": "reset", "reason": "gap", "tables": ["public.t", "public.u"]});
+        let of_all = json!({"type": "reset", "reason": "epoch_changed"});
+        assert_eq!(reset_text(&of_tables), "-- reset: gap, of public.t, public.u");
+        assert_eq!(reset_text(&of_all), "-- reset: epoch_changed");
+        let mut follower = follower(&OPTIONS);
+        follower.cursor = Some("c".into());
+        assert_eq!(follower.hello()["snapshot"], false);
+        follower.takes_resets = true;
+        assert_eq!(follower.hello()["snapshot"], true);
+        follower.frame(&of_tables.to_string()).unwrap();
+        assert_eq!(follower.cursor.as_deref(), Some("c"));
+        assert!(follower.frame(&of_all.to_string()).is_err(), "nobody asked for all rows");
+        follower.takes_resets = false;
+        follower.frame(&of_all.to_string()).unwrap();
+        assert_eq!(follower.cursor, None);
+    }
+
+    #[test]
+    fn a_shape_is_printed_when_it_is_another() {
+        let mut follower = follower(&OPTIONS);
         let schema = |version: u32, name: &str| {
             json!({"table": "public.t", "version": version, "columns": [
                 {"name": "id", "type": "integer", "nullable": false, "key": true},

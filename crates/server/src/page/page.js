@@ -195,13 +195,38 @@ function element(name, content) {
 
 async function showStatus() {
   try {
-    const { capture, needs_repair: repairs } = await (await fetch("/v1/status")).json();
-    byId("repairs").hidden = repairs.length === 0;
-    byId("repairs").textContent = repairs.map(({ table, reason }) => `${table} needs repair: ${reason}`).join("; ");
-    byId("lag").textContent = `capture ${capture.state}, lag ${capture.lag_bytes} bytes, ${capture.lag_seconds.toFixed(2)} s`;
+    const { capture, slot, needs_repair: repairs, joining } = await (await fetch("/v1/status")).json();
+    note("capture", captureText(capture), capture.state === "stopped" ? "bad" : "");
+    note("repairs", repairs.map(({ table, reason }) => `${table} needs repair: ${reason}`).join("; "), "bad");
+    note("joining", joining.map(({ table }) => `${table} is being added`).join("; "), "");
+    const seconds = capture.lag_seconds === null ? "" : `, ${capture.lag_seconds.toFixed(2)} s`;
+    byId("lag").textContent = `capture ${capture.state}, lag ${capture.lag_bytes} bytes${seconds}`;
+    byId("slot").textContent = slot ? slotText(slot) : "";
+    byId("slot").className = slot?.verdict ?? "";
   } catch {
     byId("lag").textContent = "lag unknown";
   }
+}
+
+/** What is to be known beside the numbers: nothing while capture streams. */
+function captureText({ state, name, holder, message, fix }) {
+  if (holder) return `standby: history is written by ${holder}`;
+  return message ? `capture ${state} (${name}): ${message}. ${fix}` : "";
+}
+
+function slotText({ retained_bytes: retained, safe_wal_bytes: safe, seconds_until_lost: left, verdict, fix }) {
+  const room = safe === null ? "no limit" : `${bytes(safe)} left`;
+  const hours = left === null || verdict === "ok" ? "" : left < 5400 ? `${Math.ceil(left / 60)} min` : `${Math.round(left / 3600)} h`;
+  const time = hours && `, lost in ${hours} if nobody reads it`;
+  return `slot ${verdict}: keeps ${bytes(retained)}, ${room}${time}${fix ? ` – ${fix}` : ""}`;
+}
+
+const bytes = (count) => (count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : count < 1e9 ? `${Math.round(count / 1e6)} MB` : `${(count / 1e9).toFixed(1)} GB`);
+
+function note(id, content, kind) {
+  byId(id).hidden = content === "";
+  byId(id).textContent = content;
+  byId(id).className = `state ${kind}`;
 }
 
 connect();

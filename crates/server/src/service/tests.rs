@@ -2,7 +2,7 @@
 
 use waldelta_pgconn::{Environment, Target};
 use waldelta_testkit::{TestDatabase, wait_until};
-use waldelta_wal::{Code, ValuePolicy};
+use waldelta_wal::ValuePolicy;
 
 use super::*;
 
@@ -24,6 +24,7 @@ async fn bare(database: &TestDatabase) -> (waldelta_capture::Config, History) {
             slot: database.slot("s"),
             plugin: waldelta_source::Plugin::default(),
             values: ValuePolicy::default(),
+            primary: None,
         },
         holder: "test".to_owned(),
         stall_timeout: Duration::from_secs(5),
@@ -31,6 +32,8 @@ async fn bare(database: &TestDatabase) -> (waldelta_capture::Config, History) {
         canary_interval: Duration::ZERO,
         batch_rows_max: 1_000,
         batch_bytes_max: 1 << 20,
+        on_gap: waldelta_capture::OnGap::default(),
+        takeover_after: Duration::from_secs(20),
     };
     (capture, History::open(&history).await.unwrap())
 }
@@ -40,6 +43,10 @@ fn code(status: &waldelta_capture::Status) -> Option<Code> {
         State::Stopped { code, .. } => Some(code),
         _ => None,
     }
+}
+
+async fn stopped(status: &waldelta_capture::Status, with: Code) {
+    wait_until("it has stopped", PATIENCE, async || code(status) == Some(with)).await;
 }
 
 #[tokio::test]
@@ -58,11 +65,16 @@ async fn a_history_that_fails_for_a_moment_does_not_end_capture_before_it_began(
         assert_eq!(code(&status), None);
         blocker.batch_execute("ROLLBACK").await.unwrap();
     };
-    let capture = run_capture(config, history, status.clone(), CancellationToken::new());
-    let (ended, ()) = tokio::join!(capture, failing);
-    // It came as far as the source, which has no publication.
+    let stop = CancellationToken::new();
+    let stopping = async {
+        failing.await;
+        // It comes as far as the source, which has no publication.
+        stopped(&status, Code::PublicationMissing).await;
+        stop.cancel();
+    };
+    let capture = run_capture(config, history, status.clone(), stop.clone());
+    let (ended, ()) = tokio::join!(capture, stopping);
     assert_eq!(failure::code_of(&ended.unwrap_err()), Some(Code::PublicationMissing));
-    assert_eq!(code(&status), Some(Code::PublicationMissing));
 }
 
 #[tokio::test]
@@ -71,7 +83,61 @@ async fn a_history_that_stays_unreadable_is_said() {
     let (config, history) = bare(&database).await;
     database.exec("ALTER TABLE waldelta.captures RENAME TO elsewhere").await;
     let status = Arc::new(waldelta_capture::Status::new());
-    let ended = run_capture(config, history, status.clone(), CancellationToken::new()).await;
+    let stop = CancellationToken::new();
+    let stopping = async {
+        stopped(&status, Code::HistoryReadFailed).await;
+        stop.cancel();
+    };
+    let capture = run_capture(config, history, status.clone(), stop.clone());
+    let (ended, ()) = tokio::join!(capture, stopping);
     assert_eq!(failure::code_of(&ended.unwrap_err()), Some(Code::HistoryReadFailed));
-    assert_eq!(code(&status), Some(Code::HistoryReadFailed));
+}
+
+#[tokio::test]
+async fn what_stood_in_the_way_at_the_beginning_may_be_taken_away() {
+    let database = TestDatabase::create("service_begins").await;
+    let (config, history) = bare(&database).await;
+    let (status, stop) = (Arc::new(waldelta_capture::Status::new()), CancellationToken::new());
+    let helping = async {
+        stopped(&status, Code::PublicationMissing).await;
+        let client = config.source.connect().await.unwrap();
+        let wish = waldelta_source::setup::Wish::default();
+        let plan = waldelta_source::setup::plan(&client, &config.source, &wish).await.unwrap();
+        waldelta_source::setup::apply(&client, &config.source, &plan.without_slot()).await.unwrap();
+        wait_until("it streams", PATIENCE, async || status.read().state == State::Streaming).await;
+        stop.cancel();
+    };
+    let capture = run_capture(config.clone(), history, status.clone(), stop.clone());
+    let (ended, ()) = tokio::join!(capture, helping);
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_history_that_goes_back_ends_the_service() {
+    let database = TestDatabase::create("service_back").await;
+    let (config, history) = bare(&database).await;
+    let client = config.source.connect().await.unwrap();
+    let wish = waldelta_source::setup::Wish::default();
+    let plan = waldelta_source::setup::plan(&client, &config.source, &wish).await.unwrap();
+    waldelta_source::setup::apply(&client, &config.source, &plan.without_slot()).await.unwrap();
+    begin_unless_begun(&config.source, &history).await.unwrap();
+    let (status, stop) = (Arc::new(waldelta_capture::Status::new()), CancellationToken::new());
+    let restoring = async {
+        wait_until("it follows", PATIENCE, async || {
+            let listening = "SELECT count(*) FROM pg_stat_activity
+                WHERE application_name = 'waldelta-history-listen' AND datname = current_database()";
+            database.query_text(listening).await == "1"
+        })
+        .await;
+        database.exec("UPDATE waldelta.captures SET durable_end = '0/1'").await;
+    };
+    let following = follow(history.clone(), status, stop.clone());
+    let watching = async {
+        let ended = tokio::time::timeout(PATIENCE, watch_head(history, stop.clone())).await;
+        stop.cancel();
+        ended.unwrap()
+    };
+    let (watched, followed, ()) = tokio::join!(watching, following, restoring);
+    followed.unwrap();
+    assert_eq!(failure::code_of(&watched.unwrap_err()), Some(Code::HistoryWentBack));
 }

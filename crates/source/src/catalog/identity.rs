@@ -11,7 +11,7 @@ use crate::ask::ask_one;
 pub struct Identity {
     /// `system_identifier` of the cluster.
     pub system_id: u64,
-    /// Timeline of the cluster: the one that it writes now.
+    /// Timeline of the cluster: the one that it writes now, or that a standby followed at its last restart point.
     pub timeline: u32,
     /// Object id of the database.
     pub database_oid: u32,
@@ -21,6 +21,10 @@ pub struct Identity {
     pub encoding: String,
     /// `server_version_num`.
     pub version: u32,
+    /// `wal_level`.
+    pub wal_level: String,
+    /// Whether it is a standby. Then `timeline` may be that of a while ago, and only a replication connection knows better.
+    pub is_standby: bool,
     /// `pg_snapshot_xmax(pg_current_snapshot())`: reference for widening transaction ids.
     pub next_xid: u64,
     /// Where the WAL ends now (`pg_current_wal_insert_lsn`); on a standby, up to where it is replayed.
@@ -48,6 +52,8 @@ pub async fn identity(client: &Client) -> Result<Identity, Error> {
         database: answer.read("database")?,
         encoding: answer.read("encoding")?,
         version: unsigned("version", answer.read::<i32>("version")?.into())?,
+        wal_level: answer.read("wal_level")?,
+        is_standby: answer.read("is_standby")?,
         next_xid: answer.parse("next_xid")?,
         wal_end: answer.parse("wal_end")?,
     })

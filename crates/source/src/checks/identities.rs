@@ -1,26 +1,25 @@
 //! Whether updates and deletes of published tables work, and say which row they are about.
 
-use tokio_postgres::Client;
 use waldelta_wal::{Code, quote_ident};
 
-use super::Check;
+use super::{Check, Subject};
+use crate::Error;
 use crate::setup::survey::{Candidate, Kind, Leaf, candidates};
-use crate::{Error, Source};
 
 const NAME: &str = "identities";
 
 /// What was found of one kind, and the statements that mend it.
 struct Fault {
-    code: Option<Code>,
+    code: Code,
     what: &'static str,
     tables: Vec<String>,
     fixes: Vec<String>,
 }
 
-pub(super) async fn identities(client: &Client, source: &Source) -> Result<Check, Error> {
-    let mut candidates = candidates(client, &source.publication, false).await?;
+pub(super) async fn identities(subject: &Subject<'_>) -> Result<Check, Error> {
+    let mut candidates = candidates(subject.client, &subject.source.publication, false).await?;
     candidates.retain(|table| table.is_published);
-    let publication = quote_ident(&source.publication);
+    let publication = quote_ident(&subject.source.publication);
     let mut faults = [
         unidentified(&candidates),
         narrowed(&candidates, &publication),
@@ -28,13 +27,13 @@ pub(super) async fn identities(client: &Client, source: &Source) -> Result<Check
         mixed(&candidates),
     ];
     let faults: Vec<_> = faults.iter_mut().filter(|fault| !fault.tables.is_empty()).collect();
-    if faults.is_empty() {
+    // The gravest comes first.
+    let Some(code) = faults.first().map(|fault| fault.code) else {
         return Ok(Check::ok(NAME, "every published table has a replica identity that names its rows"));
-    }
+    };
     let found: Vec<_> =
         faults.iter().map(|fault| format!("{}: {}", fault.what, fault.tables.join(", "))).collect();
     let fix: Vec<_> = faults.iter().flat_map(|fault| &fault.fixes).map(|sql| format!("{sql};")).collect();
-    let code = faults.iter().find_map(|fault| fault.code);
     Ok(Check::warning(NAME, code, found.join("; "), fix.join("\n")))
 }
 
@@ -48,7 +47,7 @@ fn unidentified(tables: &[Candidate]) -> Fault {
     tables_found.extend(leaves.0);
     statements.extend(leaves.1);
     Fault {
-        code: Some(Code::ReplicaIdentityMissing),
+        code: Code::ReplicaIdentityMissing,
         what: "UPDATE and DELETE fail on published tables without replica identity",
         tables: tables_found,
         fixes: statements,
@@ -57,17 +56,17 @@ fn unidentified(tables: &[Candidate]) -> Fault {
 
 /// They fail because of what the publication leaves out.
 fn narrowed(tables: &[Candidate], publication: &str) -> Fault {
-    let names: Vec<_> =
-        tables.iter().filter(|table| table.is_narrowed).map(|table| table.name.to_string()).collect();
-    let anew = |name: &String| {
-        let alter = |change: &str| format!("ALTER PUBLICATION {publication} {change} TABLE {name}");
+    let narrowed: Vec<_> = tables.iter().filter(|table| table.is_narrowed).collect();
+    let anew = |table: &&Candidate| {
+        let alter =
+            |change: &str| format!("ALTER PUBLICATION {publication} {change} TABLE {}", table.by_itself());
         [alter("DROP"), alter("ADD")]
     };
     Fault {
-        code: Some(Code::ReplicaIdentityMissing),
+        code: Code::ReplicaIdentityMissing,
         what: "UPDATE and DELETE fail on tables published with a column list or row filter that does not fit their replica identity",
-        fixes: names.iter().flat_map(anew).collect(),
-        tables: names,
+        fixes: narrowed.iter().flat_map(anew).collect(),
+        tables: narrowed.iter().map(|table| table.name.to_string()).collect(),
     }
 }
 
@@ -75,7 +74,7 @@ fn narrowed(tables: &[Candidate], publication: &str) -> Fault {
 fn misfit(tables: &[Candidate]) -> Fault {
     let (tables, fixes) = of_leaves(tables, |table| &table.misfit_leaves);
     Fault {
-        code: Some(Code::ReplicaIdentityMissing),
+        code: Code::ReplicaIdentityMissing,
         what: "a delete does not say which row of its root table it is in partitions with another replica identity",
         tables,
         fixes,
@@ -86,7 +85,7 @@ fn misfit(tables: &[Candidate]) -> Fault {
 fn mixed(tables: &[Candidate]) -> Fault {
     let (tables, fixes) = of_leaves(tables, |table| &table.mixed_leaves);
     Fault {
-        code: None,
+        code: Code::ReplicaIdentityMixed,
         what: "old rows are only keys in partitions without REPLICA IDENTITY FULL, which their root table has",
         tables,
         fixes,

@@ -1,25 +1,26 @@
 //! The slot's output plugin, where it is not the server's own: whether the server has it and lets it be used, and what it
 //! cannot tell of what is published.
 
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use waldelta_wal::Code;
 
-use super::{Check, settle};
+use super::{Check, Subject, settle};
 use crate::ask::ask_one;
 use crate::catalog::listing;
-use crate::{Error, Plugin, Source, wal2json};
+use crate::setup::provider::set;
+use crate::{Error, Plugin, wal2json};
 
 const PLUGIN: &str = "plugin";
 const FITNESS: &str = "wal2json";
 /// What `output_plugin_libraries` lists where nobody has set it.
 const ALLOWED_BY_DEFAULT: &str = "pgoutput, test_decoding";
 
-pub(super) async fn checks(client: &Client, source: &Source) -> Vec<Check> {
+pub(super) async fn checks(subject: &Subject<'_>) -> Vec<Check> {
+    let Subject { client, source, .. } = *subject;
     if source.plugin == Plugin::Pgoutput {
         return Vec::new();
     }
-    let mut checks = vec![settle(PLUGIN, usable(client, source.plugin).await)];
+    let mut checks = vec![settle(PLUGIN, usable(subject).await)];
     match wal2json::encoding(client).await {
         Ok(unfit) => checks.extend(unfit.as_ref().map(failed)),
         Err(error) => checks.push(settle(FITNESS, Err(error))),
@@ -41,14 +42,14 @@ fn failed(unfit: &wal2json::Unfit) -> Check {
 
 /// Only the server can say whether a library is there and may be used: when a slot is created with it. A temporary one, gone
 /// again at once.
-async fn usable(client: &Client, plugin: Plugin) -> Result<Check, Error> {
+async fn usable(subject: &Subject<'_>) -> Result<Check, Error> {
+    let (client, plugin) = (subject.client, subject.source.plugin);
     const WHAT: &str = "try the output plugin";
     let role = include_str!("../../../../sql/source/check_role.sql");
-    if !ask_one(client, "ask for the role's rights", role, &[]).await?.read::<bool>("may_replicate")? {
-        return Ok(Check::beside_the_point(
-            PLUGIN,
-            format!("{plugin} cannot be tried without the right to replicate"),
-        ));
+    let role = ask_one(client, "ask for the role's rights", role, &[&subject.source.publication]).await?;
+    if !role.read::<bool>("may_replicate")? {
+        let found = format!("{plugin} cannot be tried without the right to replicate");
+        return Ok(Check::unknown(PLUGIN, Code::PrivilegeMissing, found, None));
     }
     let pid: i32 = ask_one(client, WHAT, "SELECT pg_backend_pid() AS pid", &[]).await?.read("pid")?;
     let slot = format!("waldelta_probe_{pid}");
@@ -74,14 +75,15 @@ async fn usable(client: &Client, plugin: Plugin) -> Result<Check, Error> {
         }
         Some(state) if *state == SqlState::INSUFFICIENT_PRIVILEGE => {
             let found = format!("the server does not let {plugin} be used as an output plugin");
-            Ok(Check::failed(PLUGIN, Code::PluginBlocked, found, allow(client, plugin).await))
+            Ok(Check::failed(PLUGIN, Code::PluginBlocked, found, allow(subject).await))
         }
         _ => Err(Error::Query { what: WHAT, source }),
     }
 }
 
 /// The statements that let a plugin be used, beside those that may be.
-async fn allow(client: &Client, plugin: Plugin) -> String {
+async fn allow(subject: &Subject<'_>) -> String {
+    let (client, plugin) = (subject.client, subject.source.plugin);
     let sql = "SELECT current_setting('output_plugin_libraries', true) AS allowed";
     // Only some roles may read it.
     let allowed = match ask_one(client, "ask for the allowed plugins", sql, &[]).await {
@@ -90,5 +92,11 @@ async fn allow(client: &Client, plugin: Plugin) -> String {
     };
     let allowed =
         allowed.filter(|allowed| !allowed.is_empty()).unwrap_or_else(|| ALLOWED_BY_DEFAULT.to_owned());
-    format!("ALTER SYSTEM SET output_plugin_libraries = {allowed}, {plugin};\nSELECT pg_reload_conf();")
+    match subject.provider {
+        // A list: several names, not one in quotes.
+        None => format!(
+            "ALTER SYSTEM SET output_plugin_libraries = {allowed}, {plugin};\nSELECT pg_reload_conf();"
+        ),
+        provider => set(provider, "output_plugin_libraries", &format!("{allowed}, {plugin}")),
+    }
 }

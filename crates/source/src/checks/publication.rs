@@ -1,18 +1,17 @@
-//! The publication and the tables in it.
+//! The publication, and the canary that is to be in it.
 
-use tokio_postgres::Client;
-use waldelta_wal::{Code, TableName, quote_ident};
+use waldelta_wal::{Code, quote_ident};
 
-use super::{Check, list};
-use crate::ask::{ask, ask_one};
+use super::{Check, Subject};
+use crate::ask::ask_one;
 use crate::setup::publication::take_own_out;
-use crate::setup::survey::cataloged;
-use crate::{Error, Source, catalog};
+use crate::setup::survey::{Prepared, cataloged};
+use crate::{Error, catalog};
 
-pub(super) async fn publication(client: &Client, source: &Source) -> Result<Check, Error> {
+pub(super) async fn publication(subject: &Subject<'_>) -> Result<Check, Error> {
     const NAME: &str = "publication";
-    let prepared = cataloged(client, &source.publication).await?;
-    let publication = quote_ident(&source.publication);
+    let prepared = cataloged(subject.client, &subject.source.publication).await?;
+    let publication = quote_ident(&subject.source.publication);
     if !prepared.has_publication {
         let found = format!("there is no publication {publication}");
         return Ok(Check::failed(NAME, Code::PublicationMissing, found, "waldelta init"));
@@ -41,65 +40,34 @@ pub(super) async fn publication(client: &Client, source: &Source) -> Result<Chec
     }
     if !faults.is_empty() {
         let found = format!("{publication} {}", faults.join("; "));
-        return Ok(Check::warning(NAME, Code::PublicationIncomplete, found, fixes.join("\n")));
+        let fix = fixes.join("\n");
+        return Ok(match prepared.publishes_own.is_empty() {
+            true => Check::warning(NAME, Code::PublicationIncomplete, found, fix),
+            false => Check::failed(NAME, Code::PublishesItself, found, fix),
+        });
     }
-    let tables = catalog::published_tables(client, source).await?;
-    let partitions =
-        if prepared.publishes_via_root { "as their root table" } else { "under their own names" };
-    Ok(Check::ok(NAME, format!("{publication} publishes {} tables, partitions {partitions}", tables.len())))
+    let tables = catalog::published_tables(subject.client, subject.source).await?;
+    Ok(Check::ok(NAME, format!("{publication} publishes {} tables{}", tables.len(), partitions(&prepared))))
 }
 
-pub(super) async fn select(client: &Client, source: &Source) -> Result<Check, Error> {
-    const NAME: &str = "select";
-    let sql = include_str!("../../../../sql/source/check_select.sql");
-    let unreadable = tables(client, source, "ask for the right to read", sql).await?;
-    if unreadable.is_empty() {
-        return Ok(Check::ok(NAME, "every published table can be read for snapshots"));
+fn partitions(prepared: &Prepared) -> &'static str {
+    if prepared.publishes_via_root {
+        ", partitions as their root table"
+    } else {
+        ", partitions under their own names"
     }
-    let role = quote_ident(source.target.user());
-    let mut schemas: Vec<_> = unreadable.iter().map(|table| quote_ident(&table.schema)).collect();
-    schemas.dedup();
-    let fix = format!(
-        "GRANT USAGE ON SCHEMA {} TO {role};\nGRANT SELECT ON {} TO {role};",
-        schemas.join(", "),
-        list(&unreadable)
-    );
-    let found = format!("no right to read, so no snapshot of: {}", list(&unreadable));
-    Ok(Check::failed(NAME, Code::PrivilegeMissing, found, fix))
 }
 
-pub(super) async fn row_security(client: &Client, source: &Source) -> Result<Check, Error> {
-    const NAME: &str = "row_security";
-    let sql = include_str!("../../../../sql/source/check_row_security.sql");
-    let hidden = tables(client, source, "ask for row-level security", sql).await?;
-    if hidden.is_empty() {
-        return Ok(Check::ok(NAME, "no published table hides rows"));
-    }
-    let fix = format!("ALTER ROLE {} BYPASSRLS;", quote_ident(source.target.user()));
-    let found = format!("row-level security hides rows, so no snapshot of: {}", list(&hidden));
-    Ok(Check::failed(NAME, Code::RowSecurity, found, fix))
-}
-
-pub(super) async fn canary(client: &Client, source: &Source) -> Result<Check, Error> {
+pub(super) async fn canary(subject: &Subject<'_>) -> Result<Check, Error> {
     const NAME: &str = "canary";
     let sql = include_str!("../../../../sql/source/check_canary.sql");
-    if ask_one(client, "look for the canary", sql, &[]).await?.read("is_usable")? {
+    if ask_one(subject.client, "look for the canary", sql, &[]).await?.read("is_usable")? {
         return Ok(Check::ok(NAME, "waldelta.canary can be updated"));
     }
-    let role = quote_ident(source.target.user());
+    let role = quote_ident(subject.source.target.user());
     let fix = format!(
         "-- after waldelta init:\nGRANT USAGE ON SCHEMA waldelta TO {role};\nGRANT SELECT, UPDATE ON waldelta.canary TO {role};"
     );
     let found = "waldelta.canary cannot be updated, so a dropped publication is noticed late";
     Ok(Check::warning(NAME, Code::CanaryUnusable, found, fix))
-}
-
-async fn tables(
-    client: &Client,
-    source: &Source,
-    what: &'static str,
-    sql: &str,
-) -> Result<Vec<TableName>, Error> {
-    let rows = ask(client, what, sql, &[&source.publication]).await?;
-    rows.iter().map(|row| Ok(TableName { schema: row.read("schema")?, name: row.read("name")? })).collect()
 }

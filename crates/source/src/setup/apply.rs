@@ -55,18 +55,25 @@ async fn verify(client: &Client, source: &Source, plan: &Plan) -> Result<(), Err
     if plan.tables.is_empty() {
         return Ok(());
     }
-    let captured = plan.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str()));
-    let (schemas, names): (Vec<&str>, Vec<&str>) = captured.chain([("waldelta", "canary")]).unzip();
-    let sql = include_str!("../../../../sql/source/not_published.sql");
-    let rows = ask(client, "check the publication", sql, &[&source.publication, &schemas, &names]).await?;
-    let mut tables = Vec::new();
-    for row in &rows {
-        tables.push(TableName { schema: row.read("schema")?, name: row.read("name")? });
-    }
+    let tables = not_published(client, source, &plan.tables, &[("waldelta", "canary")]).await?;
     if tables.is_empty() {
         return Ok(());
     }
     Err(Error::NotPublished { publication: source.publication.clone(), tables })
+}
+
+/// Which of some tables, ours among them, the publication lacks.
+pub(super) async fn not_published(
+    client: &Client,
+    source: &Source,
+    tables: &[TableName],
+    own: &[(&str, &str)],
+) -> Result<Vec<TableName>, Error> {
+    let captured = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str()));
+    let (schemas, names): (Vec<&str>, Vec<&str>) = captured.chain(own.iter().copied()).unzip();
+    let sql = include_str!("../../../../sql/source/not_published.sql");
+    let rows = ask(client, "check the publication", sql, &[&source.publication, &schemas, &names]).await?;
+    rows.iter().map(|row| Ok(TableName { schema: row.read("schema")?, name: row.read("name")? })).collect()
 }
 
 /// Creating or dropping the slot: with a bound of its own, and with the names of those who hold it up.

@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 use waldelta_wal::{TableName, quote_ident};
 
 use super::plan::{Plan, Step, StepKind, Wish};
+use super::provider::{Provider, logical_decoding};
 use super::survey::{Candidate, Prepared, candidates, prepared};
 use super::verdict::judge;
 use super::wal2json::{confine, publishes_via_root};
@@ -23,6 +24,30 @@ const CANARY: &str = include_str!("../../../../sql/source/canary.sql");
 /// When the source is a standby, a table that was named does not exist, the slot's name belongs to another kind of slot,
 /// or a question fails.
 pub async fn plan(client: &Client, source: &Source, wish: &Wish) -> Result<Plan, Error> {
+    let provider = Provider::detect(client).await?;
+    let (_, mut plan) = compose(client, source, wish, provider, Triggers::WhereAllowed).await?;
+    if let Some(provider) = provider {
+        remark_on_provider(provider, &mut plan);
+    }
+    Ok(plan)
+}
+
+/// Whether event triggers are planned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Triggers {
+    WhereAllowed,
+    Always,
+    Never,
+}
+
+/// The plan, and what was there.
+pub(super) async fn compose(
+    client: &Client,
+    source: &Source,
+    wish: &Wish,
+    provider: Option<Provider>,
+    triggers: Triggers,
+) -> Result<(Prepared, Plan), Error> {
     let prepared = prepared(client, &source.publication).await?;
     if prepared.is_standby {
         return Err(Error::Standby);
@@ -31,12 +56,12 @@ pub async fn plan(client: &Client, source: &Source, wish: &Wish) -> Result<Plan,
     let mut plan = Plan::default();
     let captured = choose(&candidates, &prepared, source, wish, &mut plan)?;
     plan.tables = captured.iter().map(|table| table.name.clone()).collect();
-    remark_on_server(&prepared, &mut plan);
+    remark_on_server(&prepared, provider, &mut plan);
     add_own(&prepared, &mut plan);
-    ddl::add(&prepared, &mut plan);
+    ddl::add(&prepared, triggers, provider, &mut plan);
     publication::add(&prepared, source, &captured, &mut plan);
     add_slot(client, source, &mut plan).await?;
-    Ok(plan)
+    Ok((prepared, plan))
 }
 
 /// The tables that are captured; what is to be said of the others goes into the plan, tables without key first.
@@ -85,17 +110,26 @@ fn choose<'a>(
     Ok(captured)
 }
 
-fn remark_on_server(prepared: &Prepared, plan: &mut Plan) {
-    if prepared.wal_level != "logical" && prepared.version < VERSION_WITH_DYNAMIC_WAL_LEVEL {
-        plan.remarks.push(format!(
-            "wal_level is {}: the slot can only be created after it is logical and PostgreSQL was restarted",
-            prepared.wal_level
-        ));
-        plan.suggestions.push(Step::new(
+/// What is otherwise where somebody else runs the server.
+pub(super) fn remark_on_provider(provider: Provider, plan: &mut Plan) {
+    plan.remarks.extend(provider.remarks().into_iter().map(str::to_owned));
+}
+
+fn remark_on_server(prepared: &Prepared, provider: Option<Provider>, plan: &mut Plan) {
+    if prepared.wal_level == "logical" || prepared.version >= VERSION_WITH_DYNAMIC_WAL_LEVEL {
+        return;
+    }
+    plan.remarks.push(format!(
+        "wal_level is {}: the slot can only be created after it is logical and PostgreSQL was restarted",
+        prepared.wal_level
+    ));
+    match provider {
+        None => plan.suggestions.push(Step::new(
             StepKind::Slot,
             "needs a restart of PostgreSQL afterwards",
             "ALTER SYSTEM SET wal_level = 'logical'",
-        ));
+        )),
+        provider => plan.remarks.push(logical_decoding(provider).trim_start_matches("-- ").to_owned()),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The event triggers that tell of DDL: whether they are there as this version has them, and the statements that make and
 //! drop them.
 //!
-//! Not every role may have them. Without them capture looks at the catalog, see `catalog::fingerprints`.
+//! What they tell is read by `waldelta_wal`. Not every role may have them. Without them capture looks at the catalog, see `catalog::fingerprints`.
 
+use super::build::Triggers;
 use super::plan::{Plan, Step, StepKind};
+use super::provider::{Provider, administrator};
 use super::survey::Prepared;
 
 const DDL_TRIGGER: &str = include_str!("../../../../sql/source/ddl_trigger.sql");
@@ -11,14 +13,20 @@ const DDL_TRIGGER: &str = include_str!("../../../../sql/source/ddl_trigger.sql")
 pub(crate) const TRIGGERS: usize = 3;
 
 /// Adds the triggers to a plan, or says why not.
-pub(super) fn add(prepared: &Prepared, plan: &mut Plan) {
+pub(super) fn add(prepared: &Prepared, triggers: Triggers, provider: Option<Provider>, plan: &mut Plan) {
     if is_current(prepared) {
         return;
     }
-    if !prepared.may_have_event_triggers {
+    let is_allowed = triggers == Triggers::Always
+        || (triggers == Triggers::WhereAllowed && prepared.may_have_event_triggers);
+    if !is_allowed {
+        let why = match prepared.may_have_event_triggers {
+            true => "there are no event triggers".to_owned(),
+            false => format!("{} may not create event triggers", prepared.role),
+        };
         plan.remarks.push(format!(
-            "{} may not create event triggers: DDL that changes rows and sends no message is found out later, by looking at the catalog; a superuser can run `waldelta init` once to have them",
-            prepared.role
+            "{why}: DDL that changes rows and sends no message is found out later, by looking at the catalog; {} can run `waldelta init` once to have them",
+            administrator(provider)
         ));
         return;
     }

@@ -16,6 +16,8 @@ pub struct Wish {
 /// What a statement is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
+    /// The role that capture runs as, and its rights.
+    Role,
     /// Schema, functions, canary and event triggers of our own.
     Own,
     /// The publication.
@@ -72,6 +74,13 @@ impl Plan {
     #[must_use]
     pub fn without_slot(mut self) -> Self {
         self.steps.retain(|step| !step.is_slot());
+        self
+    }
+
+    /// The other part of it.
+    #[must_use]
+    pub fn only_slot(mut self) -> Self {
+        self.steps.retain(Step::is_slot);
         self
     }
 

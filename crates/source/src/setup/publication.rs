@@ -19,7 +19,7 @@ pub(super) fn add(prepared: &Prepared, source: &Source, captured: &[&Candidate],
     let mut tables: Vec<String> = captured
         .iter()
         .filter(|table| !prepared.has_publication || !table.is_published)
-        .map(|table| format!("{}{}", if table.has_children { "ONLY " } else { "" }, table.name))
+        .map(|table| table.by_itself())
         .collect();
     if !prepared.publishes_canary {
         tables.push("waldelta.canary".into());
@@ -114,7 +114,8 @@ pub(crate) fn take_own_out(prepared: &Prepared, publication: &str) -> Result<Opt
 pub(super) fn take_out(table: &Candidate, prepared: &Prepared, publication: &str) -> Result<String, String> {
     let name = &table.name;
     if table.is_member {
-        return Ok(format!("ALTER PUBLICATION {publication} DROP TABLE {name}"));
+        // Without ONLY, tables that inherit would have to be in it too.
+        return Ok(format!("ALTER PUBLICATION {publication} DROP TABLE {}", table.by_itself()));
     }
     if prepared.publishes_all_tables {
         return Err(format!("{name} is published with all tables: {OF_ALL_TABLES}"));

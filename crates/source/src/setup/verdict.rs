@@ -74,6 +74,11 @@ pub(super) fn judge(table: &Candidate, wish: &Wish) -> Verdict {
     with_mixed(verdict, table)
 }
 
+/// Whether it has rows of its own in this server's WAL.
+pub(super) fn has_rows(table: &Candidate) -> bool {
+    hindrance(table).is_none()
+}
+
 /// What makes it impossible to publish.
 fn hindrance(table: &Candidate) -> Option<String> {
     let name = &table.name;

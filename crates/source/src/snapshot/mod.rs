@@ -9,13 +9,13 @@ use std::sync::Arc;
 use futures_util::Stream;
 pub use rows::SnapshotRow;
 use tokio_postgres::Client;
-pub use visibility::{visible_now, wait_visible};
-use waldelta_pgconn::ConnectionGuard;
+pub use visibility::{visible_now, visible_to, wait_visible};
+use waldelta_pgconn::{ConnectionGuard, Target};
 use waldelta_wal::{FENCE_PREFIX, Lsn, PgSnapshot, Table};
 
 use crate::ask::{ask_one, literal};
-use crate::catalog::{PublishedTable, published_tables};
-use crate::{APPLICATION_NAME, Error, Source};
+use crate::catalog::{self, PublishedTable, published_tables};
+use crate::{APPLICATION_NAME, Error, Source, primary};
 
 /// A snapshot may be read for hours, and row-level security is to raise an error instead of hiding rows.
 const SNAPSHOT_BOUNDS: &[(&str, &str)] = &[
@@ -36,6 +36,8 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The first question of the transaction: what it shows is fixed by it.
 const LOOK: &str = "SELECT pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS is_standby";
 
+const WHAT_OPENS: &str = "open a snapshot";
+
 /// A stream of batches of rows.
 pub type Rows<'a> = Pin<Box<dyn Stream<Item = Result<Vec<SnapshotRow>, Error>> + Send + 'a>>;
 
@@ -51,28 +53,31 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Opens the snapshot, then emits a fence after it.
+    /// Opens the snapshot on the primary, then emits a fence after it.
     ///
     /// # Errors
     /// [`Error::Standby`]: a standby's snapshot has no list of the transactions in progress. Or when it cannot be opened.
     pub async fn open(source: &Source) -> Result<Self, Error> {
-        let (client, guard) = connect(source).await?;
-        let snapshot = begin(&client, BEGIN).await?;
+        let primary = Box::pin(primary::of(source)).await?;
+        let (client, guard) = connect(primary.target).await?;
+        primary.check(&client).await?;
+        begin(&client, BEGIN).await?;
+        let snapshot = look(&client, WHAT_OPENS).await?;
         let fence = emit_fence(source, &snapshot).await?;
         Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence })
     }
 
-    /// Opens a snapshot that another connection has exported, such as the one that created a slot; it has to keep it
-    /// exported until this returns. No fence is emitted: [`Self::fence`] is where the WAL ends now.
+    /// Opens a snapshot that another connection to the target has exported, such as the one that created a slot; it has to
+    /// keep it exported until this returns. No fence is emitted: [`Self::fence`] is where the WAL ends now. One that a slot has
+    /// exported is whole on a standby too: it was made from the WAL.
     ///
     /// # Errors
-    /// When there is no such exported snapshot any more, or as [`Self::open`].
+    /// When there is no such exported snapshot any more, or it cannot be opened.
     pub async fn import(source: &Source, exported: &str) -> Result<Self, Error> {
-        let (client, guard) = connect(source).await?;
-        let snapshot =
-            begin(&client, &format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(exported))).await?;
-        let sql = "SELECT pg_current_wal_insert_lsn()::text AS lsn";
-        let fence = ask_one(&client, "read the WAL's end", sql, &[]).await?.parse("lsn")?;
+        let (client, guard) = connect(&source.target).await?;
+        begin(&client, &format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(exported))).await?;
+        let snapshot = ask_one(&client, WHAT_OPENS, LOOK, &[]).await?.parse("snapshot")?;
+        let fence = catalog::identity(&client).await?.wal_end;
         Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence })
     }
 
@@ -112,21 +117,21 @@ impl Snapshot {
     }
 }
 
-async fn connect(source: &Source) -> Result<(Client, ConnectionGuard), Error> {
-    source
-        .target
-        .connect_guarded(APPLICATION_NAME, &crate::settings(SNAPSHOT_BOUNDS))
-        .await
-        .map_err(Error::Connect)
+async fn connect(target: &Target) -> Result<(Client, ConnectionGuard), Error> {
+    target.connect_guarded(APPLICATION_NAME, &crate::settings(SNAPSHOT_BOUNDS)).await.map_err(Error::Connect)
 }
 
-/// Begins the transaction and fixes what it shows.
-async fn begin(client: &Client, sql: &str) -> Result<PgSnapshot, Error> {
-    const WHAT: &str = "open a snapshot";
+/// Begins the transaction. What it shows is fixed by the first look.
+async fn begin(client: &Client, sql: &str) -> Result<(), Error> {
     for sql in [LIFT_NEWER_BOUNDS, TAKE_TEXT_AS_IT_IS, sql] {
-        client.batch_execute(sql).await.map_err(|source| Error::Query { what: WHAT, source })?;
+        client.batch_execute(sql).await.map_err(|source| Error::Query { what: WHAT_OPENS, source })?;
     }
-    let answer = ask_one(client, WHAT, LOOK, &[]).await?;
+    Ok(())
+}
+
+/// What the transaction under way shows, or what a new one would.
+async fn look(client: &Client, what: &'static str) -> Result<PgSnapshot, Error> {
+    let answer = ask_one(client, what, LOOK, &[]).await?;
     if answer.read("is_standby")? {
         return Err(Error::Standby);
     }
@@ -135,7 +140,7 @@ async fn begin(client: &Client, sql: &str) -> Result<PgSnapshot, Error> {
 
 /// Emits the fence on another connection, in a transaction of its own: the snapshot's is read-only and stays open.
 async fn emit_fence(source: &Source, snapshot: &PgSnapshot) -> Result<Lsn, Error> {
-    let client = source.connect().await?;
+    let client = source.connect_primary().await?;
     let sql = "SELECT pg_logical_emit_message(true, $1, $2)::text AS lsn";
     ask_one(&client, "emit a fence", sql, &[&FENCE_PREFIX, &snapshot.to_string()]).await?.parse("lsn")
 }

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use waldelta_wal::PgSnapshot;
 
-use crate::ask::ask_one;
 use crate::{Error, Source};
 
 /// Mostly a transaction becomes visible within microseconds of its commit record.
@@ -24,10 +23,10 @@ pub async fn wait_visible(source: &Source, xids: &[u64], timeout: Duration) -> R
         return Ok(());
     }
     let began = Instant::now();
-    let client = source.connect().await?;
+    let client = source.connect_primary().await?;
     let mut pause = FIRST_PAUSE;
     loop {
-        let snapshot = current(&client).await?;
+        let snapshot = visible_to(&client).await?;
         let Some(&xid) = xids.iter().find(|xid| !snapshot.visible(**xid)) else { return Ok(()) };
         let waited = began.elapsed();
         if waited >= timeout {
@@ -42,12 +41,15 @@ pub async fn wait_visible(source: &Source, xids: &[u64], timeout: Duration) -> R
 /// What a snapshot taken now would show.
 ///
 /// # Errors
-/// When the question fails.
+/// As [`visible_to`], or when there is no connection.
 pub async fn visible_now(source: &Source) -> Result<PgSnapshot, Error> {
-    current(&source.connect().await?).await
+    visible_to(&source.connect_primary().await?).await
 }
 
-async fn current(client: &Client) -> Result<PgSnapshot, Error> {
-    let sql = "SELECT pg_current_snapshot()::text AS snapshot";
-    ask_one(client, "look at the transactions in progress", sql, &[]).await?.parse("snapshot")
+/// What a snapshot taken now on this connection would show.
+///
+/// # Errors
+/// [`Error::Standby`]: what a standby shows says nothing of what the primary has. Or when the question fails.
+pub async fn visible_to(client: &Client) -> Result<PgSnapshot, Error> {
+    super::look(client, "look at the transactions in progress").await
 }

@@ -3,9 +3,13 @@
 
 mod catalog;
 mod checks;
+mod checks_server;
 mod ddl_random;
 mod ddl_trigger;
 mod fingerprint;
+mod membership;
+mod prospect;
+mod publication_state;
 mod setup;
 mod snapshot;
 mod values;
@@ -34,6 +38,7 @@ fn source_as(database: &TestDatabase, parameters: &str) -> Source {
         slot: database.slot("w"),
         plugin: waldelta_source::Plugin::default(),
         values: ValuePolicy::default(),
+        primary: None,
     }
 }
 

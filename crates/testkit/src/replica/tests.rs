@@ -61,6 +61,17 @@ fn apply(replica: &mut Replica, frames: &[Value]) {
     }
 }
 
+/// The frames of a snapshot of one table.
+fn late(table: &str, key: &[&str], begins_at: u64, ends_at: u64, rows: &[Value]) -> Vec<Value> {
+    vec![
+        json!({"type": "snapshot_begin", "cursor": whole(begins_at), "tables": [{"table": table, "rows_estimate": 0}]}),
+        schema(table, key),
+        json!({"type": "rows", "table": table, "rows": rows}),
+        json!({"type": "snapshot_end", "cursor": whole(ends_at), "consistent_at": whole(0x200),
+               "tables": [{"table": table, "rows": rows.len(), "checksum": "x"}]}),
+    ]
+}
+
 /// Checks that the last frame is refused for this reason, and the ones before it are not.
 fn check_refused(mut replica: Replica, frames: &[Value], reason: &str) {
     let (last, before) = frames.split_last().unwrap();
@@ -124,18 +135,19 @@ fn a_transaction_in_parts_is_applied_as_one_and_forgotten_if_the_connection_ends
 fn a_table_without_key_is_a_multiset() {
     let mut replica = begun();
     let insert = |seq: u64| json!({"seq": seq, "op": "insert", "table": "log", "key": null, "data": {"id": 1, "v": "x"}});
-    apply(&mut replica, &[schema("log", &[]), tx(0x130, 0x100, json!([insert(0), insert(1)]))]);
+    apply(&mut replica, &late("log", &[], 0x100, 0x100, &[]));
+    apply(&mut replica, &[tx(0x230, 0x100, json!([insert(0), insert(1)]))]);
     assert_eq!(replica.rows("log").len(), 2);
     // With REPLICA IDENTITY FULL the row before names the row; one of several equal ones goes.
     let row = |v: &str| json!({"id": 1, "v": v});
     let update =
         json!({"seq": 0, "op": "update", "table": "log", "key": null, "data": row("y"), "old": row("x")});
     let delete = json!({"seq": 1, "op": "delete", "table": "log", "key": null, "old": row("x")});
-    apply(&mut replica, &[tx(0x140, 0x130, json!([update]))]);
+    apply(&mut replica, &[tx(0x240, 0x230, json!([update]))]);
     assert_eq!(replica.rows("log"), [r#"{"id":1,"v":"x"}"#, r#"{"id":1,"v":"y"}"#]);
-    apply(&mut replica, &[tx(0x150, 0x140, json!([delete]))]);
+    apply(&mut replica, &[tx(0x250, 0x240, json!([delete]))]);
     assert_eq!(replica.rows("log"), [r#"{"id":1,"v":"y"}"#]);
-    check_refused(replica, &[tx(0x160, 0x150, json!([delete]))], "has no row");
+    check_refused(replica, &[tx(0x260, 0x250, json!([delete]))], "has no row");
     let mut nameless = update;
     nameless.as_object_mut().unwrap().remove("old");
     let mut replica = begun();
@@ -145,15 +157,8 @@ fn a_table_without_key_is_a_multiset() {
 
 #[test]
 fn a_table_subscribed_late_comes_on_the_cursor_of_the_stream() {
-    let late = |cursor: u64| {
-        [
-            schema("u", &["id"]),
-            json!({"type": "snapshot_begin", "cursor": whole(cursor), "tables": [{"table": "u", "rows_estimate": 0}]}),
-            json!({"type": "rows", "table": "u", "rows": [{"id": 1, "v": "u"}]}),
-            json!({"type": "snapshot_end", "cursor": whole(cursor), "consistent_at": whole(0x200),
-                   "tables": [{"table": "u", "rows": 1, "checksum": "x"}]}),
-        ]
-    };
+    let row = json!({"id": 1, "v": "u"});
+    let late = |cursor: u64| late("u", &["id"], cursor, cursor, std::slice::from_ref(&row));
     let next = tx(0x190, 0x100, json!([put(0, "insert", 3, "c")]));
     let mut replica = begun();
     apply(&mut replica, &late(0x100));
@@ -273,4 +278,105 @@ fn a_resume_below_the_floor_is_refused_and_unknown_frames_are_skipped() {
     apply(&mut replica, &[welcome(0x50), json!({"type": "weather", "sun": true})]);
     assert_eq!(replica.position().map(|position| position.to_string()), Some(whole(0x100)));
     assert!(replica.apply("[1]").is_err() && replica.apply("{").is_err());
+}
+
+fn reset(tables: &[&str]) -> Value {
+    json!({"type": "reset", "reason": "gap", "tables": tables})
+}
+
+#[test]
+fn a_reset_of_tables_drops_their_rows_alone_and_the_stream_goes_on() {
+    let mut replica = begun();
+    let row = |id: u64| json!({"id": id, "v": "u"});
+    apply(&mut replica, &late("u", &["id"], 0x100, 0x100, &[row(1)]));
+    apply(&mut replica, &[reset(&["u", "gone"])]);
+    assert!(replica.rows("u").is_empty() && !replica.is_consistent());
+    assert_eq!((replica.rows("t").len(), replica.resets()), (2, &["gap".to_owned()][..]));
+    apply(&mut replica, &late("u", &["id"], 0x110, 0x110, &[row(1), row(2)]));
+    apply(&mut replica, &[tx(0x190, 0x100, json!([put(0, "insert", 3, "c")]))]);
+    assert_eq!((replica.rows("t").len(), replica.rows("u").len()), (3, 2));
+    apply(&mut replica, &[json!({"type": "heartbeat", "cursor": whole(0x200), "ts": "x"})]);
+    assert!(replica.is_consistent());
+    // Also where no other table is left.
+    let mut replica = begun();
+    apply(&mut replica, &[reset(&["t"])]);
+    replica.disconnected();
+    assert_eq!(replica.hello("c", &[])["after"], whole(0x100), "it comes again, before the next transaction");
+}
+
+#[test]
+fn a_reset_inside_a_transaction_takes_its_parts_back() {
+    let mut replica = begun();
+    let frames = [
+        part(0x130, 0, 0x100, json!([put(0, "insert", 3, "c")])),
+        tx(0x130, 0x100, json!([put(1, "insert", 4, "d")])),
+    ];
+    apply(&mut replica, &frames[..1]);
+    apply(&mut replica, &[reset(&["u"])]);
+    apply(&mut replica, &late("u", &["id"], 0x100, 0x100, &[]));
+    apply(&mut replica, &frames);
+    assert_eq!((replica.rows("t").len(), replica.transactions()), (4, 1));
+}
+
+#[test]
+fn after_a_reset_of_tables_comes_their_snapshot_and_nothing_else() {
+    let next = tx(0x130, 0x100, json!([]));
+    check_refused(begun(), &[reset(&["u"]), next], "tx before the snapshot");
+    let live = json!({"type": "live", "cursor": whole(0x200)});
+    check_refused(begun(), &[reset(&["u"]), live], "live before the snapshot");
+    check_refused(begun(), &[reset(&["u"]), reset(&["t"])], "before the snapshot of");
+    let begin = |table: &str| late(table, &["id"], 0x100, 0x100, &[]).remove(0);
+    check_refused(begun(), &[reset(&["u"]), begin("t")], "after the reset of");
+    check_refused(begun(), &[begin("u"), reset(&["u"])], "inside a snapshot");
+    check_refused(Replica::new(), &[reset(&["u"])], "before any snapshot");
+    let mut elsewhere = vec![reset(&["u"])];
+    elsewhere.extend(late("u", &["id"], 0x110, 0x120, &[]));
+    check_refused(begun(), &elsewhere, "begins at");
+}
+
+#[test]
+fn rows_of_a_table_that_joins_are_only_known_after_its_reset() {
+    let update = |table: &str| json!([{"seq": 0, "op": "update", "table": table, "key": {"id": 7}, "data": {"id": 7}, "unchanged": ["v"]}]);
+    let mut replica = begun();
+    apply(&mut replica, &[schema("u", &["id"]), tx(0x130, 0x100, update("u")), reset(&["u"])]);
+    apply(&mut replica, &late("u", &["id"], 0x130, 0x130, &[json!({"id": 7, "v": "u"})]));
+    apply(&mut replica, &[tx(0x210, 0x130, update("u"))]);
+    assert_eq!(replica.rows("u"), [r#"{"id":7,"v":"u"}"#]);
+    apply(&mut replica, &[reset(&["u"])]);
+    apply(&mut replica, &late("u", &["id"], 0x210, 0x210, &[]));
+    check_refused(replica, &[tx(0x220, 0x210, update("u"))], "never sent");
+}
+
+/// Positions of a later epoch are greater, whatever the LSN.
+#[test]
+fn the_stream_goes_on_over_the_seam_of_two_epochs() {
+    let mut replica = begun();
+    apply(&mut replica, &[json!({"type": "heartbeat", "cursor": whole(0x120), "ts": "x"})]);
+    let later = |lsn: u64| whole(lsn).replacen("00000001", "00000002", 1);
+    let mut next = tx(0x90, 0x100, json!([put(0, "insert", 3, "c")]));
+    next["cursor"] = later(0x90).into();
+    apply(&mut replica, &[json!({"type": "heartbeat", "cursor": later(0x80), "ts": "x"}), next]);
+    assert_eq!(replica.position().map(|position| position.to_string()), Some(later(0x90)));
+    check_refused(replica, &[tx(0x900, 0x100, json!([]))], "comes after");
+}
+
+#[test]
+fn a_new_epoch_before_the_snapshot_is_consistent_makes_it_doubtful() {
+    let later = |lsn: u64| whole(lsn).replacen("00000001", "00000002", 1);
+    let beat = |cursor: String| json!({"type": "heartbeat", "cursor": cursor, "ts": "x"});
+    let mut replica = begun();
+    apply(&mut replica, &[beat(whole(0x110)), beat(later(0x110))]);
+    assert!(replica.must_begin_anew() && !replica.is_consistent());
+    replica.disconnected();
+    assert!(replica.hello("c", &[]).get("after").is_none() && replica.rows("t").is_empty());
+    let mut replica = begun();
+    apply(&mut replica, &[beat(whole(0x120)), beat(later(0x120))]);
+    assert!(replica.is_consistent() && !replica.must_begin_anew());
+    // The reset itself may not have survived: then it does not come again.
+    apply(&mut replica, &[reset(&["t"])]);
+    replica.disconnected();
+    apply(&mut replica, &[beat(later(0x130))]);
+    assert!(!replica.must_begin_anew(), "in the same epoch it does");
+    apply(&mut replica, &[beat(whole(0x130).replacen("00000001", "00000003", 1))]);
+    assert!(replica.must_begin_anew());
 }

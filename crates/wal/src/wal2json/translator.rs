@@ -7,8 +7,9 @@ use super::line::{Line, LineText, Row};
 use super::shape::Shape;
 use super::write;
 use crate::ddl::Ddl;
-use crate::lsn::EndLsn;
+use crate::lsn::{EndLsn, Lsn};
 use crate::relation::Relation;
+use crate::skip::Skip;
 use crate::table::TableName;
 use crate::transaction::DDL_PREFIX;
 
@@ -22,11 +23,27 @@ pub enum Translated {
     Undefined(TableName),
 }
 
+/// What is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    Nothing,
+    /// Rows: history has them.
+    Durable,
+    /// Rows, unread: somebody ordered that. Perhaps because they cannot be read.
+    LeftOut,
+}
+
+/// What the lines begin with that are looked at in a transaction that is left out: its end, and messages.
+const COMMIT: &[u8] = br#"{"action":"C""#;
+const MESSAGE: &[u8] = br#"{"action":"M""#;
+
 /// Translates the lines of one replication connection.
 pub struct Translator {
     durable: EndLsn,
-    /// Whether history has the transaction that is open.
-    skipping: bool,
+    /// Transactions to be left out whole: their commit LSNs, sorted.
+    left_out: Vec<Lsn>,
+    /// What of the transaction that is open is passed over.
+    passing: Passing,
     /// By the names that lines have: bounded by the tables that the caller defines.
     shapes: HashMap<TableName, Shape>,
     /// What the last line asked for.
@@ -39,7 +56,23 @@ impl Translator {
     /// `durable` is the end up to where history has everything: rows of transactions below are passed over, since their
     /// shape may be long gone.
     pub fn new(durable: EndLsn) -> Self {
-        Translator { durable, skipping: false, shapes: HashMap::new(), asked: None }
+        Translator {
+            durable,
+            left_out: Vec::new(),
+            passing: Passing::Nothing,
+            shapes: HashMap::new(),
+            asked: None,
+        }
+    }
+
+    /// Leaves out the rows of whole transactions that were ordered to be left out, as the assembler does. Which tables they are
+    /// of remains unknown.
+    #[must_use]
+    pub fn skipping(self, skips: &[Skip]) -> Self {
+        let whole = skips.iter().filter(|skip| skip.seq.is_none());
+        let mut left_out: Vec<Lsn> = whole.map(|skip| skip.lsn).collect();
+        left_out.sort_unstable();
+        Translator { left_out, ..self }
     }
 
     /// Translates the next line: the data of [`Envelope::XLogData`](crate::Envelope::XLogData).
@@ -48,17 +81,28 @@ impl Translator {
     /// When the line cannot be understood, or has a row that does not fit the shape just defined for it. Nothing has
     /// changed then: another definition and the same line may be tried.
     pub fn translate(&mut self, line: &[u8]) -> Result<Translated, Wal2jsonError> {
+        if self.passing == Passing::LeftOut && !line.starts_with(COMMIT) && !line.starts_with(MESSAGE) {
+            return Ok(Translated::Messages(Vec::new()));
+        }
         let text = LineText::new(line)?;
         let message = match Line::read(&text)? {
             Line::Begin { commit_lsn, committed_at_us, xid } => {
-                self.skipping = self.durable.includes(commit_lsn);
+                self.passing = if self.durable.includes(commit_lsn) {
+                    Passing::Durable
+                } else if self.left_out.binary_search(&commit_lsn).is_ok() {
+                    Passing::LeftOut
+                } else {
+                    Passing::Nothing
+                };
                 write::begin(commit_lsn, committed_at_us, xid)
             }
             Line::Commit { commit_lsn, end, committed_at_us } => {
-                self.skipping = false;
+                self.passing = Passing::Nothing;
                 write::commit(commit_lsn, end, committed_at_us)
             }
-            Line::Row(_) | Line::Truncate(_) if self.skipping => return Ok(Translated::Messages(Vec::new())),
+            Line::Row(_) | Line::Truncate(_) if self.passing == Passing::Durable => {
+                return Ok(Translated::Messages(Vec::new()));
+            }
             Line::Row(row) => return self.row(&row),
             Line::Truncate(table) => return Ok(self.truncate(table)),
             Line::Message { transactional, lsn, prefix, content } => {

@@ -7,6 +7,7 @@ mod manifest;
 mod nested;
 mod same_json;
 mod schema;
+mod skipping;
 mod stream;
 mod values;
 mod wal2json;

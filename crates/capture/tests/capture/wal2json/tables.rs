@@ -33,6 +33,28 @@ async fn a_table_that_is_published_later_is_captured_and_nothing_is_missing_if_i
     world.source_db.exec("INSERT INTO u VALUES (1)").await;
     world.wait_told(1).await;
     assert_eq!(world.told("table_name").await, ["public.u"]);
+    world.wait_stored("operation = 'reset'", 1).await;
+    wait_until("it has joined", PATIENCE, async || capture.status.read().joining.is_empty()).await;
+    assert_eq!(needs_repair(&capture.status.read()), Vec::<String>::new());
+    capture.stop().await;
+}
+
+/// What was written to it before wal2json was asked for it never comes. It is reset like any table that is added: once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_with_rows_that_is_published_later_is_reset_once() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY)";
+    let Some(world) = World::begun_with_wal2json("w2j_added", sql).await else { return };
+    world.source_db.exec("CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)").await;
+    let capture = run_watchful(&world);
+    world.wait_looked("t", "looked").await;
+    world.source_db.exec("ALTER PUBLICATION waldelta ADD TABLE u; INSERT INTO u VALUES (2)").await;
+    world.wait_stored("operation = 'reset'", 1).await;
+    wait_until("it has joined", PATIENCE, async || capture.status.read().joining.is_empty()).await;
+    world.source_db.exec("INSERT INTO u VALUES (3)").await;
+    world.wait_stored("row_key = '[3]'", 1).await;
+    world.wait_looked("t", "looked_again").await;
+    assert_eq!(world.stored("SELECT string_agg(reason, ' ') FROM waldelta.gaps").await, "added");
+    assert_eq!(world.listed("table_name", "operation = 'reset'").await, ["public.u"]);
     assert_eq!(needs_repair(&capture.status.read()), Vec::<String>::new());
     capture.stop().await;
 }

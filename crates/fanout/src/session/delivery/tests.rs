@@ -4,7 +4,8 @@ use serde_json::Value;
 use waldelta_wal::{Author, Operation};
 
 use super::*;
-use crate::testing::{change, head, message, position, schema_change, subscription, table};
+use crate::subscription::Part;
+use crate::testing::{change, head, message, position, reset_change, schema_change, subscription, table};
 
 /// `op@id` of each change, `*` before it in a frame for an author, `…` behind a frame that is not the last of its transaction.
 fn told(frames: &[Utf8Bytes]) -> Vec<String> {
@@ -202,8 +203,8 @@ fn messages_reach_who_follows_everything_whatever_a_snapshot_shows() {
         told(&to.delivery.frames(to_whom, &head(110, 0), &[message(0, "hello")], true).unwrap().frames)
     };
     everything.delivery.overlaps.push(Overlap {
-        selection: selection(&["*"]),
-        except: None,
+        tables: Tables { selection: selection(&["*"]), part: Part::All },
+        without: Vec::new(),
         from: position(100),
         until: position(200),
         shows: Arc::new(|xid| xid < 500),
@@ -211,7 +212,8 @@ fn messages_reach_who_follows_everything_whatever_a_snapshot_shows() {
     let row = change(1, Operation::Insert, &Arc::new(table("t")), 1);
     assert_eq!(everything.of(120, &[message(0, "hello"), row], true), ["message@null"], "the row is in it");
     assert_eq!(alone(&mut everything), ["message@null"]);
-    assert!(!everything.delivery.overlaps[0].holds(&head(110, 0)), "no snapshot shows what has no id");
+    let name = table("t").name;
+    assert!(!everything.delivery.holds(&name, &head(110, 0)), "no snapshot shows what has no id");
     assert!(alone(&mut Told::new(&["public.*", "t"], false)).is_empty());
 }
 
@@ -220,8 +222,8 @@ fn a_snapshots_overlap_drops_exactly_what_it_shows() {
     let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
     let mut to = Told::new(&["t", "u"], false);
     to.delivery.overlaps.push(Overlap {
-        selection: selection(&["t", "u"]),
-        except: Some(selection(&["u"])),
+        tables: Tables { selection: selection(&["t", "u"]), part: Part::Except(selection(&["u"])) },
+        without: Vec::new(),
         from: position(100),
         until: position(200),
         shows: Arc::new(|xid| xid == 120),
@@ -251,4 +253,35 @@ fn a_snapshots_overlap_drops_exactly_what_it_shows() {
     assert!(!to.delivery.overlaps.is_empty());
     to.delivery.settle(position(200));
     assert!(to.delivery.overlaps.is_empty());
+}
+
+#[test]
+fn a_snapshot_holds_nothing_of_a_table_that_it_left_out() {
+    let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));
+    let mut to = Told::new(&["*"], false);
+    to.delivery.overlaps.push(Overlap {
+        tables: Tables { selection: selection(&["*"]), part: Part::All },
+        without: vec![u.name.clone()],
+        from: position(100),
+        until: position(200),
+        shows: Arc::new(|_| true),
+    });
+    let both = [change(0, Operation::Insert, &t, 1), change(1, Operation::Insert, &u, 2)];
+    assert_eq!(to.of(110, &both, true), ["insert@2"]);
+    assert!(to.of(100, &both, true).is_empty(), "its reset comes after that");
+    for (lsn, of_t, of_u) in [(100, true, true), (110, true, false)] {
+        let head = head(lsn, lsn);
+        let holds = [&t, &u].map(|table| to.delivery.holds(&table.name, &head));
+        assert_eq!(holds, [of_t, of_u], "{lsn}");
+    }
+}
+
+#[test]
+fn resets_and_what_was_left_out_are_no_changes_of_a_frame() {
+    let t = Arc::new(table("t"));
+    let skipped = change(1, Operation::Skip, &t, 1);
+    let changes = [reset_change(0, "t"), skipped, change(2, Operation::Insert, &t, 2)];
+    let mut to = Told::new(&["*"], false);
+    assert_eq!(to.of(10, &changes, true), ["insert@2"]);
+    assert!(to.of(20, &changes[..2], true).is_empty());
 }

@@ -98,8 +98,8 @@ impl Session {
                 self.phase = Phase::CatchingUp;
                 self.change_subscriptions(out);
             }
-            Start::Snapshot(Some(reason)) => self.reset(reason, out),
-            Start::Snapshot(None) => self.hydrate(None, extent.head, out),
+            Start::Snapshot(Some(reason)) => self.reset(reason, extent.head, out),
+            Start::Snapshot(None) => self.hydrate_all(extent.head, out),
             Start::Refuse(_) => {}
         }
     }

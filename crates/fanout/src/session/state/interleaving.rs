@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use waldelta_history::Transaction;
+use waldelta_history::{Lineage, Transaction};
 use waldelta_wal::{Operation, Table};
 
 use super::*;
@@ -127,7 +127,7 @@ impl World {
         let frontier: &AtomicU64 = &self.session.client().unwrap().frontier;
         frontier.store(self.head.commit_lsn.0, std::sync::atomic::Ordering::Release);
         self.apply(Event::FrontierKnown);
-        let extent = Extent { floor: position(10), head: self.head };
+        let extent = Extent { floor: position(10), head: self.head, lineage: Lineage::default() };
         self.apply(Event::Resolved(Ok((extent, Some(Some(self.cursor))))));
     }
 
@@ -253,7 +253,13 @@ impl World {
                 }
                 let exhausted = slices.len() < 3;
                 let through = if exhausted { self.head.max(after) } else { slices[2].head.position() };
-                self.apply(Event::Private(Ok(PrivateRead { after, slices, through, exhausted })));
+                self.apply(Event::Private(Ok(PrivateRead {
+                    after,
+                    slices,
+                    through,
+                    exhausted,
+                    lost: false,
+                })));
             }
         }
     }

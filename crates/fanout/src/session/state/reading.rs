@@ -1,9 +1,15 @@
 //! What a session makes of what was read for it.
 
+use std::collections::BTreeSet;
+
+use waldelta_wal::TableName;
+
 use super::*;
 use crate::scope::Content;
-use crate::session::delivery::Recipient;
+use crate::session::delivery::{Overlap, Recipient};
 use crate::session::private::Slice;
+use crate::start::Reset;
+use crate::subscription::reset_table;
 
 impl Session {
     /// Feed or history was read: frames are made for this session alone.
@@ -18,17 +24,18 @@ impl Session {
             // A snapshot began anew meanwhile.
             return;
         }
+        if read.lost || self.cannot_cross_to(read.through) {
+            return self.reset(Reset::EpochChanged, Position::default(), out);
+        }
         let overlaps = self.delivery.overlaps.len();
-        for slice in &read.slices {
-            if slice.head.epoch != self.cursor.epoch {
-                return self.reset(Reset::EpochChanged, out);
+        for (index, slice) in read.slices.iter().enumerate() {
+            let tables = self.to_reset(slice);
+            if !tables.is_empty() {
+                return self.reset_from(tables, &read.slices[index..], out);
             }
             if !self.tell(slice, out) {
                 return self.fail(Code::Internal, Closing::Internal, out);
             }
-        }
-        if read.through.epoch != self.cursor.epoch {
-            return self.reset(Reset::EpochChanged, out);
         }
         self.move_to(read.through);
         // A client waits for the cursor from which its state is consistent; no transaction may come to tell it.
@@ -39,6 +46,33 @@ impl Session {
         }
         self.beat(now, out);
         self.change_subscriptions(out);
+    }
+
+    /// Whether a seam lies before this position while a snapshot's overlap lasts: the snapshot may show what did not survive.
+    fn cannot_cross_to(&self, through: Position) -> bool {
+        let of_older_epoch = |overlap: &Overlap| overlap.until.epoch < through.epoch;
+        through.epoch != self.cursor.epoch && self.delivery.overlaps.iter().any(of_older_epoch)
+    }
+
+    /// The tables that this client has to read afresh before it is told these changes: no snapshot has shown it the reset.
+    fn to_reset(&self, slice: &Slice) -> BTreeSet<TableName> {
+        let resets = slice.changes.iter().filter_map(reset_table);
+        let unseen =
+            |table: &TableName| self.selection.matches(table) && !self.delivery.holds(table, &slice.head);
+        resets.filter(unseen).collect()
+    }
+
+    /// Resets these tables, and with them those that are reset in what was read after that: one snapshot is enough.
+    fn reset_from(&mut self, mut tables: BTreeSet<TableName>, rest: &[Slice], out: &mut Vec<Action>) {
+        let mut at_least = Position::default();
+        for slice in rest {
+            let more = self.to_reset(slice);
+            if !more.is_empty() {
+                at_least = slice.head.position();
+                tables.extend(more);
+            }
+        }
+        self.reset_tables(tables, at_least, out);
     }
 
     /// False when no frame can be made of it.
@@ -89,10 +123,8 @@ impl Session {
         }
         let Ok(items) = items else { return self.fall_back() };
         for item in &items {
-            if item.position.epoch != self.cursor.epoch {
-                return self.reset(Reset::EpochChanged, out);
-            }
-            if item.content == Content::Large {
+            // What has become of the epoch before is found out by reading history.
+            if item.content == Content::Large || item.position.epoch != self.cursor.epoch {
                 return self.fall_back();
             }
             self.tell_item(item, now, out);
@@ -100,7 +132,7 @@ impl Session {
         }
         if items.is_empty() {
             if routed.epoch > self.cursor.epoch {
-                return self.reset(Reset::EpochChanged, out);
+                return self.fall_back();
             }
             self.move_to(routed.max(self.cursor));
             self.idle = true;

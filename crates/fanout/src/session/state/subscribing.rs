@@ -42,8 +42,7 @@ impl Session {
         }
         let before = self.selection.clone();
         self.select(before.with(more), out);
-        // Of a position at or after the cursor: what lies between is left out for the new tables.
-        self.hydrate(Some(before), self.cursor, out);
+        self.hydrate_added(before, out);
     }
 
     pub(super) fn select(&mut self, selection: Selection, out: &mut Vec<Action>) {

@@ -1,13 +1,20 @@
 //! The state machine, by scenario: events in, actions out.
 
+mod epochs;
+mod resets;
+
 use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
+use waldelta_history::Lineage;
+
 use super::*;
 use crate::scope::Content;
 use crate::session::delivery::Overlap;
+use crate::session::hydrate::Failure;
 use crate::session::private::{Changes, Slice};
+use crate::subscription::{Part, Tables};
 use crate::testing::{insert, position, subscription, table};
 use crate::wire::client::Hello;
 
@@ -24,9 +31,16 @@ fn describe(actions: &[Action]) -> Vec<String> {
         Action::Send(frame) => {
             let frame: Value = serde_json::from_str(frame).unwrap();
             let kind = frame["type"].as_str().unwrap().to_owned();
-            match (frame["code"].as_str(), frame["cursor"].as_str()) {
-                (Some(code), _) => format!("{kind} {code}"),
-                (_, Some(cursor)) => format!("{kind}@{}", cursor.parse::<Position>().unwrap().commit_lsn.0),
+            let tables = frame["tables"].as_array().filter(|_| kind == "reset");
+            match (frame["code"].as_str(), frame["cursor"].as_str(), tables) {
+                (Some(code), ..) => format!("{kind} {code}"),
+                (_, Some(cursor), _) => {
+                    format!("{kind}@{}", cursor.parse::<Position>().unwrap().commit_lsn.0)
+                }
+                (.., Some(tables)) => {
+                    let tables: Vec<&str> = tables.iter().map(|table| table.as_str().unwrap()).collect();
+                    format!("{kind} {}", tables.join(","))
+                }
                 _ => kind,
             }
         }
@@ -34,7 +48,14 @@ fn describe(actions: &[Action]) -> Vec<String> {
         Action::Attach(selection) => format!("attach {}", selection.subscriptions().len()),
         Action::Resolve(_) => "resolve".into(),
         Action::AskFrontier => "ask".into(),
-        Action::Hydrate(order) => format!("hydrate {}", if order.except.is_some() { "late" } else { "all" }),
+        Action::Hydrate(order) => match &order.tables.part {
+            Part::All => "hydrate all".into(),
+            Part::Except(_) => "hydrate late".into(),
+            Part::Only(tables) => {
+                let tables: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+                format!("hydrate {} of {}", tables.join(","), order.at_least.commit_lsn.0)
+            }
+        },
         Action::Record(cursor) => format!("record@{}", cursor.commit_lsn.0),
         Action::Close(closing) => format!("close {}", closing.close_code().unwrap_or(0)),
     };
@@ -80,7 +101,7 @@ impl Scenario {
     }
 
     fn begin(&mut self, after: Option<u64>) -> Vec<String> {
-        let extent = Extent { floor: position(10), head: position(100) };
+        let extent = Extent { floor: position(10), head: position(100), lineage: Lineage::default() };
         self.apply(Event::Resolved(Ok((extent, after.map(|lsn| Some(position(lsn)))))))
     }
 
@@ -122,6 +143,7 @@ fn read(after: u64, lsns: &[u64], through: u64, exhausted: bool) -> PrivateRead 
         slices: lsns.iter().map(slice).collect(),
         through: position(through),
         exhausted,
+        lost: false,
     }
 }
 
@@ -139,8 +161,8 @@ fn item(lsn: u64, prev: u64) -> Item {
 
 fn ended(from: u64, until: u64) -> Step {
     let overlap = Overlap {
-        selection: Selection::new(vec![subscription("s1", "t")]),
-        except: None,
+        tables: Tables { selection: Selection::new(vec![subscription("s1", "t")]), part: Part::All },
+        without: Vec::new(),
         from: position(from),
         until: position(until),
         shows: Arc::new(|xid| xid == 120),
@@ -315,7 +337,7 @@ fn own_changes_are_echoed_until_live_and_when_they_began_before_the_connection()
     let mine = |after: u64, lsn: u64| {
         let transaction = insert(&table, lsn, Some("me"));
         let slice = Slice { head: transaction.head, changes: Changes::whole(transaction), last: true };
-        PrivateRead { after: position(after), slices: vec![slice], through: position(lsn), exhausted: false }
+        PrivateRead { slices: vec![slice], ..read(after, &[], lsn, false) }
     };
     let mut it = Scenario::new();
     let echoed = |it: &mut Scenario, after, lsn| {
@@ -440,27 +462,6 @@ fn a_table_added_that_is_not_captured_leaves_the_session_as_it_was() {
     assert!(it.session.selection.has("s3") && !it.session.selection.has("s2"));
     assert_eq!(it.apply(Event::Hydration(missing())), ["error WD-TABLE-NOT-CAPTURED", "attach 1"]);
     assert_eq!(it.private(100, &[150], 150, true), ["schema", "tx@150", "live@150"], "the rest goes on");
-}
-
-#[test]
-fn another_history_of_the_source_resets() {
-    let later = Position { epoch: waldelta_wal::Epoch(2), ..position(5) };
-    for snapshot in [true, false] {
-        let expected: &[&str] = if snapshot {
-            &["reset", "hydrate all"]
-        } else {
-            &["error WD-CURSOR-NOT-RESUMABLE", "close 4410"]
-        };
-        let mut it = Scenario::live();
-        it.session.snapshot_welcome = snapshot;
-        assert_eq!(it.apply(Event::Tail { items: Ok(Vec::new()), routed: later }), expected);
-        let mut it = Scenario::live();
-        it.session.snapshot_welcome = snapshot;
-        it.apply(Event::Tail { items: Err(Behind), routed: later });
-        let mut read = read(100, &[], 100, true);
-        read.through = later;
-        assert_eq!(it.apply(Event::Private(Ok(read))), expected);
-    }
 }
 
 #[test]

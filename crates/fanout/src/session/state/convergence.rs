@@ -1,0 +1,441 @@
+//! Whatever commits, changes unseen, is reset, forks and breaks, in whatever order: in the end the model client, which is
+//! strict about the protocol, has what the model source has. The scope, the router's rules, the state machine and the way over
+//! seams are the real ones; the source, history and snapshots are lists.
+
+mod model;
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+use waldelta_testkit::Replica;
+use waldelta_wal::Position;
+
+use self::model::{Op, Source, TABLES, xids_up_to};
+use super::*;
+use crate::registry::{Attachment, Registry};
+use crate::session::delivery::Overlap;
+use crate::session::hydrate::{Failure, Step};
+use crate::session::private::{Changes, Slice};
+use crate::stretch::Stretch;
+use crate::testing::{subscription, table};
+use crate::wire::client::Hello;
+use crate::wire::server::TableSum;
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// A transaction commits at the source.
+    Commit(Vec<Op>),
+    /// A table is added: snapshots leave it out until it is reset.
+    Join(usize),
+    /// So many transactions become durable.
+    Store(usize),
+    /// The source is another one now, without its last transactions, and history goes on from there, or after a gap.
+    Fork {
+        lost: usize,
+        continues: bool,
+    },
+    /// The router takes what is durable; or finds that it fell behind.
+    Route {
+        behind: bool,
+    },
+    /// The session does what it wants next, in pages of so many changes.
+    Read(usize),
+    /// The next step of a snapshot that runs.
+    Hydrate,
+    /// What it waits for may have come.
+    Wake,
+    Tick,
+    /// The client adds table `u`, or takes it away.
+    Subscribe,
+    Unsubscribe,
+    /// The connection breaks, and the client comes back.
+    Reconnect,
+    /// Everything stops for a moment: the client has what is known of the source.
+    Settle,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let (which, id) = (|| 0..TABLES.len(), || 0i64..4);
+    let op = prop_oneof![
+        6 => (which(), id()).prop_map(|(table, id)| Op::Put { table, id }),
+        2 => (which(), id()).prop_map(|(table, id)| Op::Delete { table, id }),
+        1 => (which(), id()).prop_map(|(table, id)| Op::Unseen { table, id }),
+        2 => which().prop_map(|table| Op::Reset { table }),
+    ];
+    let act = prop_oneof![
+        8 => prop::collection::vec(op, 1..4).prop_map(Act::Commit),
+        1 => which().prop_map(Act::Join),
+        6 => (1usize..4).prop_map(Act::Store),
+        1 => (0usize..4, prop::bool::weighted(0.8)).prop_map(|(lost, continues)| Act::Fork { lost, continues }),
+        4 => prop::bool::weighted(0.1).prop_map(|behind| Act::Route { behind }),
+        10 => (1usize..6).prop_map(Act::Read),
+        8 => Just(Act::Hydrate),
+        4 => Just(Act::Wake),
+        1 => Just(Act::Tick),
+        1 => Just(Act::Subscribe),
+        1 => Just(Act::Unsubscribe),
+        1 => Just(Act::Reconnect),
+        1 => Just(Act::Settle),
+    ];
+    prop::collection::vec(act, 1..150)
+}
+
+/// Whether the client follows table `u` by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    No,
+    Asked,
+    Yes,
+}
+
+struct World {
+    source: Source,
+    registry: Arc<Registry>,
+    routed: usize,
+    now: Now,
+    sessions: u64,
+    session: Session,
+    attachment: Option<Attachment>,
+    // A snapshot that was ordered, and its steps once it is taken.
+    order: Option<Order>,
+    steps: VecDeque<Step>,
+    // The client.
+    replica: Replica,
+    follows: &'static str,
+    added: Added,
+    is_gone: bool,
+}
+
+fn session(number: u64, now: Now) -> Session {
+    let rules = Rules {
+        hello_timeout: Duration::from_secs(5),
+        heartbeat_interval: Duration::from_secs(15),
+        frontier_timeout: Duration::from_secs(5),
+        subscriptions_max: 3,
+    };
+    Session::new(rules, Seat { number, wake: Arc::default(), replaced: CancellationToken::new() }, now)
+}
+
+impl World {
+    fn new(follows: &'static str, scope_bytes_max: usize) -> Self {
+        let now = Now { instant: Instant::now(), unix_us: 0 };
+        let source = Source::new();
+        let mut world = World {
+            registry: Arc::new(Registry::new(source.head(), scope_bytes_max)),
+            source,
+            routed: 0,
+            now,
+            sessions: 0,
+            session: session(0, now),
+            attachment: None,
+            order: None,
+            steps: VecDeque::new(),
+            replica: Replica::new(),
+            follows,
+            added: Added::No,
+            is_gone: false,
+        };
+        world.connect();
+        world
+    }
+
+    fn connect(&mut self) {
+        self.is_gone = false;
+        self.replica.disconnected();
+        if self.added == Added::Asked {
+            self.added = Added::No;
+        }
+        (self.order, self.steps) = (None, VecDeque::new());
+        self.sessions += 1;
+        self.session = session(self.sessions, self.now);
+        let mut subscriptions = vec![subscription("s1", self.follows)];
+        subscriptions.extend((self.added == Added::Yes).then(|| subscription("s2", "u")));
+        let hello =
+            Hello { client_id: "me".into(), after: None, subscriptions, include_own: false, snapshot: true };
+        self.apply(Event::Frame(Ok(ClientFrame::Hello(hello))));
+        self.apply(Event::FrontierKnown);
+        let after = self.replica.position().map(Some);
+        self.apply(Event::Resolved(Ok((self.source.extent(), after))));
+    }
+
+    fn apply(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.session.apply(event, self.now, &mut actions);
+        for action in actions {
+            match action {
+                Action::Attach(selection) => {
+                    let attachment = self.registry.attach(&selection, self.session.client().unwrap());
+                    let joined_at = attachment.joined_at;
+                    self.attachment = Some(attachment);
+                    self.session.apply(Event::Attached(joined_at), self.now, &mut Vec::new());
+                }
+                Action::Send(frame) => {
+                    let told = self.replica.apply(&frame);
+                    told.unwrap_or_else(|violation| panic!("{violation:?}: {frame}"));
+                    if self.replica.must_begin_anew() {
+                        self.is_gone = true;
+                        return;
+                    }
+                }
+                Action::Hydrate(order) => (self.order, self.steps) = (Some(order), VecDeque::new()),
+                Action::Close(closing) => {
+                    assert!(matches!(closing, Closing::TryLater(_)), "{closing:?}");
+                    self.is_gone = true;
+                }
+                _ => {}
+            }
+        }
+        assert!(self.session.cursor() <= self.source.head(), "nothing beyond what is durable");
+    }
+
+    fn perform(&mut self, act: Act) {
+        match act {
+            Act::Commit(ops) => self.source.commit(&ops),
+            Act::Join(table) => self.source.join(table),
+            Act::Store(count) => self.source.store(count),
+            Act::Fork { lost, continues } => self.fork(lost, continues),
+            Act::Route { behind } => self.route(behind),
+            Act::Read(page) => self.read(page),
+            Act::Hydrate => self.hydrate(),
+            Act::Wake => self.apply(Event::Woken),
+            Act::Tick => self.tick(),
+            Act::Subscribe if self.added == Added::No && self.follows == "t" => {
+                self.added = Added::Asked;
+                self.apply(Event::Frame(Ok(ClientFrame::Subscribe(vec![subscription("s2", "u")]))));
+            }
+            Act::Unsubscribe if self.added == Added::Yes => {
+                self.added = Added::No;
+                self.apply(Event::Frame(Ok(ClientFrame::Unsubscribe(vec!["s2".into()]))));
+            }
+            Act::Subscribe | Act::Unsubscribe => {}
+            Act::Reconnect => self.is_gone = true,
+            Act::Settle => self.settle(),
+        }
+        if self.is_gone {
+            self.connect();
+        }
+    }
+
+    /// The connection of a snapshot that is being read ends with the server.
+    fn fork(&mut self, lost: usize, continues: bool) {
+        self.source.fork(lost, continues);
+        if !self.steps.is_empty() {
+            self.steps.clear();
+            let failure = Failure::ForNow { code: Code::SourceUnreachable, message: String::new() };
+            self.apply(Event::Hydration(Step::Failed(failure)));
+        }
+    }
+
+    fn route(&mut self, behind: bool) {
+        let head = self.source.head();
+        let restarted_at = self.source.feed_floor();
+        if behind {
+            self.registry.cut(head);
+        } else if self.registry.routed() < restarted_at {
+            self.registry.cut(restarted_at);
+        }
+        while let Some(transaction) = self.source.log.get(self.routed) {
+            self.routed += 1;
+            if transaction.head.position() > self.registry.routed() {
+                crate::hub::route_whole(&self.registry, transaction);
+                self.registry.routed_to(transaction.head.position());
+            }
+        }
+        self.registry.routed_to(head);
+    }
+
+    fn read(&mut self, page: usize) {
+        match self.session.want() {
+            Want::Nothing => {}
+            Want::Tail(after) => {
+                let routed = self.registry.routed();
+                let items = self.attachment.as_ref().unwrap().scope.read(after, 300);
+                self.apply(Event::Tail { items, routed });
+            }
+            Want::Private(after) => {
+                self.session.reading();
+                let read = self.private_read(after, page);
+                self.apply(Event::Private(Ok(read)));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.apply(Event::Heard);
+        self.now.instant += Duration::from_secs(16);
+        self.apply(Event::Tick);
+    }
+
+    fn private_read(&self, after: Position, page: usize) -> PrivateRead {
+        let head = self.source.head();
+        let nothing =
+            |through, lost| PrivateRead { after, slices: Vec::new(), through, exhausted: false, lost };
+        let upto = match after.epoch < head.epoch {
+            false => head.max(after),
+            true => match Stretch::in_older_epoch(after, &self.source.lineage()) {
+                Stretch::Upto(end) => end,
+                Stretch::Seam(seam) => return nothing(seam, false),
+                Stretch::Lost => return nothing(after, true),
+            },
+        };
+        let mut read = nothing(upto, false);
+        let mut left = page;
+        for transaction in &self.source.log {
+            let whole = transaction.head.position();
+            if whole.epoch != after.epoch || whole <= after || whole > upto {
+                continue;
+            }
+            if left == 0 {
+                return read;
+            }
+            let inside = (after.epoch, after.commit_lsn) == (whole.epoch, whole.commit_lsn);
+            let from = if inside {
+                transaction.changes.partition_point(|change| change.seq <= after.index)
+            } else {
+                0
+            };
+            let to = transaction.changes.len().min(from + left);
+            left -= to - from;
+            let last = to == transaction.changes.len();
+            read.through = match last {
+                true => whole,
+                false => Position { index: transaction.changes[to - 1].seq, ..whole },
+            };
+            let changes = Changes::Shared(transaction.clone(), from..to);
+            read.slices.push(Slice { head: transaction.head, changes, last });
+        }
+        if left > 0 {
+            read.through = upto;
+            read.exhausted = upto.epoch == head.epoch;
+        }
+        read
+    }
+
+    /// Takes the snapshot that was ordered, or gives its next step.
+    fn hydrate(&mut self) {
+        if let Some(order) = self.order.take() {
+            self.steps = self.snapshot(&order);
+        }
+        let Some(step) = self.steps.pop_front() else { return };
+        let ends = matches!(step, Step::Ended { .. });
+        let was_added = matches!(&self.session.late, Some(Late::Added { .. }));
+        self.apply(Event::Hydration(step));
+        if ends && was_added && self.added == Added::Asked {
+            self.added = Added::Yes;
+        }
+    }
+
+    /// It shows everything that has committed at the source, durable or not.
+    fn snapshot(&self, order: &Order) -> VecDeque<Step> {
+        let cursor = self.source.head().max(order.at_least);
+        let until = self.source.end_in(cursor.epoch).max(cursor);
+        let (mut steps, mut sums, mut begun, mut without) =
+            (VecDeque::new(), Vec::new(), Vec::new(), Vec::new());
+        for (index, name) in TABLES.iter().enumerate() {
+            let table = table(name);
+            if !order.tables.has(&table.name) {
+                continue;
+            }
+            if self.source.is_joining(index) {
+                without.push(table.name);
+                continue;
+            }
+            let rows = self.source.rows(index);
+            let rows: Vec<_> = rows.into_iter().map(bytes::Bytes::from).collect();
+            begun.push((table.name.clone(), 0));
+            sums.push(TableSum { table: table.name.clone(), rows: rows.len() as u64, checksum: 0 });
+            steps.push_back(Step::Shape(Arc::new(table.clone())));
+            steps.push_back(Step::Rows(server::rows(&table.name, &rows).unwrap()));
+        }
+        steps.push_front(Step::Begun { cursor, tables: begun });
+        let tables = order.tables.clone();
+        let shows = xids_up_to(self.source.last_xid());
+        let overlap = Overlap { tables, without, from: cursor, until, shows };
+        steps.push_back(Step::Ended { consistent_at: until, tables: sums, overlap });
+        steps
+    }
+
+    /// Everything that has committed becomes durable, and is told.
+    fn settle(&mut self) {
+        self.source.store(usize::MAX);
+        self.route(false);
+        for turn in 0..1_000 {
+            if self.is_gone {
+                self.connect();
+            }
+            self.apply(Event::Woken);
+            if turn % 100 == 99 {
+                // After a reconnect only a heartbeat tells that the state is consistent.
+                self.tick();
+            }
+            self.read(5);
+            self.hydrate();
+            let settled = self.session.state() == "live" && self.session.cursor() == self.source.head();
+            if settled && self.replica.is_consistent() && self.session.want() == Want::Nothing {
+                return self.compare();
+            }
+        }
+        panic!("{} at {}, of {}", self.session.state(), self.session.cursor(), self.source.head());
+    }
+
+    fn compare(&self) {
+        for (index, name) in TABLES.iter().enumerate() {
+            let followed = match (self.follows, self.added) {
+                ("*", _) | (_, Added::Yes) => true,
+                (follows, _) => follows == *name,
+            };
+            if followed && !self.source.needs_repair(index) {
+                let table = format!("public.{name}");
+                assert_eq!(self.replica.rows(&table), self.source.canonical_rows(index), "{table}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_client_ends_with_what_the_source_has(
+        acts in acts(),
+        follows_all in any::<bool>(),
+        scope_bytes_max in 1usize..5_000,
+    ) {
+        let mut world = World::new(if follows_all { "*" } else { "t" }, scope_bytes_max);
+        for act in acts {
+            world.perform(act);
+        }
+        world.settle();
+        let broken = (0..TABLES.len()).filter(|table| world.source.needs_repair(*table));
+        let repairs: Vec<Op> = broken.map(|table| Op::Reset { table }).collect();
+        world.source.commit(&repairs);
+        world.settle();
+        for table in 0..TABLES.len() {
+            prop_assert!(!world.source.needs_repair(table));
+        }
+    }
+}
+
+/// What the property is about does happen in it.
+#[test]
+fn resets_and_seams_are_among_what_is_tried() {
+    let mut world = World::new("t", 1 << 20);
+    world.settle();
+    let put = |id| Op::Put { table: 0, id };
+    world.source.commit(&[put(1)]);
+    world.settle();
+    world.source.commit(&[Op::Unseen { table: 0, id: 2 }]);
+    world.settle();
+    assert_eq!(world.replica.rows("public.t").len(), 1);
+    world.source.commit(&[Op::Reset { table: 0 }, put(3)]);
+    world.settle();
+    assert_eq!((world.replica.rows("public.t").len(), world.replica.resets()), (3, &["gap".to_owned()][..]));
+    world.fork(0, true);
+    world.source.commit(&[put(4)]);
+    world.settle();
+    assert_eq!((world.session.cursor().epoch.0, world.replica.resets().len()), (2, 1), "it went on");
+    world.fork(1, true);
+    world.settle();
+    assert_eq!((world.replica.rows("public.t").len(), world.replica.resets().len()), (3, 2), "4 is lost");
+    world.fork(0, false);
+    world.settle();
+    assert_eq!(world.replica.resets(), ["gap", "epoch_changed", "epoch_changed"]);
+}

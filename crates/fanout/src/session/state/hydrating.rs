@@ -1,0 +1,120 @@
+//! Snapshots: at the beginning, when a client begins anew, and of tables that are added or reset while connected.
+//!
+//! A table is reset before the transaction that says so is told. So the client's cursor stays below that place until the
+//! table's rows are there: whoever loses the connection meanwhile, and comes back, finds the reset again.
+
+use std::collections::BTreeSet;
+
+use waldelta_wal::TableName;
+
+use super::*;
+use crate::session::hydrate::Failure;
+use crate::start::Reset;
+use crate::subscription::{Part, Tables};
+
+impl Session {
+    /// The client's state can no longer be continued: it begins anew, or is let go if it wants no snapshot.
+    pub(super) fn reset(&mut self, reason: Reset, at_least: Position, out: &mut Vec<Action>) {
+        if !self.snapshot_welcome {
+            self.fail(Code::CursorNotResumable, Closing::NotResumable, out);
+            return;
+        }
+        out.push(Action::Send(server::reset(reason)));
+        self.delivery = Delivery::default();
+        self.been_live = false;
+        self.hydrate_all(at_least, out);
+    }
+
+    /// These tables begin anew, with a snapshot that has what committed up to `at_least`; everything else goes on after it from
+    /// the client's cursor.
+    pub(super) fn reset_tables(
+        &mut self,
+        tables: BTreeSet<TableName>,
+        at_least: Position,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.snapshot_welcome {
+            let message = "a table has to be read afresh from here on, and a snapshot is not wanted";
+            self.fail_with(Code::CursorNotResumable, message, None, Closing::NotResumable, out);
+            return;
+        }
+        out.push(Action::Send(server::reset_of(Reset::Gap, tables.iter())));
+        // Where parts of the transaction were told, it is told again from its beginning: the stream goes on at the cursor.
+        self.delivery.begin_again();
+        self.late = Some(Late::Reset);
+        self.hydrate(Part::Only(tables), at_least, out);
+    }
+
+    /// A snapshot of everything that is selected.
+    pub(super) fn hydrate_all(&mut self, at_least: Position, out: &mut Vec<Action>) {
+        self.late = None;
+        self.hydrate(Part::All, at_least, out);
+    }
+
+    /// A snapshot of what is selected now and was not selected by `before`.
+    pub(super) fn hydrate_added(&mut self, before: Selection, out: &mut Vec<Action>) {
+        self.late = Some(Late::Added { before: before.clone() });
+        // Of a position at or after the cursor: what lies between is left out for the new tables.
+        self.hydrate(Part::Except(before), self.cursor, out);
+    }
+
+    fn hydrate(&mut self, part: Part, at_least: Position, out: &mut Vec<Action>) {
+        self.phase = Phase::Hydrating;
+        let tables = Tables { selection: self.selection.clone(), part };
+        out.push(Action::Hydrate(Order { tables, at_least }));
+    }
+
+    pub(super) fn hydrated(&mut self, step: Step, out: &mut Vec<Action>) {
+        if self.phase != Phase::Hydrating {
+            return;
+        }
+        // The snapshot of some tables is ahead of the stream. The client stores the cursor that it is told, so it is told the
+        // stream's: else what lies between would be lost to the tables that it had before.
+        let stream = self.late.as_ref().map(|_| self.cursor);
+        match step {
+            Step::Begun { cursor, tables } => {
+                let cursor = stream.unwrap_or(cursor);
+                out.push(Action::Send(server::snapshot_begin(cursor, &tables)));
+            }
+            Step::Shape(table) => {
+                self.delivery.shape_told(&table);
+                out.push(Action::Send(server::schema(&table)));
+            }
+            Step::Rows(frame) => out.push(Action::Send(frame)),
+            Step::Ended { consistent_at, tables, overlap } => {
+                let cursor = stream.unwrap_or(overlap.from);
+                out.push(Action::Send(server::snapshot_end(cursor, consistent_at, &tables)));
+                self.delivery.overlaps.push(overlap);
+                (self.cursor, self.at, self.told) = (cursor, cursor, cursor);
+                self.late = None;
+                self.phase = Phase::CatchingUp;
+                self.idle = false;
+                self.change_subscriptions(out);
+            }
+            Step::Failed(failure) => self.hydration_failed(failure, out),
+        }
+    }
+
+    fn hydration_failed(&mut self, failure: Failure, out: &mut Vec<Action>) {
+        match failure {
+            Failure::ForNow { code, message } => {
+                self.fail_with(code, &message, None, Closing::TryLater(code), out);
+            }
+            Failure::TooSlow => {
+                let message = "the snapshot was not taken over in time";
+                self.fail_with(Code::ClientTooSlow, message, None, Closing::TooSlow, out);
+            }
+            Failure::NotCaptured { subscription, table } => {
+                let code = Code::TableNotCaptured;
+                let message = format!("{table} is not captured");
+                let Some(Late::Added { before }) = self.late.take() else {
+                    self.fail_with(code, &message, Some(&subscription), Closing::NotAllowed(code), out);
+                    return;
+                };
+                out.push(Action::Send(server::error(code, &message, Some(&subscription), false)));
+                self.select(before, out);
+                self.change_subscriptions(out);
+            }
+        }
+    }
+}

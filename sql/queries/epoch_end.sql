@@ -1,0 +1,1 @@
+SELECT end_lsn FROM waldelta.epochs WHERE epoch = $1
