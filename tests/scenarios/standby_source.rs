@@ -2,12 +2,14 @@
 //! clients begin with goes to the primary. Neither a promotion nor another primary is felt; a slot that is lost is told.
 
 use waldelta_testkit::{
-    Route, Service, ServiceOptions, Shutdown, TestCluster, TestDatabase, test_binaries, wait_until,
+    Replica, Route, Service, ServiceOptions, Shutdown, TestCluster, TestDatabase, WsClient, connect,
+    test_binaries, wait_until,
 };
 
 use crate::load::{Load, SCHEMA as LOAD_SCHEMA, TABLES as LOAD_TABLES};
 use crate::setting::{
-    ConfigFile, PATIENCE, Setting, config_file, run_options, waldelta, waldelta_ok, with_databases,
+    ConfigFile, PATIENCE, Setting, all_tables, config_file, run_options, waldelta, waldelta_ok,
+    with_databases,
 };
 use crate::stops::{epochs, inserted, is_reset, status, stopped, streaming};
 
@@ -18,6 +20,7 @@ const MAJOR_WITH_STANDBY_SLOTS: u32 = 16;
 /// The primary keeps for the standby what the standby needs.
 const FEEDBACK: [(&str, &str); 3] =
     [("hot_standby_feedback", "on"), ("primary_slot_name", "standby"), ("max_slot_wal_keep_size", "1GB")];
+const WAL_LIMIT_BYTES: u64 = 1 << 30;
 /// It does not.
 const NO_FEEDBACK: [(&str, &str); 1] = [("hot_standby_feedback", "off")];
 
@@ -46,7 +49,7 @@ fn is_too_old() -> bool {
 /// A primary with a standby that follows it.
 async fn pair(settings: &[(&str, &str)]) -> (TestCluster, TestCluster) {
     let primary = TestCluster::own(&[("wal_level", "logical")]).await;
-    let admin = waldelta_testkit::connect(&primary.url("postgres")).await;
+    let admin = connect(&primary.url("postgres")).await;
     admin.batch_execute("SELECT pg_create_physical_replication_slot('standby', true)").await.unwrap();
     let standby = TestCluster::standby_of(&primary, settings).await;
     (primary, standby)
@@ -134,38 +137,30 @@ async fn snapshots_come_from_the_primary_and_changes_from_the_standby() {
         .source
         .exec("CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)")
         .await;
-    waldelta_ok(&standing.command(&["table", "add", "--table", "public.other"]));
+    waldelta_ok(&standing.command(&["table", "add", "--table", "public.other", "--apply"]));
     standing.setting.source.exec("INSERT INTO item VALUES (3, 'x', 8); INSERT INTO other VALUES (2)").await;
     standing.setting.service.stop().await;
     standing.insert(4).await;
     standing.setting.service.start_again().await;
     let mut here = standing.setting.resume("here", &mut replica).await;
-    for _ in 0..5 {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        println!("DEBUG {}", status(&standing.setting).await["capture"]);
-        println!("DEBUG {}", standing.setting.source.query_text("SELECT pg_current_wal_insert_lsn() || ' ' || pg_current_wal_flush_lsn() || ' ' || beat FROM waldelta.canary").await);
-        println!("DEBUG {}", standing.there().query_text("SELECT pg_last_wal_replay_lsn() || ' ' || beat FROM waldelta.canary").await);
-    }
-    println!("DEBUG {:?}", standing.there().query("SELECT * FROM pg_publication_tables").await);
-    println!("DEBUG {:?}", standing.setting.history.query("SELECT * FROM waldelta.gaps").await);
-    let joined = |replica: &waldelta_testkit::Replica| replica.rows("public.other").len() == 2;
+    let joined = |replica: &Replica| replica.rows("public.other").len() == 2;
     here.follow(&mut replica, "the other table is there", PATIENCE, joined).await;
-    println!("{}", waldelta(&standing.command(&["recover", "--yes"])).1);
-    here.follow(&mut replica, "the tables are whole", PATIENCE, |replica| replica.is_live()).await;
+    // The default of the rows that were there.
+    waldelta_ok(&standing.command(&["recover", "--yes"]));
     standing.setting.equal(&mut here, &mut replica, &["public.item", "public.other"]).await;
-    let capture = status(&standing.setting).await;
-    println!("{capture}");
+    let capture = status(&standing.setting).await["capture"].take();
+    assert!(capture["lag_seconds"].as_f64().is_some_and(|seconds| seconds < 60.0), "{capture}");
     let (_, answer, log) = waldelta(&standing.command(&["doctor"]));
-    println!("{answer}{log}");
+    assert!(answer.contains("the server is a standby, and its primary answers"), "{answer}{log}");
+    // Its limit, without what it retains.
+    let slot = status(&standing.setting).await["slot"].take();
+    let (safe, retained) = (slot["safe_wal_bytes"].as_u64(), slot["retained_bytes"].as_u64());
+    let limit = safe.zip(retained).map(|(safe, retained)| safe + retained);
+    assert!(limit.is_some_and(|bytes| bytes.abs_diff(WAL_LIMIT_BYTES) < 1 << 20), "{slot}");
 
-    waldelta_ok_after_stop(&mut standing).await;
-}
-
-/// Everything is taken away again, on both.
-async fn waldelta_ok_after_stop(standing: &mut Standing) {
+    // Everything is taken away again, on both.
     standing.setting.service.stop().await;
     waldelta_ok(&standing.command(&["remove", "--yes"]));
-    let slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'logical'";
     assert_eq!(standing.there().query_text(slots).await, "0");
     let publications = "SELECT count(*) FROM pg_publication";
     assert_eq!(standing.setting.source.query_text(publications).await, "0");
@@ -223,6 +218,7 @@ async fn promoted_under_the_stream() {
     standing.setting.equal(&mut new, &mut fresh, &LOAD_TABLES).await;
     assert!(replica.resets().is_empty(), "{:?}", replica.resets());
     standing.setting.history_equals_source(&LOAD_TABLES).await;
+    assert!(standing.setting.service.log().contains("has left timeline 1 for 2 under the stream"));
     assert_eq!(epochs(&standing.setting).await, 2, "{}", standing.setting.service.log());
     standing.canary_arrives().await;
 }
@@ -246,7 +242,7 @@ async fn its_primary_fails_over() {
     primary.down(Shutdown::Fast).await;
     next.promote().await;
     route.turn_to(next.port());
-    let admin = waldelta_testkit::connect(&standby.url("postgres")).await;
+    let admin = connect(&standby.url("postgres")).await;
     let follow = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", next.port());
     admin.batch_execute(&format!("ALTER SYSTEM SET primary_conninfo = '{follow}'")).await.unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
@@ -261,6 +257,7 @@ async fn its_primary_fails_over() {
     standing.setting.equal(&mut new, &mut fresh, &LOAD_TABLES).await;
     assert!(replica.resets().is_empty(), "{:?}", replica.resets());
     standing.setting.history_equals_source(&LOAD_TABLES).await;
+    assert!(standing.setting.service.log().contains("has left timeline 1 for 2 under the stream"));
     assert_eq!(epochs(&standing.setting).await, 2, "{}", standing.setting.service.log());
     standing.canary_arrives().await;
 }
@@ -315,8 +312,8 @@ async fn without_a_primary_there_are_no_snapshots() {
     let mut here = standing.setting.resume("here", &mut replica).await;
     standing.insert(2).await;
     standing.setting.equal(&mut here, &mut replica, &TABLES).await;
-    let mut new = waldelta_testkit::WsClient::connect(&standing.setting.service.stream()).await;
-    new.send(&waldelta_testkit::Replica::new().hello("new", &[crate::setting::all_tables()])).await;
+    let mut new = WsClient::connect(&standing.setting.service.stream()).await;
+    new.send(&Replica::new().hello("new", &[all_tables()])).await;
     let error = new.next_of_type("error", PATIENCE).await;
     assert_eq!(error["code"], "WD-SOURCE-STANDBY", "{error}");
     let (_, answer, _) = waldelta(&with_databases(&["doctor"], &standing.there(), &standing.setting.history));
