@@ -35,7 +35,7 @@ async fn are_named_and_waited_for() {
     for (taken, given, code, words) in [
         ("ALTER ROLE capturer NOSUPERUSER NOREPLICATION", superuser, "WD-REPLICATION-REFUSED", ""),
         ("ALTER ROLE capturer NOLOGIN", "ALTER ROLE capturer LOGIN", "WD-AUTHENTICATION-FAILED", ""),
-        (&*revoke, &*grant, "WD-PRIVILEGE-MISSING", "CONNECT privilege"),
+        (&*revoke, &*grant, "WD-PRIVILEGE-MISSING", "permission denied for database"),
     ] {
         setting.source.exec(taken).await;
         // What streams goes on.

@@ -40,8 +40,8 @@ pub enum Error {
     /// Nothing can be set up on a standby, and its snapshots do not say which transactions they miss.
     #[error("the source is a standby")]
     Standby,
-    /// What is configured as the primary of the standby that is captured cannot be that.
-    #[error("what source.primary_url names is not the primary of the standby that is captured: {why}")]
+    /// What is taken for the primary cannot be that.
+    #[error("the server that snapshots are taken of is not the primary of what is captured: {why}")]
     NotThePrimary {
         /// Why not.
         why: &'static str,

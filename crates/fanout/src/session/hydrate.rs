@@ -127,6 +127,10 @@ async fn read(order: &Order, inner: &Inner, steps: &mpsc::Sender<Step>) -> Resul
     // Asked before the snapshot is taken: a table that joins only afterwards has its reset after what the snapshot shows.
     let joining = joining(history).await?;
     let snapshot = Snapshot::open(source).await?;
+    // After it was opened: history may have gone on to another timeline meanwhile.
+    if let Some((captured, _)) = history.captured().await? {
+        snapshot.check_timeline(captured.timeline)?;
+    }
     let mut published = snapshot.tables().await?;
     find_missing(order, &published)?;
     published.retain(|published| order.tables.has(&published.table.name));

@@ -151,3 +151,17 @@ async fn after_a_gap_everybody_begins_anew() {
     assert_eq!((&welcome["mode"], &welcome["epoch"]), (&json!("snapshot"), &json!(world.head().epoch.0)));
     assert_eq!(away.next_of_type("reset", PATIENCE).await["reason"], "epoch_changed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_that_still_runs_gives_no_snapshots() {
+    let mut world = World::new("old_primary").await;
+    let mut live = world.live("live").await;
+    // The source went on elsewhere, and history with it; snapshots are still asked of the server that was left.
+    world.database.exec("UPDATE waldelta.captures SET timeline = timeline + 1").await;
+    let mut client = world.hello("new", json!({})).await;
+    let error = client.next_of_type("error", PATIENCE).await;
+    assert_eq!((&error["code"], &error["fatal"]), (&json!("WD-SOURCE-STANDBY"), &json!(true)), "{error}");
+    assert_eq!(client.closed(PATIENCE).await.0, 1013);
+    world.commit_inserts(1..2).await;
+    live.next_of_type("tx", PATIENCE).await;
+}

@@ -11,7 +11,7 @@ use waldelta_capture::recover::{self, Diagnosis, Remedy};
 use waldelta_capture::reset_tables;
 use waldelta_history::{Gap, History};
 use waldelta_source::{Source, catalog};
-use waldelta_wal::{Reset, TableName};
+use waldelta_wal::{Code, Reset, TableName};
 
 use super::answer;
 use crate::cli::RecoverOptions;
@@ -163,6 +163,9 @@ fn show(report: &Report, remedy: Remedy, yes: bool) -> anyhow::Result<()> {
     let code = report.code.map_or_else(String::new, |code| format!(" [{code}]"));
     answer(format_args!("state    {}{code}", report.state))?;
     answer(format_args!("         {}", report.message))?;
+    if report.code == Some(Code::SlotActive.as_str()) && remedy == Remedy::Patience {
+        answer("         (as it should be while a service runs)")?;
+    }
     for line in &report.consequences {
         answer(format_args!("then     {line}"))?;
     }

@@ -193,6 +193,8 @@ fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
         }
         "live" => answer(format_args!("-- live, at {}", word("cursor"))),
         "reset" => answer(reset_text(frame)),
+        // What follows from it is told by what comes next: a reset, or the end.
+        "error" if word("code") == Code::CursorNotResumable.as_str() => Ok(()),
         "error" => answer(format_args!("-- {}: {} {}", word("code"), word("message"), word("fix"))),
         "snapshot_begin" => answer("-- snapshot"),
         "snapshot_end" => answer("-- end of snapshot"),

@@ -14,7 +14,7 @@ use waldelta_pgconn::{ConnectionGuard, Target};
 use waldelta_wal::{FENCE_PREFIX, Lsn, PgSnapshot, Table};
 
 use crate::ask::{ask_one, literal};
-use crate::catalog::{self, PublishedTable, published_tables};
+use crate::catalog::{self, Identity, PublishedTable, published_tables};
 use crate::{APPLICATION_NAME, Error, Source, primary};
 
 /// A snapshot may be read for hours, and row-level security is to raise an error instead of hiding rows.
@@ -50,6 +50,7 @@ pub struct Snapshot {
     source: Source,
     snapshot: PgSnapshot,
     fence: Lsn,
+    timeline: u32,
 }
 
 impl Snapshot {
@@ -64,7 +65,8 @@ impl Snapshot {
         begin(&client, BEGIN).await?;
         let snapshot = look(&client, WHAT_OPENS).await?;
         let fence = emit_fence(source, &snapshot).await?;
-        Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence })
+        let timeline = catalog::identity(&client).await?.timeline;
+        Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence, timeline })
     }
 
     /// Opens a snapshot that another connection to the target has exported, such as the one that created a slot; it has to
@@ -77,8 +79,8 @@ impl Snapshot {
         let (client, guard) = connect(&source.target).await?;
         begin(&client, &format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(exported))).await?;
         let snapshot = ask_one(&client, WHAT_OPENS, LOOK, &[]).await?.parse("snapshot")?;
-        let fence = catalog::identity(&client).await?.wal_end;
-        Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence })
+        let Identity { wal_end: fence, timeline, .. } = catalog::identity(&client).await?;
+        Ok(Snapshot { client, _guard: guard, source: source.clone(), snapshot, fence, timeline })
     }
 
     /// Whether this snapshot shows what the transaction did, if it committed.
@@ -95,6 +97,18 @@ impl Snapshot {
     /// that a quiet source keeps no snapshot waiting.
     pub fn fence(&self) -> Lsn {
         self.fence
+    }
+
+    /// Whether its server is on this timeline or on one that came after it. An old primary that still runs is not: what it
+    /// shows is no part of the history that the stream goes on with.
+    ///
+    /// # Errors
+    /// [`Error::NotThePrimary`].
+    pub fn check_timeline(&self, followed: u32) -> Result<(), Error> {
+        match self.timeline < followed {
+            true => Err(Error::NotThePrimary { why: "it is on a timeline that history has left" }),
+            false => Ok(()),
+        }
     }
 
     /// The published tables as this snapshot has them.
