@@ -109,7 +109,7 @@ async fn to_a_standby_that_keeps_the_slot() {
     let (socket, mut away) = setting.client("away").await;
     drop(socket);
     let (mut here, mut replica) = setting.client("here").await;
-    let load = Load::start(setting.source.url(), 4, 1);
+    let load = Load::start(setting.source.url(), 1, 1);
     let kept = format!(
         "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{}' AND synced AND NOT temporary
          AND invalidation_reason IS NULL)",
