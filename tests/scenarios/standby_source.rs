@@ -100,6 +100,19 @@ impl Standing {
         self.setting.source.exec(&format!("INSERT INTO item VALUES ({id}, 'row {id}')")).await;
     }
 
+    /// The timeline was left under the stream: who was there is not reset, who comes gets the same, and all equals the source.
+    async fn goes_on_in_the_next_epoch(&self, here: &mut WsClient, replica: &mut Replica) {
+        let setting = &self.setting;
+        setting.equal(here, replica, &LOAD_TABLES).await;
+        let (mut new, mut fresh) = setting.client("new").await;
+        setting.equal(&mut new, &mut fresh, &LOAD_TABLES).await;
+        assert!(replica.resets().is_empty(), "{:?}", replica.resets());
+        setting.history_equals_source(&LOAD_TABLES).await;
+        assert!(setting.service.log().contains("has left timeline 1 for 2 under the stream"));
+        assert_eq!(epochs(setting).await, 2, "{}", setting.service.log());
+        self.canary_arrives().await;
+    }
+
     /// It is updated again only when it has arrived.
     async fn canary_arrives(&self) {
         let beat: u32 = self.setting.source.query_text(BEAT).await.parse().unwrap();
@@ -213,14 +226,7 @@ async fn promoted_under_the_stream() {
     load.more(200).await;
     load.stop().await;
     streaming(&standing.setting).await;
-    standing.setting.equal(&mut here, &mut replica, &LOAD_TABLES).await;
-    let (mut new, mut fresh) = standing.setting.client("new").await;
-    standing.setting.equal(&mut new, &mut fresh, &LOAD_TABLES).await;
-    assert!(replica.resets().is_empty(), "{:?}", replica.resets());
-    standing.setting.history_equals_source(&LOAD_TABLES).await;
-    assert!(standing.setting.service.log().contains("has left timeline 1 for 2 under the stream"));
-    assert_eq!(epochs(&standing.setting).await, 2, "{}", standing.setting.service.log());
-    standing.canary_arrives().await;
+    standing.goes_on_in_the_next_epoch(&mut here, &mut replica).await;
 }
 
 /// The standby follows another primary from some place on: the same, and it stays a standby.
@@ -252,14 +258,7 @@ async fn its_primary_fails_over() {
     load.stop().await;
     standby.has_caught_up_with(&next).await;
     let standing = Standing { setting: Setting { source: writes, ..standing.setting }, ..standing };
-    standing.setting.equal(&mut here, &mut replica, &LOAD_TABLES).await;
-    let (mut new, mut fresh) = standing.setting.client("new").await;
-    standing.setting.equal(&mut new, &mut fresh, &LOAD_TABLES).await;
-    assert!(replica.resets().is_empty(), "{:?}", replica.resets());
-    standing.setting.history_equals_source(&LOAD_TABLES).await;
-    assert!(standing.setting.service.log().contains("has left timeline 1 for 2 under the stream"));
-    assert_eq!(epochs(&standing.setting).await, 2, "{}", standing.setting.service.log());
-    standing.canary_arrives().await;
+    standing.goes_on_in_the_next_epoch(&mut here, &mut replica).await;
 }
 
 /// Nothing keeps the catalog's rows for the slot, and the standby throws it away.

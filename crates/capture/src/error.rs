@@ -392,21 +392,8 @@ impl Error {
     }
 
     /// This error and what it comes from, in one line.
-    ///
-    /// Without PostgreSQL's details: those of a constraint or a type hold values of the row.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let own = error.to_string();
-            let own = own.split("\nDETAIL: ").next().unwrap_or_default();
-            if !text.ends_with(own) {
-                text.push_str(": ");
-                text.push_str(own);
-            }
-            cause = error.source();
-        }
-        text
+        waldelta_pgconn::chain_text(self)
     }
 }
 

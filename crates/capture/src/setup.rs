@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use waldelta_history::{Captured, Head, History};
 use waldelta_source::Source;
-use waldelta_source::catalog::{self, Identity, Slot, TableFingerprint};
+use waldelta_source::catalog::{self, Identity, Slot};
 
 use crate::recover::{check_feed, check_slot_ours, check_source};
 use crate::start::{APPLICATION_NAME, values_for};
@@ -74,10 +74,7 @@ pub async fn begin_within(
     questions::publication(&client, &source.publication).await?;
     waldelta_source::wal2json::check_fitness(&client, source).await?;
     // Before the slot too, so that whatever happens to the tables after it shows as a difference.
-    let tables = catalog::fingerprints(&client, source).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "look at what state the tables are in");
-        Vec::new()
-    });
+    let tables = state_of_tables(source, &client).await;
     let head = begin_new(source, &client, &identity, history, with_baseline, slot_time_max).await?;
     note_tables(history, tables).await;
     Ok(head)
@@ -181,10 +178,18 @@ fn check_slot_usable(source: &Source, slot: &Slot, identity: &Identity) -> Resul
     }
 }
 
+/// What state the published tables are in, as history keeps it; none where that cannot be told.
+pub(crate) async fn state_of_tables(source: &Source, client: &Client) -> Vec<(u32, String)> {
+    let tables = catalog::fingerprints(client, source).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "look at what state the tables are in");
+        Vec::new()
+    });
+    tables.iter().map(|table| (table.oid, table.fingerprint.to_json())).collect()
+}
+
 /// Stores what state the tables were in, for the first look of whoever captures them. A capture that is quicker stores it
 /// itself.
-async fn note_tables(history: &History, tables: Vec<TableFingerprint>) {
-    let fingerprints = tables.iter().map(|table| (table.oid, table.fingerprint.to_json())).collect();
+async fn note_tables(history: &History, fingerprints: Vec<(u32, String)>) {
     let noted = async {
         let mut writer = history.writer(HOLDER).await?;
         writer.note_source(Vec::new(), fingerprints).await?;

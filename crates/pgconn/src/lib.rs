@@ -15,10 +15,12 @@ mod target;
 
 mod tls;
 
+mod chain;
 mod connect;
 mod error;
 
 pub use address::Address;
+pub use chain::chain_text;
 pub use connect::ConnectionGuard;
 pub use demands::SslMode;
 pub use error::Error;

@@ -44,22 +44,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Option<Code> {
     })
 }
 
-/// The whole chain in one line: what was being done, then each deeper cause. Without PostgreSQL's details: those of a
-/// constraint or a type hold values of the row.
+/// The whole chain in one line: what was being done, then each deeper cause.
 pub(crate) fn chain_text(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let part = cause.to_string();
-        let part = part.split("\nDETAIL: ").next().unwrap_or_default();
-        if text.ends_with(part) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(part);
-    }
-    text
+    waldelta_pgconn::chain_text(error.as_ref())
 }
 
 /// Prints the failure on standard error and gives the exit code.

@@ -171,11 +171,7 @@ async fn fingerprints(
     if begin.slot == SlotStep::Keep && same_tables {
         return Ok(history.fingerprints().await?.into_iter().collect());
     }
-    let tables = catalog::fingerprints(client, source).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "look at what state the tables are in");
-        Vec::new()
-    });
-    Ok(tables.iter().map(|table| (table.oid, table.fingerprint.to_json())).collect())
+    Ok(setup::state_of_tables(source, client).await)
 }
 
 /// Makes the slot what it has to be; says from where on everything will be stored.

@@ -11,6 +11,7 @@ use waldelta_testkit::Replica;
 use waldelta_wal::Position;
 
 use self::model::{Op, Source, TABLES, xids_up_to};
+use super::interleaving::session;
 use super::*;
 use crate::registry::{Attachment, Registry};
 use crate::session::delivery::Overlap;
@@ -104,16 +105,6 @@ struct World {
     follows: &'static str,
     added: Added,
     is_gone: bool,
-}
-
-fn session(number: u64, now: Now) -> Session {
-    let rules = Rules {
-        hello_timeout: Duration::from_secs(5),
-        heartbeat_interval: Duration::from_secs(15),
-        frontier_timeout: Duration::from_secs(5),
-        subscriptions_max: 3,
-    };
-    Session::new(rules, Seat { number, wake: Arc::default(), replaced: CancellationToken::new() }, now)
 }
 
 impl World {

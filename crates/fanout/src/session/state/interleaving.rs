@@ -79,7 +79,8 @@ struct World {
     told: Option<u32>,
 }
 
-fn session(number: u64, now: Now) -> Session {
+/// A session of the bounds that the random tests run with.
+pub(super) fn session(number: u64, now: Now) -> Session {
     let rules = Rules {
         hello_timeout: Duration::from_secs(5),
         heartbeat_interval: Duration::from_secs(15),
