@@ -10,7 +10,7 @@ WITH RECURSIVE publication AS (
     WHERE p.pubname = $1
 ),
 schemas AS MATERIALIZED (
-    SELECT s.refobjid AS oid
+    SELECT s.refobjid AS oid, p.objid AS entry
     FROM publication q
     JOIN pg_depend p ON p.classid = 6237 AND p.refclassid = 'pg_publication'::regclass AND p.refobjid = q.oid
     JOIN pg_depend s ON s.classid = 6237 AND s.objid = p.objid AND s.refclassid = 'pg_namespace'::regclass
@@ -166,6 +166,16 @@ SELECT c.oid,
                SELECT to_jsonb((i.indkey::int2[])[0:i.indnkeyatts - 1])
                FROM pg_index i
                WHERE i.indrelid = c.oid AND i.indisprimary),
+           'membership', jsonb_build_object('publication', p.oid::bigint, 'entries', (
+               SELECT jsonb_agg(e.oid ORDER BY e.oid)
+               FROM (
+                   SELECT r.oid::bigint AS oid
+                   FROM pg_publication_rel r
+                   WHERE r.prpubid = p.oid
+                     AND (r.prrelid = c.oid OR r.prrelid IN (SELECT a::oid FROM pg_partition_ancestors(c.oid) a))
+                   UNION ALL
+                   SELECT s.entry::bigint FROM schemas s WHERE s.oid = c.relnamespace
+               ) e)),
            'file', c.relfilenode::bigint,
            'columns', coalesce(k.columns, '[]'),
            'partitions', x.partitions,

@@ -38,6 +38,8 @@ async fn follow_until(socket: &mut WsClient, replica: &mut Replica, until: Insta
 async fn every_client_and_history_equal_the_source_after_pgbench() {
     let (source, history) = (TestDatabase::create("pgbench").await, TestDatabase::create("pgbench_h").await);
     pgbench::init(source.url(), 1).await;
+    // Comparing copies of all 100,000 would take longer than the rest. Updates of those that are gone find nothing.
+    source.exec("DELETE FROM pgbench_accounts WHERE aid > 25000").await;
     // pgbench_history has no key and is only inserted into.
     waldelta_ok(&with_databases(&["init", "--baseline", "--allow-keyless"], &source, &history));
     let service = Service::start(run_options(&source, &history)).await;

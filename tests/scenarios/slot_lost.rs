@@ -158,6 +158,48 @@ async fn outrun_while_history_stands_still() {
     assert_eq!(inserted(&setting).await, [before, vec![3]].concat());
 }
 
+/// From PostgreSQL 18 on a slot that nobody reads can be given up by the server, WAL or not.
+#[tokio::test]
+async fn left_idle_for_too_long() {
+    let cluster = TestCluster::own(&[]).await;
+    let source = TestDatabase::create_on(&cluster, "idle").await;
+    if source.server_major().await < 18 {
+        return;
+    }
+    let history = TestDatabase::create("idle_h").await;
+    let mut setting = Setting::over(source, history, SCHEMA).await;
+    let (mut here, mut replica) = setting.client("here").await;
+    insert(&setting, 1).await;
+    setting.equal(&mut here, &mut replica, &TABLES).await;
+    drop(here);
+    setting.service.stop().await;
+    insert(&setting, 2).await;
+    setting.source.exec("ALTER SYSTEM SET idle_replication_slot_timeout = '1s'").await;
+    setting.source.exec("SELECT pg_reload_conf()").await;
+    let reason = format!(
+        "SELECT coalesce(invalidation_reason, '') FROM pg_replication_slots WHERE slot_name = '{}'",
+        setting.source.slot("slot")
+    );
+    wait_until("the slot is given up", PATIENCE, async || {
+        timeout(CHECKPOINT_MAX, setting.source.exec("CHECKPOINT")).await.expect("the checkpoint hangs");
+        setting.source.query_text(&reason).await == "idle_timeout"
+    })
+    .await;
+    setting.source.exec("ALTER SYSTEM RESET idle_replication_slot_timeout").await;
+    setting.source.exec("SELECT pg_reload_conf()").await;
+    setting.service = Service::spawn(setting.run_options());
+    wait_until("the service answers", PATIENCE, async || setting.service.is_listening().await).await;
+    let told = stopped(&setting, "slot_lost", "WD-SLOT-LOST").await;
+    assert!(told.to_string().contains("idle_replication_slot_timeout"), "{told}");
+    recover(&setting);
+    streaming(&setting).await;
+    insert(&setting, 3).await;
+    let mut here = setting.resume("here", &mut replica).await;
+    setting.equal(&mut here, &mut replica, &TABLES).await;
+    assert_eq!(replica.resets(), ["epoch_changed"]);
+    assert_eq!((inserted(&setting).await, epochs(&setting).await), (vec![1, 3], 2));
+}
+
 /// With `capture.on_gap = "new_epoch"` nobody has to come.
 #[tokio::test]
 async fn goes_on_by_itself_where_it_was_told_to() {

@@ -156,12 +156,15 @@ impl Drift {
             if *before == fingerprint {
                 continue;
             }
-            // One gap tells of all: the first reason is the gravest.
+            // One gap tells of all: the first reason is the gravest. A table that joins is read afresh in any case.
             let repairs = Fingerprint::repairs_beside(before, &fingerprint, &truncated_by);
+            let reason = match Fingerprint::was_published_anew(before, &fingerprint) {
+                true => Some(Gap::JOINING),
+                false => repairs.first().map(|reason| reason.as_str()),
+            };
             let was_reset = self.reset_at.get(&oid).is_some_and(|at| *at >= look.after);
-            if let Some(reason) = repairs.first().filter(|_| !needs_repair(oid) && !was_reset) {
-                let reason = reason.as_str().to_owned();
-                decision.gaps.push(NewGap { table_oid: oid, from: self.known_at, reason });
+            if let Some(reason) = reason.filter(|_| !needs_repair(oid) && !was_reset) {
+                decision.gaps.push(NewGap { table_oid: oid, from: self.known_at, reason: reason.to_owned() });
             }
             if Fingerprint::tells_new_shape(before, &fingerprint) {
                 decision.forgotten.push(oid);

@@ -172,6 +172,16 @@ impl Leadership {
         }
     }
 
+    /// Whether whoever still has the slot is likely to be the one that was taken over from, for being silent.
+    pub(crate) fn comes_after_silent(&self) -> bool {
+        self.standing().after_silent
+    }
+
+    /// The slot was found free.
+    pub(crate) fn found_slot_free(&self) {
+        self.standing().after_silent = false;
+    }
+
     fn standing(&self) -> MutexGuard<'_, Standing> {
         // It is whole after each line below.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
@@ -191,21 +201,26 @@ struct Standing {
     leads: bool,
     /// How often it was taken over since it last found the lease free.
     taken_over: u32,
+    /// It has taken over from a silent one, which may still have the slot.
+    after_silent: bool,
 }
 
 impl Standing {
     /// The lease was free, so nobody has it who could be disturbed.
     fn found_free(&mut self) {
-        *self = Standing { leads: true, taken_over: 0 };
+        self.leads = true;
+        self.taken_over = 0;
     }
 
     fn took_over(&mut self) {
         self.leads = true;
+        self.after_silent = true;
     }
 
     /// It ended by itself, and gave the lease back.
     fn gave_up(&mut self) {
         self.leads = false;
+        self.after_silent = false;
     }
 
     /// Another has the lease, and has not renewed it for so long.

@@ -13,6 +13,8 @@ use crate::{Error, questions};
 
 /// A connection of ours that was just closed is gone within this; one that is not is ended.
 const LEFT_TIME_MAX: Duration = Duration::from_secs(10);
+/// That of a writer which was taken over has had its time: it did not renew its lease for longer than that.
+const SILENT_TIME_MAX: Duration = Duration::from_secs(1);
 /// And one that was ended.
 const ENDED_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often the slot is looked at meanwhile.
@@ -28,13 +30,18 @@ pub(crate) const BUSY_TIME_MAX: Duration = LEFT_TIME_MAX.saturating_add(ENDED_TI
 /// # Errors
 /// [`Error::SlotActive`] when it is somebody else's, or does not end.
 pub(crate) async fn wait_until_free(source: &Source, client: &Client, status: &Status) -> Result<(), Error> {
+    let left_time_max =
+        if status.leadership().comes_after_silent() { SILENT_TIME_MAX } else { LEFT_TIME_MAX };
     let own_name = source.target.application_name().unwrap_or(APPLICATION_NAME);
     let mut seen: Option<(i32, Instant)> = None;
     let mut is_ended = false;
     let mut interval = LOOK_INTERVAL_MIN;
     loop {
         let slot = catalog::slot(client, &source.slot).await?;
-        let Some(pid) = slot.and_then(|slot| slot.active_pid) else { return Ok(()) };
+        let Some(pid) = slot.and_then(|slot| slot.active_pid) else {
+            status.leadership().found_slot_free();
+            return Ok(());
+        };
         let active = || Error::SlotActive { slot: source.slot.clone(), pid };
         let since = match seen {
             Some((known, since)) if known == pid => since,
@@ -56,7 +63,7 @@ pub(crate) async fn wait_until_free(source: &Source, client: &Client, status: &S
         if waited >= BUSY_TIME_MAX {
             return Err(active());
         }
-        if waited >= LEFT_TIME_MAX && !is_ended {
+        if waited >= left_time_max && !is_ended {
             tracing::warn!(
                 pid,
                 slot = source.slot,

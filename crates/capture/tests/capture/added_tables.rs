@@ -126,6 +126,32 @@ async fn every_kind_of_table_joins_by_one_reset() {
     capture.stop().await;
 }
 
+/// No look has seen it gone: that it is published by another entry tells. The same entry with other tables beside it does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_left_and_came_back_unseen_joins_again() {
+    let world = World::begun("addagain", OTHER).await;
+    world.source_db.exec(T).await;
+    let capture = world.run_looking();
+    world.wait_looked("other", "looked").await;
+    world.source_db.exec(PUBLISH).await;
+    wait_joined(&world, &capture, 1).await;
+    world
+        .source_db
+        .exec(
+            "BEGIN; ALTER PUBLICATION waldelta DROP TABLE t; INSERT INTO t VALUES (1, 'missed');
+             ALTER PUBLICATION waldelta ADD TABLE t; COMMIT",
+        )
+        .await;
+    wait_joined(&world, &capture, 2).await;
+    let names = world.listed("table_name", "operation = 'reset'").await;
+    assert_eq!(names, ["public.t", "public.t"]);
+    world.source_db.exec("CREATE TABLE u (id int PRIMARY KEY); ALTER PUBLICATION waldelta ADD TABLE u").await;
+    wait_joined(&world, &capture, 3).await;
+    let last = world.listed("table_name", "operation = 'reset'").await.pop();
+    assert_eq!(last.as_deref(), Some("public.u"));
+    capture.stop().await;
+}
+
 /// The gap is in history before the table waits, so whoever captures next waits on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_joins_although_capture_is_killed_meanwhile() {

@@ -4,7 +4,7 @@
 //! one for what is no DDL to them. It tells that something happened between two looks, not when. Where the catalog leaves
 //! it open, it speaks of a repair that may not be needed, never the other way round.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -24,6 +24,8 @@ pub struct Fingerprint {
     identity_index: Option<Vec<i16>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     primary_key: Option<Vec<i16>>,
+    #[serde(default)]
+    membership: Membership,
     /// `relfilenode`: another one where the rows were written anew, or all taken away. 0 for a partitioned table.
     file: u32,
     columns: Vec<Column>,
@@ -36,6 +38,16 @@ pub struct Fingerprint {
     /// The values of the enums that values of it are made of, by their object id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     enums: BTreeMap<u32, String>,
+}
+
+/// By what a table is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Membership {
+    /// The publication's object id.
+    publication: u32,
+    /// Those of its entries that name the table, a partitioned table above it, or its schema; none where it has all tables.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    entries: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +175,16 @@ impl Fingerprint {
         .into_iter()
         .filter_map(|(reason, applies)| applies.then_some(reason))
         .collect()
+    }
+
+    /// Whether the table was taken out of the publication and added again, perhaps with another row filter: what was written to
+    /// it in between is missing. A publication that was made anew is another matter: without it nothing could be read.
+    pub fn was_published_anew(before: &Self, after: &Self) -> bool {
+        let (before, after) = (&before.membership, &after.membership);
+        before.publication == after.publication
+            && !before.entries.is_empty()
+            && !after.entries.is_empty()
+            && before.entries.is_disjoint(&after.entries)
     }
 
     /// Whether the catalog says something else of the table's shape, so that it has to be asked before the next row: names,

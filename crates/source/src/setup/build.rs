@@ -15,6 +15,8 @@ use crate::{Error, Source};
 
 /// PostgreSQL 19 switches logical decoding on by itself with the first slot.
 const VERSION_WITH_DYNAMIC_WAL_LEVEL: i32 = 190_000;
+/// From here on standbys can be told to keep a slot.
+const VERSION_WITH_FAILOVER: i32 = 170_000;
 const SET_CLIENT: &str = include_str!("../../../../sql/source/set_client.sql");
 const CANARY: &str = include_str!("../../../../sql/source/canary.sql");
 
@@ -60,7 +62,7 @@ pub(super) async fn compose(
     add_own(&prepared, &mut plan);
     ddl::add(&prepared, triggers, provider, &mut plan);
     publication::add(&prepared, source, &captured, &mut plan);
-    add_slot(client, source, &mut plan).await?;
+    add_slot(client, source, prepared.version, &mut plan).await?;
     Ok((prepared, plan))
 }
 
@@ -158,17 +160,22 @@ fn add_own(prepared: &Prepared, plan: &mut Plan) {
     }
 }
 
-async fn add_slot(client: &Client, source: &Source, plan: &mut Plan) -> Result<(), Error> {
+async fn add_slot(client: &Client, source: &Source, version: i32, plan: &mut Plan) -> Result<(), Error> {
     match catalog::slot(client, &source.slot).await? {
-        None => plan.steps.push(Step::new(
-            StepKind::Slot,
-            "Last: everything committed from here on is captured, and WAL is kept until it is.",
-            format!(
-                "SELECT pg_create_logical_replication_slot({}, {})",
-                literal(&source.slot),
-                literal(source.plugin.name())
-            ),
-        )),
+        None => {
+            // Standbys that are told to keep it have it after a failover; a standby's own slot cannot be kept so.
+            let failover =
+                if version >= VERSION_WITH_FAILOVER { ", failover => NOT pg_is_in_recovery()" } else { "" };
+            plan.steps.push(Step::new(
+                StepKind::Slot,
+                "Last: everything committed from here on is captured, and WAL is kept until it is.",
+                format!(
+                    "SELECT pg_create_logical_replication_slot({}, {}{failover})",
+                    literal(&source.slot),
+                    literal(source.plugin.name())
+                ),
+            ));
+        }
         Some(slot) => ours(client, source, &slot).await?,
     }
     Ok(())
