@@ -3,29 +3,39 @@
 
 use serde_json::Value;
 use waldelta_testkit::{
-    ConnectOptions, Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, source_rows,
-    wait_until,
+    Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, source_rows, wait_until,
 };
 
 use crate::setting::{PATIENCE, Setting, all_tables, run_options_as};
 
-/// More than a client's socket, the service and the server's socket hold, so that reading it waits for the client.
+/// It comes first in a snapshot.
 const LARGE: &str = "CREATE TABLE a_large (id int PRIMARY KEY, value text);
     INSERT INTO a_large SELECT i, repeat(i || ' ', 10000) FROM generate_series(100, 400) i";
 const SMALL: &str = "CREATE TABLE b_small (id int PRIMARY KEY, value text); INSERT INTO b_small VALUES (1, 'one'), (2, 'two')";
 
-/// Connects a client with a small buffer, and waits until its snapshot of the large table waits for it to read.
-async fn slow(setting: &Setting, replica: &Replica) -> WsClient {
-    let options = ConnectOptions { receive_buffer_bytes: Some(16 * 1024), ..ConnectOptions::default() };
-    let mut socket = WsClient::try_connect(&setting.service.stream(), &options).await.unwrap();
-    socket.send(&replica.hello("slow", &[all_tables()])).await;
+/// A client whose snapshot was taken and cannot be read, as long as the lock lasts.
+struct Held {
+    socket: WsClient,
+    lock: tokio_postgres::Client,
+}
+
+/// Connects a client, and waits until the reading for it has waited for the large table for a while.
+async fn held(setting: &Setting, replica: &Replica) -> Held {
+    let lock = setting.source.client().await;
+    lock.batch_execute("BEGIN; LOCK TABLE a_large IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut socket = WsClient::connect(&setting.service.stream()).await;
+    socket.send(&replica.hello("held", &[all_tables()])).await;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'waldelta'
-                 AND wait_event = 'ClientWrite' AND clock_timestamp() - query_start > interval '300 ms'";
-    wait_until("the snapshot waits for its reader", PATIENCE, async || {
-        setting.source.query_text(waits).await != "0"
-    })
-    .await;
-    socket
+                 AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '300 ms'";
+    wait_until("the reading waits", PATIENCE, async || setting.source.query_text(waits).await != "0").await;
+    Held { socket, lock }
+}
+
+impl Held {
+    async fn release(self) -> WsClient {
+        self.lock.batch_execute("ROLLBACK").await.unwrap();
+        self.socket
+    }
 }
 
 /// Reads on until the client has the source's rows; comes back when it is let go. The codes of the failures it was told.
@@ -58,7 +68,7 @@ async fn read_on(
                 assert!(codes.len() < 5, "it does not come to an end: {codes:?}, {code} {reason}");
                 replica.disconnected();
                 socket = WsClient::connect(&setting.service.stream()).await;
-                socket.send(&replica.hello("slow", &[all_tables()])).await;
+                socket.send(&replica.hello("held", &[all_tables()])).await;
             }
         }
     }
@@ -93,7 +103,7 @@ async fn by_timeouts_of_the_role_and_the_database() {
     setting.service = Service::start(options).await;
 
     let mut replica = Replica::new();
-    let socket = slow(&setting, &replica).await;
+    let socket = held(&setting, &replica).await.release().await;
     let tables = ["public.a_large", "public.b_small"];
     let (mut socket, codes) = read_on(&setting, socket, &mut replica, &tables).await;
     assert_eq!(codes, [""; 0], "it was read in one go");
@@ -107,9 +117,9 @@ async fn by_timeouts_of_the_role_and_the_database() {
 async fn by(hint: &str, statement: &str, tables: &[&str]) {
     let setting = Setting::new(hint, &format!("{LARGE}; {SMALL}")).await;
     let mut replica = Replica::new();
-    let socket = slow(&setting, &replica).await;
+    let held = held(&setting, &replica).await;
     setting.source.exec(statement).await;
-    let (mut socket, codes) = read_on(&setting, socket, &mut replica, tables).await;
+    let (mut socket, codes) = read_on(&setting, held.release().await, &mut replica, tables).await;
     assert!(!codes.is_empty() && codes.iter().all(|code| code == "WD-TABLE-CHANGED"), "{codes:?}");
     setting.source.exec("UPDATE a_large SET value = 'small' WHERE id = 100").await;
     setting.equal(&mut socket, &mut replica, tables).await;

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use waldelta_testkit::{
-    ConnectOptions, Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, wait_until,
-};
+use waldelta_testkit::{Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, wait_until};
 
 use crate::setting::{PATIENCE, Setting, all_tables, config_file, run_options, waldelta_ok, with_databases};
 use crate::stops::{
@@ -244,17 +242,16 @@ async fn dropped_during_a_snapshot() {
     let rows = "INSERT INTO item SELECT i, repeat(i || ' ', 10000) FROM generate_series(100, 400) i";
     let setting = Setting::new("slot_snapshot", &format!("{SCHEMA}; {rows}")).await;
     let mut replica = Replica::new();
-    let options = ConnectOptions { receive_buffer_bytes: Some(16 * 1024), ..ConnectOptions::default() };
-    let mut socket = WsClient::try_connect(&setting.service.stream(), &options).await.unwrap();
+    // Its snapshot is taken, and its rows cannot be read yet.
+    let lock = setting.source.client().await;
+    lock.batch_execute("BEGIN; LOCK TABLE item IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut socket = WsClient::connect(&setting.service.stream()).await;
     socket.send(&replica.hello("slow", &[all_tables()])).await;
-    // Its reading of the table is under way, and waits for it.
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'waldelta'
-                 AND wait_event = 'ClientWrite'";
-    wait_until("the snapshot waits for its reader", PATIENCE, async || {
-        setting.source.query_text(waits).await != "0"
-    })
-    .await;
+                 AND wait_event_type = 'Lock'";
+    wait_until("the reading waits", PATIENCE, async || setting.source.query_text(waits).await != "0").await;
     drop_slot(&setting, "").await;
+    lock.batch_execute("ROLLBACK").await.unwrap();
     insert(&setting, 1).await;
     stopped(&setting, "slot_missing", "WD-SLOT-MISSING").await;
     recover(&setting);

@@ -1,5 +1,7 @@
 //! The binary that is measured, as a child process.
 
+use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -27,17 +29,39 @@ impl Service {
         history: &str,
         slot: &str,
     ) -> anyhow::Result<Self> {
+        Self::start_with(binary, source, history, slot, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn start_with(
+        binary: &Path,
+        source: &str,
+        history: &str,
+        slot: &str,
+        more: &[&OsStr],
+    ) -> anyhow::Result<Self> {
         let port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let log = std::env::temp_dir().join(format!("waldelta-bench-{slot}.log"));
         let child = Command::new(binary)
             .args(["run", "--database-url", source, "--history-url", history, "--slot", slot])
             .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(more)
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log).context("make a log file")?)
             .kill_on_drop(true)
             .spawn()
             .context("start waldelta")?;
         Ok(Service { child, port, log })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        self.child.id().context("it has ended by itself")
     }
 
     /// Where clients connect.
@@ -67,7 +91,7 @@ impl Service {
 
     /// Stops it gracefully.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().context("it has ended by itself")?;
+        let pid = self.pid()?;
         let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
         anyhow::ensure!(asked.success(), "SIGTERM could not be sent");
         let status =

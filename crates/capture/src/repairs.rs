@@ -27,7 +27,7 @@ pub struct NeedsRepair {
 
 impl NeedsRepair {
     /// The table of a gap that is open. `name` is for one that history has no change of.
-    pub(crate) fn new(gap: &Gap, name: impl Fn(u32) -> Option<TableName>) -> Self {
+    pub fn new(gap: &Gap, name: impl Fn(u32) -> Option<TableName>) -> Self {
         let table = match (&gap.table, gap.table_oid) {
             (Some(name), _) => name.to_string(),
             (None, Some(oid)) => {

@@ -1,6 +1,10 @@
 //! How sessions end: the one place where reasons become WebSocket close codes.
 
+use std::time::Duration;
+
 use waldelta_wal::Code;
+
+use crate::spread;
 
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +107,16 @@ impl Closing {
     }
 }
 
-/// When a client should come back: spread over some seconds by the number of its session, so that a thousand clients
-/// that are let go together do not come back together.
-pub(crate) fn retry_ms(session: u64) -> u64 {
+/// When a client should come back: spread by the number of its session, over a time that grows with how many `sessions` there
+/// are, so that those who are let go together do not come back together.
+pub(crate) fn retry_ms(session: u64, sessions: usize) -> u64 {
     const AT_LEAST_MS: u64 = 250;
-    const SPREAD_MS: u64 = 4_000;
-    // Fibonacci hashing: neighbouring numbers land far from each other.
-    AT_LEAST_MS + (session.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SPREAD_MS
+    /// How many are to come back in a second.
+    const RETURNS_PER_SECOND: u64 = 500;
+    const SPREAD_MS: std::ops::RangeInclusive<u64> = 1_000..=60_000;
+    let spread_ms = (sessions as u64).saturating_mul(1_000) / RETURNS_PER_SECOND;
+    let spread = Duration::from_millis(spread_ms.clamp(*SPREAD_MS.start(), *SPREAD_MS.end()));
+    AT_LEAST_MS + u64::try_from(spread::part(session, spread).as_millis()).unwrap_or(*SPREAD_MS.end())
 }
 
 #[cfg(test)]
@@ -127,9 +134,12 @@ mod tests {
 
     #[test]
     fn retries_are_spread() {
-        let mut all: Vec<u64> = (0..1_000).map(retry_ms).collect();
-        assert!(all.iter().all(|ms| (250..4_250).contains(ms)));
-        all.sort_unstable();
-        assert!(all.windows(2).all(|pair| pair[1] - pair[0] < 200), "no large hole and so no heap");
+        for (sessions, over_ms) in [(1, 1_000), (1_000, 2_000), (10_000, 20_000), (1_000_000, 60_000)] {
+            let mut all: Vec<u64> = (0..1_000).map(|session| retry_ms(session, sessions)).collect();
+            assert!(all.iter().all(|ms| (250..250 + over_ms).contains(ms)));
+            all.sort_unstable();
+            let widest = all.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(widest < over_ms / 20, "no large hole and so no heap: {widest} ms of {over_ms}");
+        }
     }
 }

@@ -7,13 +7,18 @@ use std::time::Duration;
 pub struct Config {
     /// A client that has not said hello for this long is let go (4408).
     pub hello_timeout: Duration,
-    /// A quiet session gets a heartbeat this often; a client that answers no ping for three of these is let go.
+    /// A quiet session gets a heartbeat this often; a client that gives no sign of life for three of these is let go. Below
+    /// 30 s: proxies cut connections that are idle for longer.
     pub heartbeat_interval: Duration,
-    /// A write to a socket that takes longer than this ends the session (4418); it can resume. A fetched value that is not
-    /// read for as long is given up when others wait.
+    /// A client that takes nothing in for this long while something is written to it is let go (4418); it can resume. A
+    /// fetched value that is not read for as long is given up when others wait.
     pub write_timeout: Duration,
     /// Sessions at most (4429 beyond), and as many waiting long polls.
     pub sessions_max: usize,
+    /// Sessions of which it is not known yet where they begin, at the same time at most (1013 beyond; they can come back).
+    pub arrivals_max: usize,
+    /// Sessions that take a snapshot or wait for one, at the same time at most (1013 beyond; they can come back).
+    pub hydrations_max: usize,
     /// Subscriptions of one session at most.
     pub subscriptions_max: usize,
     /// A frame from a client may have this many bytes at most (4413).
@@ -33,6 +38,14 @@ pub struct Config {
     pub frontier_timeout: Duration,
     /// Reads of history for sessions that catch up, at the same time at most.
     pub catch_up_reads_max: usize,
+    /// Bytes of pages of history that are kept for other sessions which catch up over the same stretch.
+    pub catch_up_bytes_max: usize,
+    /// Bytes of snapshots that are kept ready for other clients, and of those that are read, at most: compressed.
+    pub snapshot_cache_bytes_max: usize,
+    /// A snapshot with more bytes than this, compressed, is not kept: the source waits for those who take it.
+    pub snapshot_bytes_max: usize,
+    /// On a stop the sessions are let go one after the other within this time; few sessions in less.
+    pub drain: Duration,
     /// Origins of web pages that may connect, such as `https://app.example.com`; those of this machine always may.
     pub allowed_origins: Vec<String>,
     /// Host names under which the service answers besides addresses and localhost.
@@ -46,6 +59,8 @@ impl Default for Config {
             heartbeat_interval: Duration::from_secs(15),
             write_timeout: Duration::from_secs(30),
             sessions_max: 10_000,
+            arrivals_max: 1_000,
+            hydrations_max: 2_000,
             subscriptions_max: 100,
             client_frame_bytes_max: 64 * 1024,
             scope_bytes_max: 16 * 1024 * 1024,
@@ -55,8 +70,23 @@ impl Default for Config {
             visibility_timeout: Duration::from_secs(30),
             frontier_timeout: Duration::from_secs(5),
             catch_up_reads_max: 8,
+            catch_up_bytes_max: 32 * 1024 * 1024,
+            snapshot_cache_bytes_max: 256 * 1024 * 1024,
+            snapshot_bytes_max: 128 * 1024 * 1024,
+            drain: Duration::from_secs(5),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What proxies in front of it are known to cut is idle for 60 s, some of them for 30 s.
+    #[test]
+    fn no_connection_is_idle_for_as_long_as_a_proxy_bears() {
+        assert!(Config::default().heartbeat_interval < Duration::from_secs(30));
     }
 }

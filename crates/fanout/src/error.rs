@@ -1,5 +1,7 @@
 //! What can fail on the client side.
 
+use std::sync::Arc;
+
 use waldelta_wal::Code;
 
 use crate::wire::server::NotText;
@@ -20,6 +22,16 @@ pub enum Error {
     /// A row is not UTF-8, so that no frame can carry it.
     #[error("make a frame of a row that is not UTF-8")]
     NotText,
+    /// A frame of a snapshot could not be compressed, or what is kept of it is broken.
+    #[error("compress a snapshot")]
+    Compress {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was asked for several at once failed for all of them.
+    #[error(transparent)]
+    Shared(Arc<Error>),
 }
 
 impl From<NotText> for Error {
@@ -35,7 +47,8 @@ impl Error {
             Error::History(source) => source.code(),
             Error::Source(source) => source.code(),
             Error::NothingCaptured => Code::NothingCaptured,
-            Error::NotText => Code::Internal,
+            Error::NotText | Error::Compress { .. } => Code::Internal,
+            Error::Shared(error) => error.code(),
         }
     }
 

@@ -14,6 +14,8 @@ use waldelta_source::{Error, Source, snapshot};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed question.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Pause after an answer: whoever connects meanwhile shares the next one.
+const GATHER_DELAY: Duration = Duration::from_millis(5);
 
 /// Questions and answers.
 pub(crate) struct Frontier {
@@ -54,6 +56,7 @@ impl Frontier {
                 match tokio::time::timeout(ANSWER_TIMEOUT, next_xid(source, &mut connection)).await {
                     Ok(Ok(xid)) => {
                         self.answered.send_replace((question, xid));
+                        tokio::time::sleep(GATHER_DELAY).await;
                         continue;
                     }
                     Ok(Err(error)) => {

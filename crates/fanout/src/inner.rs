@@ -1,24 +1,30 @@
-//! What all sessions share, and the list of sessions that operators see.
+//! What all sessions share, and a session's place among them.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use waldelta_history::{History, Lineage};
+use waldelta_history::History;
 use waldelta_source::Source;
-use waldelta_wal::Position;
+use waldelta_wal::{Code, Position};
 
-use crate::SessionReading;
+use crate::admission::Admission;
+use crate::clients::Clients;
+use crate::closing::{self, Closing};
 use crate::config::Config;
 use crate::error::Error;
 use crate::frontier::Frontier;
 use crate::http::values::transfer::Places;
+use crate::leaving::Leaving;
 use crate::metrics::Metrics;
+use crate::pages::Pages;
 use crate::registry::Registry;
-use crate::session::state::{Seat, session_name};
+use crate::session::state::Seat;
+use crate::sessions::{Entry, Sessions, Standing};
+use crate::snapshots::Library;
 use crate::start::Extent;
 
 /// What all sessions share.
@@ -28,51 +34,70 @@ pub(crate) struct Inner {
     pub source: Source,
     pub registry: Arc<Registry>,
     pub frontier: Frontier,
+    pub admission: Admission,
     pub metrics: Metrics,
+    /// Pages of history, for sessions that catch up.
+    pub pages: Pages,
+    /// What is to be written of clients.
+    pub clients: Clients,
+    pub sessions: Sessions,
+    /// Reads of history that may run at the same time.
+    pub reads: Arc<Semaphore>,
     /// Snapshots that may run at the same time.
-    pub snapshots: Semaphore,
-    /// Reads of history for sessions that catch up.
-    pub reads: Semaphore,
+    pub snapshots: Library,
+    /// Sessions that may take a snapshot or wait for one.
+    pub hydrations: Arc<Semaphore>,
     /// Requests that may wait for changes.
     pub polls: Semaphore,
     /// Values that are fetched from history.
     pub values: Places,
     /// Sessions that may be admitted.
-    pub slots: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    /// Sessions that may be on their way to where they begin.
+    arrivals: Arc<Semaphore>,
+    /// Connections that may be told that they are not admitted; as many as may arrive. More are not even upgraded.
+    refusals: Arc<Semaphore>,
     /// Tasks of sockets, which the web server spawns by itself.
     pub tracker: TaskTracker,
-    /// The service stops: sessions let their clients go.
+    /// The service stops: requests that wait end.
     pub closing: CancellationToken,
+    /// And sessions let their clients go, one after the other.
+    pub leaving: Leaving,
     sessions_made: AtomicU64,
-    sessions: Mutex<BTreeMap<u64, Standing>>,
-}
-
-/// Where a session is, as operators see it.
-#[derive(Clone)]
-pub(crate) struct Standing {
-    pub client_id: Option<Arc<str>>,
-    pub state: &'static str,
-    pub cursor: Position,
-    pub acked: Option<Position>,
-    pub sent_bytes: u64,
 }
 
 impl Inner {
     pub(crate) fn new(config: Config, history: History, source: Source) -> Self {
         let head = history.feed().head().cursor();
+        let metrics = Metrics::new();
+        let closing = CancellationToken::new();
+        let permits = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
+        let reads = permits(config.catch_up_reads_max);
         Inner {
             registry: Arc::new(Registry::new(head, config.scope_bytes_max)),
             frontier: Frontier::new(),
-            metrics: Metrics::new(),
-            snapshots: Semaphore::new(config.snapshots_max.max(1)),
-            reads: Semaphore::new(config.catch_up_reads_max.max(1)),
+            admission: Admission::new(history.clone(), metrics.extents.clone()),
+            pages: Pages::new(
+                config.catch_up_bytes_max,
+                reads.clone(),
+                metrics.catch_up_reads.clone(),
+                metrics.catch_up_shared.clone(),
+            ),
+            clients: Clients::new(),
+            sessions: Sessions::default(),
+            reads,
+            snapshots: Library::new(&config, head),
+            hydrations: permits(config.hydrations_max),
             polls: Semaphore::new(config.sessions_max),
             values: Places::new(config.write_timeout),
-            slots: Arc::new(Semaphore::new(config.sessions_max)),
+            slots: permits(config.sessions_max),
+            arrivals: permits(config.arrivals_max),
+            refusals: permits(config.arrivals_max),
             tracker: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            leaving: Leaving::new(closing.clone()),
+            closing,
+            metrics,
             sessions_made: AtomicU64::new(0),
-            sessions: Mutex::new(BTreeMap::new()),
             config,
             history,
             source,
@@ -84,45 +109,51 @@ impl Inner {
         self.sessions_made.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What can be resumed now by a client with this cursor. The head is read from the database: the feed of this process may
-    /// lag behind what a client was told by another one.
+    /// What can be resumed now by a client with this cursor: see [`Admission::extent`].
     pub(crate) async fn extent(&self, cursor: Option<Position>) -> Result<Extent, Error> {
-        let (_, head) = self.history.captured().await?.ok_or(Error::NothingCaptured)?;
-        let floor = self.history.floor().await?;
-        let head = head.cursor().max(self.history.feed().head().cursor());
-        let lineage = match cursor {
-            Some(cursor) if cursor.epoch != head.epoch => self.history.lineage().await?,
-            _ => Lineage::default(),
-        };
-        Ok(Extent { floor, head, lineage })
+        self.admission.extent(cursor).await
     }
 
-    /// The sessions there are, oldest first.
-    pub(crate) fn readings(&self) -> Vec<SessionReading> {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = |(number, standing): (&u64, &Standing)| SessionReading {
-            session: session_name(*number),
-            client_id: standing.client_id.as_deref().unwrap_or_default().to_owned(),
-            state: standing.state,
-            cursor: standing.cursor.to_string(),
-            acked: standing.acked.map(|acked| acked.to_string()),
-            sent_bytes: standing.sent_bytes,
-        };
-        sessions.iter().map(reading).collect()
+    /// A place among the sessions, or why there is none.
+    pub(crate) fn admit(&self) -> Result<Place, Closing> {
+        let slot = self.slots.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| Closing::TooMany(Code::TooManySessions))?;
+        let arrival = self.arrivals.clone().try_acquire_owned();
+        let arrival = arrival.map_err(|_| Closing::TryLater(Code::TooManyArrivals))?;
+        Ok(Place { _slot: slot, arrival: Some(arrival) })
     }
+
+    /// The right to tell a connection why it is not admitted; `None` when that too is asked for too often.
+    pub(crate) fn refuse(&self) -> Option<OwnedSemaphorePermit> {
+        self.refusals.clone().try_acquire_owned().ok()
+    }
+
+    /// When a client that is let go should come back, in milliseconds.
+    pub(crate) fn retry_ms(&self, session: u64) -> u64 {
+        closing::retry_ms(session, self.sessions.count().max(self.leaving.sessions()))
+    }
+}
+
+/// The right to be a session.
+pub(crate) struct Place {
+    _slot: OwnedSemaphorePermit,
+    /// Given back when it is known where the session begins.
+    arrival: Option<OwnedSemaphorePermit>,
 }
 
 /// A session's entry in the list, and its admission; both end when it is dropped.
 pub(crate) struct Listed {
     inner: Arc<Inner>,
     seat: Seat,
-    _slot: OwnedSemaphorePermit,
+    entry: Arc<Entry>,
+    place: Place,
 }
 
 impl Listed {
-    pub(crate) fn new(inner: Arc<Inner>, number: u64, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, number: u64, place: Place, user_agent: Option<Arc<str>>) -> Self {
+        let entry = inner.sessions.add(number, user_agent);
         let seat = Seat { number, wake: Arc::default(), replaced: CancellationToken::new() };
-        Listed { inner, seat, _slot: slot }
+        Listed { inner, seat, entry, place }
     }
 
     pub(crate) fn seat(&self) -> Seat {
@@ -130,13 +161,22 @@ impl Listed {
     }
 
     pub(crate) fn note(&self, standing: Standing) {
-        let mut sessions = self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(self.seat.number, standing);
+        self.entry.update(standing);
+    }
+
+    /// It is known where the session begins: others may arrive.
+    pub(crate) fn arrived(&mut self) {
+        self.place.arrival = None;
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.seat.number);
+        self.inner.sessions.remove(self.seat.number);
+        if self.entry.is_due(Instant::now())
+            && let Some(visit) = self.entry.visit()
+        {
+            self.inner.clients.gone(visit);
+        }
     }
 }

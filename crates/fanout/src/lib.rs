@@ -6,17 +6,29 @@
 //! when it cannot. So live, catch-up, resume, slow client and restart are one path, and a wake-up carries nothing that
 //! correctness needs.
 
+mod accept;
+mod admission;
+mod clients;
 mod closing;
 mod config;
+mod describe;
 mod error;
+mod filter;
 mod frontier;
 mod http;
 mod hub;
+mod index;
 mod inner;
+mod leaving;
 mod metrics;
+mod pages;
+mod question;
 mod registry;
 mod scope;
 mod session;
+mod sessions;
+mod snapshots;
+mod spread;
 mod start;
 mod stretch;
 mod subscription;
@@ -25,13 +37,19 @@ mod wire;
 #[cfg(test)]
 mod testing;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use accept::prepare;
 pub use config::Config;
+pub use describe::openapi_text;
 pub use error::Error;
+pub use http::guarded;
 use tokio_util::sync::CancellationToken;
-use waldelta_history::History;
+use waldelta_history::{History, KnownClient};
 use waldelta_source::Source;
+
+use crate::wire::timestamp::Timestamp;
 
 /// The client side of the service; cheap to clone.
 #[derive(Clone)]
@@ -56,6 +74,27 @@ pub struct SessionReading {
     pub sent_bytes: u64,
 }
 
+/// What is kept of a client, also while it is away. Times are ISO 8601 in UTC.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ClientReading {
+    /// Client id.
+    pub client_id: String,
+    /// Whether it has a session in this process.
+    pub connected: bool,
+    /// The last cursor that it acknowledged.
+    pub acked: Option<String>,
+    /// When it last acknowledged one.
+    pub acked_at: Option<String>,
+    /// When it was last here, to the minute or so.
+    pub seen_at: String,
+    /// When it was here for the first time.
+    pub first_seen_at: String,
+    /// The protocol version that it spoke last.
+    pub protocol: Option<String>,
+    /// What its program called itself last.
+    pub user_agent: Option<String>,
+}
+
 impl Fanout {
     /// Prepares the client side; nothing runs before [`Fanout::run`].
     pub fn new(config: Config, history: History, source: Source) -> Self {
@@ -73,22 +112,49 @@ impl Fanout {
         http::router(self.inner.clone(), others)
     }
 
-    /// Feeds the scopes until `stop` is cancelled; then lets every session go with 1012 and waits for them. After an
-    /// error it may be run again; after a stop it admits nobody any more.
+    /// Serves the sessions until `stop` is cancelled. From then on nobody is admitted, requests that wait end, and the sessions
+    /// are let go (`goaway`, 1012) one after the other within [`Config::drain`]: who has not had its turn is served as before.
+    /// Returns when the last has gone and what is kept of clients is written. It is run once.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         let inner = &self.inner;
+        let ended = CancellationToken::new();
+        let letting_go = async {
+            stop.cancelled().await;
+            inner.leaving.begin(inner.sessions.count(), inner.config.drain);
+            inner.tracker.close();
+            inner.tracker.wait().await;
+            ended.cancel();
+        };
         tokio::join!(
-            hub::run(inner.history.feed(), &inner.registry, &inner.metrics, &stop),
-            inner.frontier.run(&inner.source, &stop),
+            hub::run(inner.history.feed(), &inner.registry, &inner.metrics, &ended),
+            inner.frontier.run(&inner.source, &ended),
+            snapshots::run(inner, &ended),
+            inner.clients.run(&inner.history, &inner.sessions, &ended),
+            letting_go,
         );
-        inner.closing.cancel();
-        inner.tracker.close();
-        inner.tracker.wait().await;
         Ok(())
     }
 
     /// The sessions there are, oldest first.
     pub fn sessions(&self) -> Vec<SessionReading> {
-        self.inner.readings()
+        self.inner.sessions.readings()
+    }
+
+    /// What is kept of clients, also of those that are away; those that were here last first, `limit` at most.
+    pub async fn clients(&self, limit: u32) -> Result<Vec<ClientReading>, Error> {
+        let known = self.inner.history.clients(limit).await?;
+        let sessions = self.inner.sessions.readings();
+        let here: HashSet<&str> = sessions.iter().map(|session| &*session.client_id).collect();
+        let reading = |known: KnownClient| ClientReading {
+            connected: here.contains(&*known.client_id),
+            client_id: known.client_id,
+            acked: known.acked.map(|acked| acked.to_string()),
+            acked_at: known.acked_at_us.map(|at| Timestamp(at).to_string()),
+            seen_at: Timestamp(known.seen_at_us).to_string(),
+            first_seen_at: Timestamp(known.first_seen_at_us).to_string(),
+            protocol: known.protocol,
+            user_agent: known.user_agent,
+        };
+        Ok(known.into_iter().map(reading).collect())
     }
 }

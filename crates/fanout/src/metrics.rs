@@ -10,8 +10,15 @@ pub(crate) struct Metrics {
     pub frames: Counter,
     pub bytes: Counter,
     pub routed: Counter,
+    pub filter_lookups: Counter,
+    pub filter_evaluations: Counter,
+    pub refused: Counter,
+    pub extents: Counter,
     pub catch_up_reads: Counter,
+    pub catch_up_shared: Counter,
     pub snapshots: Counter,
+    pub snapshot_readings: Counter,
+    pub snapshot_bytes: Gauge,
     pub evictions: Counter,
     /// From found durable to handed to the socket, in seconds; one sample per write.
     pub delivery: Histogram,
@@ -32,11 +39,46 @@ impl Metrics {
             "Transactions routed to scopes"
         );
         metrics::describe_counter!(
+            "waldelta_fanout_filter_lookups_total",
+            Unit::Count,
+            "Values of rows looked up among those that filters compare for equality"
+        );
+        metrics::describe_counter!(
+            "waldelta_fanout_filter_evaluations_total",
+            Unit::Count,
+            "Filters evaluated to find whom changes concern; many where updates come without the old row"
+        );
+        metrics::describe_counter!(
+            "waldelta_fanout_refused_connections_total",
+            Unit::Count,
+            "Connections that were not admitted, because too many are there or come at once"
+        );
+        metrics::describe_counter!(
+            "waldelta_fanout_extent_reads_total",
+            Unit::Count,
+            "Times that the database was asked what history has, for all who began meanwhile"
+        );
+        metrics::describe_counter!(
             "waldelta_fanout_catch_up_reads_total",
             Unit::Count,
             "Pages read from history for sessions"
         );
+        metrics::describe_counter!(
+            "waldelta_fanout_catch_up_shared_total",
+            Unit::Count,
+            "Pages that sessions needed and another session had read"
+        );
         metrics::describe_counter!("waldelta_fanout_snapshots_total", Unit::Count, "Snapshots sent whole");
+        metrics::describe_counter!(
+            "waldelta_fanout_snapshot_readings_total",
+            Unit::Count,
+            "Readings of the source for snapshots, each for all who wanted the same"
+        );
+        metrics::describe_gauge!(
+            "waldelta_fanout_snapshot_bytes",
+            Unit::Bytes,
+            "Bytes of snapshots that are held, compressed"
+        );
         metrics::describe_counter!(
             "waldelta_fanout_evictions_total",
             Unit::Count,
@@ -51,8 +93,15 @@ impl Metrics {
             frames: metrics::counter!("waldelta_fanout_frames_total"),
             bytes: metrics::counter!("waldelta_fanout_sent_bytes_total"),
             routed: metrics::counter!("waldelta_fanout_routed_transactions_total"),
+            filter_lookups: metrics::counter!("waldelta_fanout_filter_lookups_total"),
+            filter_evaluations: metrics::counter!("waldelta_fanout_filter_evaluations_total"),
+            refused: metrics::counter!("waldelta_fanout_refused_connections_total"),
+            extents: metrics::counter!("waldelta_fanout_extent_reads_total"),
             catch_up_reads: metrics::counter!("waldelta_fanout_catch_up_reads_total"),
+            catch_up_shared: metrics::counter!("waldelta_fanout_catch_up_shared_total"),
             snapshots: metrics::counter!("waldelta_fanout_snapshots_total"),
+            snapshot_readings: metrics::counter!("waldelta_fanout_snapshot_readings_total"),
+            snapshot_bytes: metrics::gauge!("waldelta_fanout_snapshot_bytes"),
             evictions: metrics::counter!("waldelta_fanout_evictions_total"),
             delivery: metrics::histogram!("waldelta_fanout_delivery_seconds"),
         }

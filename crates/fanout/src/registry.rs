@@ -1,23 +1,33 @@
-//! Who follows what: the scopes that exist, the tables that lead to them, and the client that each session belongs to.
+//! Who follows what: the scopes that exist, the index that leads to them, and the client that each session belongs to.
 //!
-//! One lock, held for lookups only, never while frames are made. It also holds the position up to which transactions are
-//! being routed: whoever joins is told it, and reads everything up to it elsewhere.
+//! One lock, held for look-ups only: never while filters are evaluated or frames are made. It also holds the position up to
+//! which transactions are being routed: whoever joins is told it, and reads everything up to it elsewhere. In the same
+//! moment in which the router says what it is about to route, it takes over who came and went; so each scope is either
+//! told to read the transaction elsewhere, or in the index when that is asked. The index has a lock of its own, which nobody
+//! takes but the router.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::{Position, TableName};
+use waldelta_wal::{Change, Position, TableName};
 
-use crate::scope::Scope;
-use crate::subscription::{Pattern, Selection};
+use crate::index::{Found, Index, Moves, Number, Which, Work};
+use crate::scope::{Budget, Scope};
+use crate::subscription::Selection;
+
+/// Bytes of ready frames that all scopes keep together at most.
+const FRAMES_BYTES_MAX: usize = 256 << 20;
 
 /// The scopes and clients that exist.
 pub(crate) struct Registry {
     state: Mutex<State>,
+    /// Locked before `state` where both are.
+    index: Mutex<Index>,
     scope_bytes_max: usize,
+    budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -26,10 +36,19 @@ struct State {
     target: Position,
     /// Routing is done for everything up to here.
     routed: Position,
-    scopes: HashMap<Selection, (Arc<Scope>, usize)>,
-    by_pattern: HashMap<Pattern, Vec<Arc<Scope>>>,
+    scopes: HashMap<Arc<Selection>, Entered>,
+    /// Scopes that the index is to be told of.
+    moves: Moves,
+    scopes_made: Number,
     clients: HashMap<Arc<str>, Present>,
     attachments: u64,
+}
+
+/// A scope that has sessions.
+struct Entered {
+    scope: Arc<Scope>,
+    number: Number,
+    sessions: usize,
 }
 
 /// A connected client and where its session listens.
@@ -75,29 +94,34 @@ pub(crate) struct Attachment {
     number: u64,
 }
 
-/// What a transaction is about.
-#[derive(Default)]
-pub(crate) struct Subjects<'a> {
-    /// Its tables, by every name that they have in it.
-    pub tables: Vec<&'a TableName>,
-    /// Whether there are logical messages in it.
-    pub messages: bool,
+/// What a transaction is about, as far as it is known.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    /// Nothing is known.
+    Unknown,
+    /// Its tables, and whether there may be logical messages in it.
+    Tables { tables: &'a [TableName], messages: bool },
+    /// All of its changes.
+    Changes(&'a [Change]),
 }
 
 /// Where a transaction goes.
 #[derive(Default)]
 pub(crate) struct Destinations {
-    /// The scopes that it concerns.
-    pub scopes: Vec<Arc<Scope>>,
+    /// The scopes that it concerns, each once, with the changes that do.
+    pub scopes: Vec<(Arc<Scope>, Which)>,
     /// Its authors who are connected, each with its scope.
     pub authors: Vec<(Client, Arc<Scope>)>,
+    /// What finding them took.
+    pub work: Work,
 }
 
 impl Registry {
     /// Begins with nothing routed but what lies at or below `from`.
     pub(crate) fn new(from: Position, scope_bytes_max: usize) -> Self {
         let state = State { target: from, routed: from, ..State::default() };
-        Registry { state: Mutex::new(state), scope_bytes_max }
+        let budget = Arc::new(Budget::new(FRAMES_BYTES_MAX));
+        Registry { state: Mutex::new(state), index: Mutex::default(), scope_bytes_max, budget }
     }
 
     /// Enters a scope, making it if it is the first, as the session of a client. An older session of the same client is
@@ -106,7 +130,7 @@ impl Registry {
         let mut state = self.lock();
         state.attachments += 1;
         let (joined_at, number) = (state.target, state.attachments);
-        let scope = state.enter(selection, self.scope_bytes_max);
+        let scope = state.enter(selection, self.scope_bytes_max, &self.budget);
         let newest = state.clients.get(&client.id).is_none_or(|other| other.client.session <= client.session);
         if newest {
             let present = Present { client: client.clone(), scope: scope.clone(), attachment: number };
@@ -121,28 +145,27 @@ impl Registry {
         Attachment { scope, joined_at, registry: self.clone(), client: client.id.clone(), number }
     }
 
-    /// Says that a transaction is about to be routed, and where to. `subjects: None` when they are not known: it then
-    /// concerns every scope.
+    /// Says that a transaction is about to be routed, and where to.
     pub(crate) fn destinations<'a>(
         &self,
         position: Position,
-        subjects: Option<&Subjects<'_>>,
+        subject: Subject<'_>,
         authors: impl Iterator<Item = &'a str>,
     ) -> Destinations {
-        let mut state = self.lock();
-        state.target = state.target.max(position);
-        let mut found = Destinations::default();
-        match subjects {
-            None => found.scopes.extend(state.scopes.values().map(|(scope, _)| scope.clone())),
-            Some(subjects) => state.collect(subjects, &mut found.scopes),
-        }
-        for author in authors {
-            let known = found.authors.iter().any(|(client, _)| *client.id == *author);
-            if let Some(present) = state.clients.get(author).filter(|_| !known) {
-                found.authors.push((present.client.clone(), present.scope.clone()));
-            }
-        }
-        found
+        // Nothing that is done under it can panic.
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let (moves, authors) = {
+            let mut state = self.lock();
+            state.target = state.target.max(position);
+            (std::mem::take(&mut state.moves), state.present(authors))
+        };
+        index.apply(moves);
+        let Found { scopes, work } = match subject {
+            Subject::Unknown => index.everybody(),
+            Subject::Tables { tables, messages } => index.of_tables(tables, messages),
+            Subject::Changes(changes) => index.concerned(changes),
+        };
+        Destinations { scopes, authors, work }
     }
 
     /// Says that everything up to `position` has been routed.
@@ -162,7 +185,7 @@ impl Registry {
     pub(crate) fn cut(&self, floor: Position) {
         let mut state = self.lock();
         state.target = state.target.max(floor);
-        let scopes: Vec<_> = state.scopes.values().map(|(scope, _)| scope.clone()).collect();
+        let scopes: Vec<_> = state.scopes.values().map(|entered| entered.scope.clone()).collect();
         drop(state);
         scopes.iter().for_each(|scope| scope.cut(floor));
         self.routed_to(floor);
@@ -174,54 +197,40 @@ impl Registry {
 }
 
 impl State {
-    fn enter(&mut self, selection: &Selection, scope_bytes_max: usize) -> Arc<Scope> {
-        if let Some((scope, uses)) = self.scopes.get_mut(selection) {
-            *uses += 1;
-            return scope.clone();
+    fn enter(&mut self, selection: &Selection, scope_bytes_max: usize, budget: &Arc<Budget>) -> Arc<Scope> {
+        if let Some(entered) = self.scopes.get_mut(selection) {
+            entered.sessions += 1;
+            return entered.scope.clone();
         }
-        let scope = Arc::new(Scope::new(selection.clone(), self.target, scope_bytes_max));
-        self.scopes.insert(selection.clone(), (scope.clone(), 1));
-        for pattern in patterns(selection) {
-            self.by_pattern.entry(pattern.clone()).or_default().push(scope.clone());
-        }
+        let selection = Arc::new(selection.clone());
+        let scope = Arc::new(Scope::new(selection.clone(), self.target, scope_bytes_max, budget));
+        self.scopes_made += 1;
+        let number = self.scopes_made;
+        self.scopes.insert(selection, Entered { scope: scope.clone(), number, sessions: 1 });
+        self.moves.enter(number, scope.clone());
         scope
     }
 
-    fn leave(&mut self, scope: &Arc<Scope>) {
-        let Some((_, uses)) = self.scopes.get_mut(&scope.selection) else { return };
-        *uses -= 1;
-        if *uses > 0 {
-            return;
+    fn leave(&mut self, scope: &Scope) {
+        let Some(entered) = self.scopes.get_mut(&scope.selection) else { return };
+        entered.sessions -= 1;
+        if entered.sessions == 0 {
+            self.moves.leave(entered.number);
+            self.scopes.remove(&scope.selection);
         }
-        self.scopes.remove(&scope.selection);
-        for pattern in patterns(&scope.selection) {
-            if let Some(scopes) = self.by_pattern.get_mut(pattern) {
-                scopes.retain(|other| !Arc::ptr_eq(other, scope));
-                if scopes.is_empty() {
-                    self.by_pattern.remove(pattern);
-                }
+    }
+
+    /// Those of these clients who are connected, each once, with its scope.
+    fn present<'a>(&self, clients: impl Iterator<Item = &'a str>) -> Vec<(Client, Arc<Scope>)> {
+        let mut found: Vec<(Client, Arc<Scope>)> = Vec::new();
+        for id in clients {
+            let known = found.iter().any(|(client, _)| *client.id == *id);
+            if let Some(present) = self.clients.get(id).filter(|_| !known) {
+                found.push((present.client.clone(), present.scope.clone()));
             }
         }
+        found
     }
-
-    /// The scopes that select any of these, each once.
-    fn collect(&self, subjects: &Subjects<'_>, into: &mut Vec<Arc<Scope>>) {
-        let of_table =
-            |table: &&TableName| [Pattern::Schema(table.schema.clone()), Pattern::Table((*table).clone())];
-        let anything = subjects.messages || !subjects.tables.is_empty();
-        let patterns =
-            anything.then_some(Pattern::All).into_iter().chain(subjects.tables.iter().flat_map(of_table));
-        let mut seen = HashSet::new();
-        for pattern in patterns {
-            let scopes = self.by_pattern.get(&pattern).into_iter().flatten();
-            into.extend(scopes.filter(|scope| seen.insert(Arc::as_ptr(scope))).cloned());
-        }
-    }
-}
-
-/// The patterns of a selection, each once.
-fn patterns(selection: &Selection) -> HashSet<&Pattern> {
-    selection.subscriptions().iter().map(|subscription| &subscription.table).collect()
 }
 
 impl Drop for Attachment {
@@ -260,8 +269,13 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn about<'a>(tables: &[&'a TableName]) -> Subjects<'a> {
-        Subjects { tables: tables.to_vec(), messages: false }
+    fn about(tables: &[TableName]) -> Subject<'_> {
+        Subject::Tables { tables, messages: false }
+    }
+
+    fn scopes(registry: &Registry, lsn: u64, subject: Subject<'_>) -> Vec<Arc<Scope>> {
+        let found = registry.destinations(position(lsn), subject, std::iter::empty());
+        found.scopes.into_iter().map(|(scope, _)| scope).collect()
     }
 
     #[test]
@@ -271,20 +285,34 @@ mod tests {
         let b = registry.attach(&selection(&["t", "*"]), &client("b", 2));
         assert!(Arc::ptr_eq(&a.scope, &b.scope));
         let other = registry.attach(&selection(&["u"]), &client("c", 3));
-        let (t, x) = (name("t"), name("x"));
-        let found = registry.destinations(position(11), Some(&about(&[&t, &x])), std::iter::empty());
-        assert_eq!(found.scopes.len(), 1, "once, though two patterns and two tables lead to it");
-        assert!(Arc::ptr_eq(&found.scopes[0], &a.scope));
-        let messages = Subjects { messages: true, ..Subjects::default() };
-        for (subjects, scopes) in [(messages, 1), (about(&[]), 0)] {
-            let found = registry.destinations(position(11), Some(&subjects), std::iter::empty());
-            assert_eq!(found.scopes.len(), scopes, "messages go to who follows everything");
-        }
+        let of_t = scopes(&registry, 11, about(&[name("t"), name("x")]));
+        assert_eq!(of_t.len(), 1, "once, though two patterns and two tables lead to it");
+        assert!(Arc::ptr_eq(&of_t[0], &a.scope));
+        let messages = Subject::Tables { tables: &[], messages: true };
+        assert_eq!(scopes(&registry, 11, messages).len(), 1, "messages go to who follows everything");
+        assert!(scopes(&registry, 11, about(&[])).is_empty());
         drop(a);
-        assert_eq!(registry.destinations(position(12), None, std::iter::empty()).scopes.len(), 2);
-        drop((b, other, found));
-        assert!(registry.destinations(position(13), None, std::iter::empty()).scopes.is_empty());
-        assert!(registry.lock().by_pattern.is_empty() && registry.lock().clients.is_empty());
+        assert_eq!(scopes(&registry, 12, Subject::Unknown).len(), 2);
+        drop((b, other, of_t));
+        assert!(scopes(&registry, 13, Subject::Unknown).is_empty());
+        assert!(registry.index.lock().unwrap().is_empty() && registry.lock().clients.is_empty());
+    }
+
+    #[test]
+    fn who_comes_and_goes_between_transactions_is_not_kept() {
+        let registry = Arc::new(Registry::new(position(10), 1 << 20));
+        for session in 0..100 {
+            drop(registry.attach(&selection(&["t"]), &client("a", session)));
+        }
+        assert!(registry.lock().moves.is_empty());
+        let stays = registry.attach(&selection(&["t"]), &client("a", 100));
+        assert_eq!(scopes(&registry, 11, Subject::Unknown).len(), 1);
+        let tail = Arc::downgrade(&stays.scope);
+        drop(stays);
+        assert!(tail.upgrade().is_none(), "the index does not keep the frames of a scope that is gone");
+        let again = registry.attach(&selection(&["t"]), &client("a", 101));
+        let found = scopes(&registry, 12, Subject::Unknown);
+        assert!(found.len() == 1 && Arc::ptr_eq(&found[0], &again.scope));
     }
 
     #[test]
@@ -292,8 +320,8 @@ mod tests {
         let registry = Arc::new(Registry::new(position(10), 1 << 20));
         let a = registry.attach(&selection(&["t"]), &client("a", 1));
         assert_eq!(a.joined_at, position(10));
-        let t = name("t");
-        let found = registry.destinations(position(20), Some(&about(&[&t])), ["a", "a", "z"].into_iter());
+        let of_t = [name("t")];
+        let found = registry.destinations(position(20), about(&of_t), ["a", "a", "z"].into_iter());
         assert_eq!(found.authors.len(), 1);
         let b = registry.attach(&selection(&["u"]), &client("b", 2));
         assert_eq!((b.joined_at, registry.routed()), (position(20), position(10)), "20 is under way");
@@ -312,7 +340,7 @@ mod tests {
         let second = registry.attach(&selection(&["t"]), &new);
         assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
         drop(again);
-        let found = registry.destinations(position(11), Some(&about(&[])), ["a"].into_iter());
+        let found = registry.destinations(position(11), about(&[]), ["a"].into_iter());
         assert_eq!(found.authors[0].0.session, 2, "the old one's end does not take the new one away");
         let late = client("a", 1);
         let _late = registry.attach(&selection(&["u"]), &late);

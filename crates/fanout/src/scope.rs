@@ -3,25 +3,48 @@
 //! The tail is a cache. Whoever reads too late for it is told so and reads the feed or history instead. It knows no
 //! sessions: each of them holds a position and comes for what is after it.
 
-use std::collections::VecDeque;
+mod budget;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
+pub(crate) use budget::Budget;
 use tokio::sync::watch;
 use waldelta_wal::{Position, Table};
 
-use crate::subscription::Selection;
+use crate::subscription::{Misfit, Route, Selection};
+use crate::wire::server;
 
 /// Bytes that an item costs beside its frames, about.
 const ITEM_BYTES: usize = 192;
+/// Tables whose looks are kept; beyond that they are made anew.
+const LOOKS_MAX: usize = 64;
 
 /// The shared state of sessions with equal subscriptions.
 pub(crate) struct Scope {
     /// What it selects.
-    pub selection: Selection,
+    pub selection: Arc<Selection>,
     tail: Mutex<Tail>,
+    /// How tables look to it in the shape that each had last; messages are without a table.
+    looks: Mutex<HashMap<Option<u32>, Known>>,
+    budget: Arc<Budget>,
     wake: watch::Sender<()>,
+}
+
+/// How a table of one shape looks to a scope, or messages.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub route: Route,
+    /// What is told of the shape; messages have none.
+    pub schema: Option<SchemaFrame>,
+}
+
+struct Known {
+    table: Option<Arc<Table>>,
+    /// Nothing where the table is not selected.
+    look: Option<Arc<Look>>,
 }
 
 /// One transaction that concerns the scope, or one of its authors.
@@ -74,16 +97,27 @@ struct Tail {
     items: VecDeque<Arc<Item>>,
     bytes: usize,
     bytes_max: usize,
-    /// Schema frames by table, the newest version of each.
-    schemas: Vec<SchemaFrame>,
+    budget: Arc<Budget>,
 }
 
 impl Scope {
-    /// A scope that gets everything that is routed after `floor`.
-    pub(crate) fn new(selection: Selection, floor: Position, bytes_max: usize) -> Self {
-        let tail =
-            Tail { floor, newest: floor, items: VecDeque::new(), bytes: 0, bytes_max, schemas: Vec::new() };
-        Scope { selection, tail: Mutex::new(tail), wake: watch::Sender::new(()) }
+    /// A scope that gets everything that is routed after `floor`. It keeps `bytes_max` bytes ready, and with others what
+    /// `budget` allows.
+    pub(crate) fn new(
+        selection: Arc<Selection>,
+        floor: Position,
+        bytes_max: usize,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        let items = VecDeque::new();
+        let tail = Tail { floor, newest: floor, items, bytes: 0, bytes_max, budget: budget.clone() };
+        Scope {
+            selection,
+            tail: Mutex::new(tail),
+            looks: Mutex::default(),
+            budget: budget.clone(),
+            wake: watch::Sender::new(()),
+        }
     }
 
     /// The position that the next frame names as the one before it.
@@ -91,54 +125,71 @@ impl Scope {
         self.lock().newest
     }
 
-    /// The `schema` frame of a table's shape, made once per version.
-    pub(crate) fn schema(&self, table: &Table) -> SchemaFrame {
-        let mut tail = self.lock();
-        let known = tail.schemas.iter().position(|schema| schema.oid == table.oid);
-        if let Some(known) =
-            known.map(|index| &tail.schemas[index]).filter(|known| known.version == table.version)
-        {
-            return known.clone();
+    /// How a table looks, made once for its shape; without a table, how messages do. `None` where it is not selected.
+    ///
+    /// # Errors
+    /// Where a subscription does not fit the shape: its sessions end when they find that out.
+    pub(crate) fn look(&self, table: Option<&Arc<Table>>) -> Result<Option<Arc<Look>>, Misfit> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let oid = table.map(|table| table.oid);
+        // Shapes that are the same one are not compared.
+        if let Some(known) = looks.get(&oid).filter(|known| known.table.as_ref() == table) {
+            return Ok(known.look.clone());
         }
-        let made =
-            SchemaFrame { oid: table.oid, version: table.version, frame: crate::wire::server::schema(table) };
-        match known {
-            Some(index) => tail.schemas[index] = made.clone(),
-            None => tail.schemas.push(made.clone()),
+        let route = self.selection.route(table.map(Arc::as_ref))?;
+        let look = route.map(|route| {
+            let schema = table.map(|table| SchemaFrame {
+                oid: table.oid,
+                version: table.version,
+                frame: server::schema(table, route.projection()),
+            });
+            Arc::new(Look { route, schema })
+        });
+        if looks.len() >= LOOKS_MAX {
+            looks.clear();
         }
-        made
+        looks.insert(oid, Known { table: table.cloned(), look: look.clone() });
+        Ok(look)
     }
 
-    /// Adds the next transaction and evicts the oldest ones beyond the bound. Wakes the sessions if all are concerned.
-    pub(crate) fn push(&self, item: Item) {
+    /// Adds the next transaction and evicts the oldest ones beyond the bounds. Wakes the sessions if all are concerned.
+    pub(crate) fn push(self: &Arc<Self>, item: Item) {
         let all_concerned = item.content != Content::AuthorsOnly;
         let tells_changes = all_concerned && item.content != Content::Shapes;
+        let position = item.position;
         {
             let mut tail = self.lock();
-            debug_assert!(item.position > tail.newest, "transactions are routed in order");
+            debug_assert!(position > tail.newest, "transactions are routed in order");
             if tells_changes {
-                tail.newest = item.position;
+                tail.newest = position;
             }
-            tail.bytes += item.bytes();
-            tail.items.push_back(Arc::new(item));
-            while tail.bytes > tail.bytes_max
-                && let Some(evicted) = tail.items.pop_front()
-            {
-                tail.bytes -= evicted.bytes();
-                tail.floor = evicted.position;
-            }
+            tail.push(item);
+            while tail.bytes > tail.bytes_max && tail.evict() {}
         }
+        self.budget.note(self, position);
         if all_concerned {
             self.wake.send_replace(());
         }
+    }
+
+    /// Forgets the items up to a position.
+    fn evict(&self, upto: Position) {
+        let mut tail = self.lock();
+        while tail.items.front().is_some_and(|oldest| oldest.position <= upto) {
+            tail.evict();
+        }
+    }
+
+    /// Everything after this position is there.
+    fn floor(&self) -> Position {
+        self.lock().floor
     }
 
     /// Forgets all items: what was routed up to `floor` is not all here.
     pub(crate) fn cut(&self, floor: Position) {
         {
             let mut tail = self.lock();
-            tail.items.clear();
-            tail.bytes = 0;
+            while tail.evict() {}
             tail.floor = floor;
             tail.newest = tail.newest.max(floor);
         }
@@ -173,6 +224,31 @@ impl Scope {
     }
 }
 
+impl Tail {
+    fn push(&mut self, item: Item) {
+        let bytes = item.bytes();
+        self.bytes += bytes;
+        self.budget.take(bytes);
+        self.items.push_back(Arc::new(item));
+    }
+
+    /// Forgets the oldest item; false when there is none.
+    fn evict(&mut self) -> bool {
+        let Some(evicted) = self.items.pop_front() else { return false };
+        let bytes = evicted.bytes();
+        self.bytes -= bytes;
+        self.budget.give_back(bytes);
+        self.floor = evicted.position;
+        true
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 impl Item {
     fn bytes(&self) -> usize {
         let content = match &self.content {
@@ -184,101 +260,4 @@ impl Item {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::position;
-    use proptest::prelude::*;
-
-    fn item(lsn: u64, prev: Position) -> Item {
-        Item {
-            position: position(lsn),
-            prev,
-            content: Content::Frame(Utf8Bytes::from("x".repeat(100))),
-            own: Vec::new(),
-            schemas: Vec::new(),
-            routed_at: Instant::now(),
-        }
-    }
-
-    fn lsns(items: &[Arc<Item>]) -> Vec<u64> {
-        items.iter().map(|item| item.position.commit_lsn.0).collect()
-    }
-
-    #[test]
-    fn gives_what_is_after_and_says_when_it_cannot() {
-        let scope = Scope::new(Selection::default(), position(10), 3 * (ITEM_BYTES + 100));
-        assert_eq!(scope.read(position(9), 1 << 20).unwrap_err(), Behind);
-        for lsn in [11, 12, 13] {
-            scope.push(item(lsn, scope.newest()));
-        }
-        assert_eq!(lsns(&scope.read(position(10), 1 << 20).unwrap()), [11, 12, 13]);
-        assert_eq!(lsns(&scope.read(position(11), 1).unwrap()), [12], "at least one");
-        scope.push(item(14, scope.newest()));
-        assert_eq!(scope.read(position(10), 1 << 20).unwrap_err(), Behind, "11 was evicted");
-        assert_eq!(lsns(&scope.read(position(11), 1 << 20).unwrap()), [12, 13, 14]);
-        scope.cut(position(20));
-        assert_eq!(scope.read(position(14), 1 << 20).unwrap_err(), Behind);
-        assert!(scope.read(position(20), 1 << 20).unwrap().is_empty());
-        assert_eq!(scope.newest(), position(20));
-    }
-
-    #[test]
-    fn what_no_frame_tells_is_no_predecessor() {
-        let scope = Scope::new(Selection::default(), position(10), 1 << 20);
-        let mut watch = scope.watch();
-        scope.push(Item { content: Content::AuthorsOnly, ..item(11, scope.newest()) });
-        assert!(!watch.has_changed().unwrap());
-        assert_eq!(scope.newest(), position(10));
-        scope.push(Item { content: Content::Shapes, ..item(12, scope.newest()) });
-        assert!(watch.has_changed().unwrap(), "everybody is told of a shape");
-        assert_eq!(scope.newest(), position(10), "but a client need not have seen its position");
-        watch.mark_unchanged();
-        scope.push(item(13, scope.newest()));
-        assert!(watch.has_changed().unwrap());
-    }
-
-    proptest! {
-        /// Whatever is published, evicted, cut and read in between: a reader gets exactly the items after its position, in
-        /// order, or is told that it is behind and then reads them elsewhere.
-        #[test]
-        fn a_reader_misses_nothing(
-            steps in prop::collection::vec((0u8..10, 1u64..5), 1..200),
-            bytes_max in 1usize..2_000,
-            page in 1usize..1_000,
-        ) {
-            let scope = Scope::new(Selection::default(), position(0), bytes_max);
-            let (mut published, mut seen) = (Vec::new(), Vec::new());
-            let (mut at, mut lsn) = (position(0), 0);
-            for (step, gap) in steps {
-                match step {
-                    0..5 => {
-                        lsn += gap;
-                        scope.push(item(lsn, scope.newest()));
-                        published.push(lsn);
-                    }
-                    5 => {
-                        lsn += gap;
-                        published.push(lsn);
-                        scope.cut(position(lsn));
-                    }
-                    _ => match scope.read(at, page) {
-                        Ok(items) => {
-                            for item in &items {
-                                prop_assert!(item.prev <= item.position);
-                                seen.push(item.position.commit_lsn.0);
-                                at = item.position;
-                            }
-                        }
-                        Err(Behind) => {
-                            let durable = published.iter().copied().filter(|lsn| position(*lsn) > at);
-                            seen.extend(durable);
-                            at = position(lsn);
-                        }
-                    },
-                }
-            }
-            let upto = published.iter().copied().filter(|lsn| position(*lsn) <= at).collect::<Vec<_>>();
-            prop_assert_eq!(seen, upto);
-        }
-    }
-}
+mod tests;

@@ -1,15 +1,19 @@
 //! What a session follows: subscriptions, and the selection that they make together.
 //!
-//! Row filters and column lists are not part of it yet; the frame reader refuses them.
+//! Which rows of a table that are, and what is told of them, is the business of [`Route`], which is bound to the table's shape.
+
+mod part;
+mod route;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
-use waldelta_wal::{Change, Operation, ParseTableNameError, Reset, TableName};
+pub(crate) use part::{Part, Tables};
+pub(crate) use route::{Key, Misfit, Route, Telling};
+use waldelta_wal::{Change, Operation, ParseTableNameError, Reset, Table, TableName};
 
-use crate::wire::json;
+use crate::filter::Filter;
 
 /// Which tables: `schema.table`, `schema.*` or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,15 +70,35 @@ pub(crate) struct Subscription {
     pub table: Pattern,
     /// Whether changes carry the image before.
     pub old: bool,
+    /// The columns that are told beside the key, by their names as they stand; `None`: all. Only of one table.
+    pub columns: Option<BTreeSet<String>>,
+    /// The rows that it is of; `None`: all. Only of one table.
+    pub filter: Option<Filter>,
+    pub big_numbers: Numbers,
 }
 
-/// How the changes of one table, or messages, look in a selection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// Ids of the subscriptions that they belong to, as a JSON array.
-    pub sub: Bytes,
-    /// Whether changes carry the image before.
-    pub old: bool,
+/// How int8 and numeric are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Numbers {
+    /// As JSON numbers in full precision.
+    #[default]
+    Number,
+    /// As strings: some clients would lose digits.
+    String,
+}
+
+impl Subscription {
+    /// All of its tables, as they are.
+    pub(crate) fn new(id: impl Into<String>, table: Pattern) -> Self {
+        Subscription {
+            id: id.into(),
+            table,
+            old: false,
+            columns: None,
+            filter: None,
+            big_numbers: Numbers::Number,
+        }
+    }
 }
 
 /// The subscriptions of a session, ordered by id, so that equal ones are equal: it names a scope.
@@ -121,58 +145,21 @@ impl Selection {
         }
     }
 
-    /// How the changes of a table look, or `None` when it is not selected; without a table, how messages look: they belong
-    /// to those who follow everything.
-    pub(crate) fn route(&self, table: Option<&TableName>) -> Option<Route> {
-        let selects = |subscription: &&Subscription| match table {
-            Some(table) => subscription.table.matches(table),
-            None => subscription.table == Pattern::All,
+    /// How the changes of a table of this shape look, or `None` when it is not selected; without a table, how messages look:
+    /// they belong to those who follow everything.
+    ///
+    /// # Errors
+    /// Where a filter or a list of columns does not fit the shape.
+    pub(crate) fn route(&self, table: Option<&Table>) -> Result<Option<Route>, Misfit> {
+        let Some(table) = table else {
+            return Ok(Route::of_messages(self.0.iter().filter(|one| one.table == Pattern::All)));
         };
-        let mut sub = vec![b'['];
-        let mut old = false;
-        for subscription in self.0.iter().filter(selects) {
-            if sub.len() > 1 {
-                sub.push(b',');
-            }
-            json::write_string(&mut sub, &subscription.id);
-            old |= subscription.old;
-        }
-        if sub.len() == 1 {
-            return None;
-        }
-        sub.push(b']');
-        Some(Route { sub: sub.into(), old })
+        Route::new(table, &self.of(&table.name).collect::<Vec<_>>())
     }
-}
 
-/// The tables of a selection that a snapshot is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tables {
-    /// What the session follows.
-    pub selection: Selection,
-    /// Which of it.
-    pub part: Part,
-}
-
-/// A part of the tables of a selection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// All of them.
-    All,
-    /// Those that this does not select: the client has the others.
-    Except(Selection),
-    /// Those that are reset.
-    Only(BTreeSet<TableName>),
-}
-
-impl Tables {
-    pub(crate) fn has(&self, table: &TableName) -> bool {
-        let in_part = match &self.part {
-            Part::All => true,
-            Part::Except(except) => !except.matches(table),
-            Part::Only(tables) => tables.contains(table),
-        };
-        in_part && self.selection.matches(table)
+    /// The subscriptions that follow a table.
+    fn of<'a>(&'a self, name: &TableName) -> impl Iterator<Item = &'a Subscription> {
+        self.0.iter().filter(|subscription| subscription.table.matches(name))
     }
 }
 
@@ -226,25 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn a_route_names_every_subscription_of_a_table() {
-        let mut with_old = subscription("b", "public.*");
-        with_old.old = true;
-        let selection =
-            Selection::new(vec![with_old, subscription("a", "public.t"), subscription("c", "other.*")]);
-        let t = "public.t".parse().unwrap();
-        let route = selection.route(Some(&t)).unwrap();
-        assert_eq!((&route.sub[..], route.old), (&br#"["a","b"]"#[..], true));
-        assert!(Selection::new(vec![subscription("c", "other.*")]).route(Some(&t)).is_none());
-        assert!(selection.route(None).is_none());
-    }
-
-    #[test]
     fn messages_belong_to_those_who_follow_everything() {
         let selection = Selection::new(vec![subscription("a", "*"), subscription("b", "public.*")]);
-        assert_eq!(&selection.route(None).unwrap().sub[..], br#"["a"]"#);
-        assert!(selection.wants(&message(0, "hello")));
-        assert!(!selection.without(&["a".into()]).wants(&message(0, "hello")));
-        let author_alone = Change { data: None, ..message(0, "") };
+        let route = selection.route(None).unwrap().unwrap();
+        let hello = message(0, "hello");
+        assert_eq!(route.telling(&hello), Some(Telling::Message(br#"["a"]"#[..].into())));
+        assert!(selection.wants(&hello));
+        let others = selection.without(&["a".into()]);
+        assert!(!others.wants(&hello) && others.route(None).unwrap().is_none());
+        let author_alone = Change { data: None, ..hello };
         assert!(!selection.wants(&author_alone));
     }
 
@@ -257,18 +234,6 @@ mod tests {
         assert!(!is_message(&t) && reset_table(&message(0, "hello")).is_none());
         let skipped = Change { operation: Operation::Skip, ..message(0, "hello") };
         assert!(!is_message(&skipped) && !all.wants(&skipped), "of a table that nobody knows");
-    }
-
-    #[test]
-    fn a_snapshot_is_of_a_part_of_what_is_selected() {
-        let has = |part: Part| {
-            let tables = Tables { selection: selection(&["t", "u"]), part };
-            ["t", "u", "v"].map(|name| tables.has(&name.parse().unwrap()))
-        };
-        assert_eq!(has(Part::All), [true, true, false]);
-        assert_eq!(has(Part::Except(selection(&["u"]))), [true, false, false]);
-        let only = |names: &[&str]| Part::Only(names.iter().map(|name| name.parse().unwrap()).collect());
-        assert_eq!(has(only(&["u", "v"])), [false, true, false], "`v` is not followed any more");
     }
 
     fn selection(tables: &[&str]) -> Selection {

@@ -9,7 +9,7 @@ use waldelta_wal::{
     TableName, TransactionHead, TruncateOptions,
 };
 
-use crate::subscription::{Route, Subscription};
+use crate::subscription::{Route, Selection, Subscription};
 
 pub(crate) fn position(lsn: u64) -> Position {
     Position::whole(Epoch(1), Lsn(lsn))
@@ -111,9 +111,16 @@ pub(crate) fn insert(table: &Arc<Table>, lsn: u64, author: Option<&str>) -> Arc<
 }
 
 pub(crate) fn subscription(id: &str, table: &str) -> Subscription {
-    Subscription { id: id.into(), table: table.parse().unwrap(), old: false }
+    Subscription::new(id, table.parse().unwrap())
 }
 
+/// The same, of the rows that a filter passes.
+pub(crate) fn filtered(id: &str, table: &str, filter: &str) -> Subscription {
+    Subscription { filter: Some(filter.parse().unwrap()), ..subscription(id, table) }
+}
+
+/// How `t` looks to one who follows all of it.
 pub(crate) fn route(id: &str, old: bool) -> Route {
-    Route { sub: Bytes::from(format!("[\"{id}\"]")), old }
+    let selection = Selection::new(vec![Subscription { old, ..subscription(id, "t") }]);
+    selection.route(Some(&table("t"))).unwrap().unwrap()
 }

@@ -1,4 +1,4 @@
-//! What is captured, since when and how far: the progress row, epochs, and what clients have acknowledged.
+//! What is captured, since when and how far: the progress row and epochs.
 //!
 //! When a new epoch begins is not decided here.
 
@@ -19,9 +19,7 @@ pub(crate) const NEW_EPOCH: &str = include_str!("../../../sql/queries/new_epoch.
 const BEGIN_EPOCH: &str = include_str!("../../../sql/queries/begin_epoch.sql");
 const FLOOR: &str = "SELECT floor_epoch, floor_lsn FROM waldelta.captures WHERE id = $1";
 const EPOCHS_WITH_LSN: &str = include_str!("../../../sql/queries/epochs_with_lsn.sql");
-const RECORD_ACK: &str = include_str!("../../../sql/queries/record_ack.sql");
 const BASELINES: &str = "SELECT table_oid FROM waldelta.history_from WHERE baseline";
-const ACKED: &str = "SELECT cursor FROM waldelta.clients WHERE client_id = $1";
 
 /// The first epoch where nobody chooses another.
 const FIRST_EPOCH: Epoch = Epoch(1);
@@ -123,23 +121,6 @@ impl History {
             [epoch] => Some(Position::before(Epoch(epoch.cast_unsigned()), EndLsn(lsn))),
             _ => None,
         })
-    }
-
-    /// Records the last cursor that a client has acknowledged. A lower one than is known changes nothing but the time.
-    pub async fn record_ack(&self, client_id: &str, cursor: Position) -> Result<(), Error> {
-        let record = sqlx::query(RECORD_ACK).bind(client_id).bind(cursor.to_string()).execute(self.pool());
-        record.await.map(|_| ()).map_err(Error::RecordAck)
-    }
-
-    /// The last cursor that a client has acknowledged.
-    pub async fn acked(&self, client_id: &str) -> Result<Option<Position>, Error> {
-        let cursor: Option<String> = sqlx::query_scalar(ACKED)
-            .bind(client_id)
-            .fetch_optional(self.pool())
-            .await
-            .map_err(|source| Error::Read { what: "a client's cursor", source })?;
-        let corrupt = |_| Error::Corrupt { what: "a client's cursor".to_owned() };
-        cursor.map(|cursor| cursor.parse().map_err(corrupt)).transpose()
     }
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use waldelta_wal::{Change, Epoch, Lsn, Operation, Reset, Table, TransactionHead, TruncateOptions};
 
 use crate::copy_buffer::CopyBuffer;
+use crate::moved::moved_from;
 
 /// The columns, in the order in which they are written.
 pub(crate) const COLUMNS: &str = "lsn, transaction_id, \"timestamp\", epoch, seq, table_oid, schema_version, id, \
@@ -172,8 +173,8 @@ fn field_length(bytes: usize) -> Result<i32, TooLarge> {
     if bytes > FIELD_BYTES_MAX { Err(TooLarge) } else { i32::try_from(bytes).map_err(|_| TooLarge) }
 }
 
-/// `{"author":…,"unchanged":[…],"flagged":[…],"truncate":{…},"origin":…,"transactional":false}`, without what is empty or
-/// usual; null when all is.
+/// `{"author":…,"unchanged":[…],"flagged":[…],"truncate":{…},"origin":…,"moved_from":"…","transactional":false}`, without what
+/// is empty or usual; null when all is.
 fn put_metadata(out: &mut BytesMut, head: &TransactionHead, change: &Change) -> Result<(), TooLarge> {
     let alone = change.operation == Operation::Message && head.xid == 0;
     let metadata = Metadata {
@@ -182,6 +183,7 @@ fn put_metadata(out: &mut BytesMut, head: &TransactionHead, change: &Change) -> 
         flagged: &change.flagged,
         truncate: change.truncate,
         origin: change.origin.as_deref(),
+        moved_from: moved_from(change),
         alone,
     };
     if metadata.is_empty() {
@@ -204,6 +206,7 @@ struct Metadata<'a> {
     flagged: &'a [String],
     truncate: TruncateOptions,
     origin: Option<&'a str>,
+    moved_from: Option<String>,
     alone: bool,
 }
 
@@ -211,7 +214,8 @@ impl Metadata<'_> {
     fn is_empty(&self) -> bool {
         let truncate = self.truncate != TruncateOptions::default();
         let named = !self.unchanged.is_empty() || !self.flagged.is_empty();
-        self.author.is_none() && self.origin.is_none() && !named && !truncate && !self.alone
+        let usual = self.moved_from.is_none() && !self.alone;
+        self.author.is_none() && self.origin.is_none() && !named && !truncate && usual
     }
 
     fn put(&self, out: &mut BytesMut) -> serde_json::Result<()> {
@@ -240,6 +244,10 @@ impl Metadata<'_> {
         if let Some(origin) = self.origin {
             put_key(out, "origin");
             serde_json::to_writer(out.writer(), origin)?;
+        }
+        if let Some(moved_from) = &self.moved_from {
+            put_key(out, "moved_from");
+            serde_json::to_writer(out.writer(), moved_from)?;
         }
         if self.alone {
             put_key(out, "transactional");

@@ -194,6 +194,9 @@ pub enum Error {
     /// A client's cursor could not be stored.
     #[error("record what a client has acknowledged")]
     RecordAck(#[source] sqlx::Error),
+    /// That clients are here could not be stored.
+    #[error("note which clients are here")]
+    NoteClients(#[source] sqlx::Error),
     /// History could not be dropped.
     #[error("drop history")]
     Drop(#[source] tokio_postgres::Error),
@@ -226,9 +229,10 @@ impl Error {
             Error::OutOfOrder { .. } | Error::TransactionOpen | Error::WriterClosed => {
                 Code::HistoryOutOfOrder
             }
-            Error::Begin(source) | Error::RecordAck(source) | Error::OrderSkip(source) => {
-                unreachable_or(source_is_link(source), Code::HistoryWriteFailed)
-            }
+            Error::Begin(source)
+            | Error::RecordAck(source)
+            | Error::NoteClients(source)
+            | Error::OrderSkip(source) => unreachable_or(source_is_link(source), Code::HistoryWriteFailed),
             Error::Read { source, .. } => unreachable_or(source_is_link(source), Code::HistoryReadFailed),
             Error::Ask(source)
             | Error::TakeLease(source)
@@ -249,6 +253,7 @@ impl Error {
             Error::Open(source)
             | Error::Begin(source)
             | Error::RecordAck(source)
+            | Error::NoteClients(source)
             | Error::OrderSkip(source) => pool_can_recover(source),
             Error::Read { source, .. } => pool_can_recover(source),
             Error::Migrate(source) => match source {

@@ -23,7 +23,7 @@ const RENEW: &str =
 const RELEASE: &str = "UPDATE waldelta.leases SET backend_pid = NULL, backend_start = NULL WHERE capture_id = $1 AND token = $2";
 
 /// Key of the advisory lock that the writer's session holds: "WALDELTA".
-const LOCK_KEY: i64 = 0x5741_4C44_454C_5441;
+pub(crate) const LOCK_KEY: i64 = 0x5741_4C44_454C_5441;
 /// Tries to find the lock free or its holder there.
 const LOCK_TRIES_MAX: u32 = 10;
 /// How long a terminated backend may take to be gone, and a lock to be free.

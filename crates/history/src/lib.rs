@@ -10,6 +10,7 @@ mod writer;
 
 mod baseline;
 mod captures;
+mod clients;
 mod copy_buffer;
 mod encode;
 mod encoding;
@@ -21,20 +22,25 @@ mod large;
 mod lease;
 mod link;
 mod metrics;
+mod moved;
 mod page;
 mod partition;
 mod poison;
 mod pool;
+mod row_versions;
 mod schema;
 mod sequence;
 mod shapes;
 mod skips;
 mod sql_row;
+mod times;
+mod writing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use baseline::{Baseline, BaselineRow};
+pub use clients::{ClientNote, KnownClient};
 pub use epochs::{EpochSpan, Lineage, NewEpoch};
 pub use error::Error;
 pub use feed::{Behind, Entry, Feed, Transaction};
@@ -45,11 +51,13 @@ pub use metrics::describe as describe_metrics;
 pub use page::{Page, Part, ReadLimit};
 #[doc(hidden)]
 pub use reader::READ_AFTER_SQL;
+pub use row_versions::{RowChange, RowEntry, RowId, RowPage, Since};
 pub use shapes::Numbered;
 use sqlx::PgPool;
 use waldelta_pgconn::Target;
 use waldelta_wal::{EndLsn, Epoch, Position, Table};
 pub use writer::Writer;
+pub use writing::Writing;
 
 use crate::lease::Backend;
 use crate::link::Link;

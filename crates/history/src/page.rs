@@ -55,6 +55,13 @@ pub(crate) struct ChangeRow {
     next_lsn: Option<Lsn>,
 }
 
+impl ChangeRow {
+    /// The transaction and the change, which is without its table.
+    pub(crate) fn into_parts(self) -> (TransactionHead, Change) {
+        (self.head, self.change)
+    }
+}
+
 /// A page that is being read.
 #[derive(Default)]
 pub(crate) struct PageBuilder {

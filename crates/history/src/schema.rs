@@ -14,10 +14,12 @@ use crate::pool::{SCHEMA, connect_options};
 use crate::{Config, Error};
 
 /// Migrations in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "history", include_str!("../../../sql/migrations/0001_history.sql")),
     (2, "repair", include_str!("../../../sql/migrations/0002_repair.sql")),
     (3, "epochs", include_str!("../../../sql/migrations/0003_epochs.sql")),
+    (4, "clients", include_str!("../../../sql/migrations/0004_clients.sql")),
+    (5, "rows", include_str!("../../../sql/migrations/0005_rows.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");

@@ -27,6 +27,23 @@ impl Encode<'_, Postgres> for SqlLsn {
     }
 }
 
+/// A timestamptz as a parameter, in microseconds since 1970.
+pub(crate) struct SqlTime(pub(crate) i64);
+
+impl Type<Postgres> for SqlTime {
+    fn type_info() -> PgTypeInfo {
+        // Fixed in pg_type.dat.
+        PgTypeInfo::with_oid(Oid(1184))
+    }
+}
+
+impl Encode<'_, Postgres> for SqlTime {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0.saturating_sub(POSTGRES_EPOCH_US).to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
 fn raw(row: &PgRow, at: usize) -> Result<Option<&[u8]>, sqlx::Error> {
     let value = row.try_get_raw(at)?;
     if value.is_null() {
@@ -79,8 +96,13 @@ pub(crate) fn u32_at(row: &PgRow, at: usize) -> Result<u32, sqlx::Error> {
 
 /// A timestamptz, in microseconds since 1970.
 pub(crate) fn time_us_at(row: &PgRow, at: usize) -> Result<i64, sqlx::Error> {
-    let since_2000 = fixed(row, at)?.map(i64::from_be_bytes).ok_or_else(|| unexpected(at))?;
-    Ok(since_2000.saturating_add(POSTGRES_EPOCH_US))
+    optional_time_us_at(row, at)?.ok_or_else(|| unexpected(at))
+}
+
+/// A timestamptz that may be null, in microseconds since 1970.
+pub(crate) fn optional_time_us_at(row: &PgRow, at: usize) -> Result<Option<i64>, sqlx::Error> {
+    let since_2000 = fixed(row, at)?.map(i64::from_be_bytes);
+    Ok(since_2000.map(|us| us.saturating_add(POSTGRES_EPOCH_US)))
 }
 
 /// Length of a text in bytes; 0 for null.

@@ -12,6 +12,8 @@ use waldelta_source::Plugin;
 use waldelta_source::setup::{Mode, Provider};
 use waldelta_wal::{Lsn, TableName};
 
+use crate::role::Role;
+
 /// Streams every committed PostgreSQL change to every client that may see it, and keeps it for good.
 #[derive(Debug, Parser)]
 #[command(name = "waldelta", version, propagate_version = true, arg_required_else_help = true)]
@@ -62,7 +64,7 @@ pub(crate) enum Command {
     /// Try it: a private PostgreSQL, a demo table, capture and fan-out, with nothing to configure
     Dev(DevOptions),
     /// Capture a database and serve its changes
-    Run(Options),
+    Run(RunOptions),
     /// Print the SQL that prepares a database (or apply it)
     Init(InitOptions),
     /// Say what is missing or will go wrong, and how to mend it
@@ -118,6 +120,15 @@ pub(crate) struct Options {
     /// Address to serve on
     #[arg(long, env = "WALDELTA_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pub options: Options,
+    /// What this process does: of several on one history, one captures and any number serve clients [default: all]
+    #[arg(long, env = "WALDELTA_ROLE", hide_env_values = true, value_enum, value_name = "ROLE")]
+    pub role: Option<Role>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]

@@ -2,7 +2,8 @@
 //!
 //! Unknown keys are refused, with the key that was probably meant: a misspelt bound must not silently be no bound.
 
-use std::net::SocketAddr;
+mod server;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use waldelta_wal::{Code, ValuePolicy};
 use crate::cli::{OnGap, Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
+use server::ServerConfig;
 
 /// The whole configuration. Times are in milliseconds, sizes in bytes.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -81,26 +83,6 @@ pub(crate) struct CaptureConfig {
 /// Twice the interval in which a writer renews its lease: less would take over from one that is well.
 const TAKEOVER_AFTER_MS_MIN: u64 = 10_000;
 
-/// The listener and its bounds.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct ServerConfig {
-    /// Address to serve on.
-    pub listen: SocketAddr,
-    /// Origins of web pages that may connect, such as `https://app.example.com`; loopback pages always may.
-    pub allowed_origins: Vec<String>,
-    /// Names that a request may call the service by, beside addresses and localhost: those of a proxy in front.
-    pub allowed_hosts: Vec<String>,
-    /// A quiet session gets a heartbeat this often.
-    pub heartbeat_ms: u64,
-    /// Sessions at most.
-    pub sessions_max: usize,
-    /// Snapshots that run at the same time at most.
-    pub snapshots_max: usize,
-    /// On stop, what is under way has this long to end.
-    pub stop_timeout_ms: u64,
-}
-
 impl Default for SourceConfig {
     fn default() -> Self {
         SourceConfig {
@@ -135,20 +117,6 @@ impl Default for CaptureConfig {
             oversize: Oversize::Poison,
             on_gap: OnGap::Stop,
             takeover_after_ms: 20_000,
-        }
-    }
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        ServerConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7654)),
-            allowed_origins: Vec::new(),
-            allowed_hosts: Vec::new(),
-            heartbeat_ms: 15_000,
-            sessions_max: 10_000,
-            snapshots_max: 4,
-            stop_timeout_ms: 10_000,
         }
     }
 }
@@ -239,14 +207,7 @@ impl Config {
 
     /// What the client side needs.
     pub(crate) fn fanout(&self) -> waldelta_fanout::Config {
-        waldelta_fanout::Config {
-            heartbeat_interval: Duration::from_millis(self.server.heartbeat_ms),
-            sessions_max: self.server.sessions_max,
-            snapshots_max: self.server.snapshots_max,
-            allowed_origins: self.server.allowed_origins.clone(),
-            allowed_hosts: self.server.allowed_hosts.clone(),
-            ..waldelta_fanout::Config::default()
-        }
+        self.server.fanout()
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -258,11 +219,9 @@ impl Config {
             ("capture.feedback_interval_ms", self.capture.feedback_interval_ms),
             ("capture.batch_rows_max", self.capture.batch_rows_max as u64),
             ("capture.batch_bytes_max", self.capture.batch_bytes_max as u64),
-            ("server.heartbeat_ms", self.server.heartbeat_ms),
-            ("server.sessions_max", self.server.sessions_max as u64),
-            ("server.snapshots_max", self.server.snapshots_max as u64),
         ];
-        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+        let mut at_least_one = at_least_one.into_iter().chain(self.server.at_least_one());
+        if let Some((name, _)) = at_least_one.find(|(_, value)| *value == 0) {
             return Err(invalid(format!("{name} must be at least 1")));
         }
         if self.capture.takeover_after_ms < TAKEOVER_AFTER_MS_MIN {
@@ -319,69 +278,4 @@ fn unknown_key(table: &toml::Table, known: &toml::Table, prefix: &str) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(text: &str) -> String {
-        format!("{:#}", parse(text, Path::new("waldelta.toml")).unwrap_err())
-    }
-
-    #[test]
-    fn reads_what_is_given_and_keeps_defaults() {
-        let config =
-            parse("[source]\nslot = 'mine'\n[server]\nlisten = '[::1]:9000'", Path::new("x")).unwrap();
-        assert_eq!(config.source.slot, "mine");
-        assert_eq!(config.source.publication, "waldelta");
-        assert_eq!(config.server.listen.port(), 9000);
-    }
-
-    #[test]
-    fn the_plugin_is_one_of_two() {
-        let config = parse("[source]\nplugin = 'wal2json'", Path::new("x")).unwrap();
-        assert_eq!(config.source.plugin, Plugin::Wal2json);
-        let refusal = refusal("[source]\nplugin = 'test_decoding'");
-        assert!(refusal.contains("line 2") && refusal.contains("pgoutput"), "{refusal}");
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
-        assert!(refusal("[capture]\nbatch_row_max = 1").contains("did you mean `capture.batch_rows_max`"));
-        assert!(refusal("[sorce]\nurl = 'x'").contains("did you mean `source`"));
-        assert!(!refusal("[zzz]").contains("did you mean"));
-    }
-
-    /// The reference page of the configuration is a configuration: all settings are in it, with their defaults.
-    #[test]
-    fn the_reference_names_every_setting_with_its_default() {
-        let reference: toml::Table = include_str!("../../../docs/reference/waldelta.toml").parse().unwrap();
-        assert_eq!(reference, toml::Table::try_from(Config::default()).unwrap());
-    }
-
-    #[test]
-    fn what_becomes_of_oversize_values_is_one_of_two() {
-        let config =
-            parse("[source]\nurl = 'postgresql://h/d'\n[capture]\noversize = 'reference'", Path::new("x"));
-        assert_eq!(config.unwrap().source().unwrap().values.oversize, waldelta_wal::Oversize::Reference);
-        assert!(refusal("[capture]\noversize = 'skip'").contains("reference"));
-    }
-
-    #[test]
-    fn a_wrong_type_is_refused_with_its_line() {
-        assert!(refusal("[server]\nsessions_max = 'many'").contains("line 2"));
-    }
-
-    #[test]
-    fn a_bound_of_nothing_is_refused() {
-        let mut config = Config::default();
-        config.capture.batch_rows_max = 0;
-        assert!(format!("{:#}", config.check().unwrap_err()).contains("capture.batch_rows_max"));
-    }
-
-    #[test]
-    fn a_writer_that_is_well_is_never_taken_over() {
-        let mut config = Config::default();
-        config.check().unwrap();
-        config.capture.takeover_after_ms = 9_999;
-        assert!(format!("{:#}", config.check().unwrap_err()).contains("capture.takeover_after_ms"));
-    }
-}
+mod tests;

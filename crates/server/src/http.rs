@@ -1,15 +1,20 @@
-//! The operator's side of the listener: liveness, readiness, metrics, status, and the page.
+//! The operator's side of the listener: liveness, readiness, metrics, status, and the page. Of a process that serves no clients it
+//! is all there is.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
+use waldelta_wal::Code;
 
+use crate::clients;
+use crate::example;
+use crate::role::Role;
 use crate::status::{Observer, RepairStatus, Status};
 
 /// What the handlers need.
@@ -18,12 +23,16 @@ pub(crate) struct Operations {
     pub observer: Arc<Observer>,
     pub metrics: PrometheusHandle,
     /// Cancelled when the service begins to stop: no longer ready, still alive.
-    pub stop: CancellationToken,
+    pub leaving: CancellationToken,
 }
 
-/// Routes of the operator's side.
+/// Routes of the operator's side. Where no clients are served, who asks for their routes is told that these are elsewhere.
 pub(crate) fn router(operations: Operations) -> Router {
-    Router::new()
+    routes(operations.observer.role.serves()).with_state(operations)
+}
+
+fn routes(serves_clients: bool) -> Router<Operations> {
+    let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -33,15 +42,39 @@ pub(crate) fn router(operations: Operations) -> Router {
             "/page.js",
             get(|| async { page("text/javascript; charset=utf-8", include_str!("page/page.js")) }),
         )
-        .route("/page.css", get(|| async { page("text/css; charset=utf-8", include_str!("page/page.css")) }))
-        .with_state(operations)
+        .route("/page.css", get(|| async { page("text/css; charset=utf-8", include_str!("page/page.css")) }));
+    match serves_clients {
+        true => routes.route("/v1/clients", get(clients::clients)).merge(example::router()),
+        false => routes.route("/v1/{*path}", any(|| async { no_clients() })),
+    }
 }
 
-/// 200 while current data is served, by an instance that stands by too, else 503 with the reason. `?verbose` tells more, one
-/// thing a line.
+/// The answer to who asks for what is only there where clients are served.
+pub(crate) fn no_clients() -> Response {
+    let code = Code::NotServedHere;
+    problem(StatusCode::NOT_FOUND, code, code.explanation().cause)
+}
+
+/// An error as `application/problem+json` (RFC 9457).
+pub(crate) fn problem(status: StatusCode, code: Code, detail: &str) -> Response {
+    let explanation = code.explanation();
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": explanation.title,
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": code.as_str(),
+        "fix": explanation.fix,
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+/// 200 while clients are served as this process's role has it, else 503 with the reason: one that captures with current data,
+/// one that stands by too; one that only serves them with what is durable, whoever writes it. `?verbose` tells more, one thing
+/// a line.
 async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
     let status = operations.observer.read();
-    let (ready, mut text) = readiness(&status, operations.stop.is_cancelled());
+    let (ready, mut text) = readiness(&status, operations.leaving.is_cancelled());
     if uri.query().is_some_and(|query| query.split('&').any(|part| part == "verbose")) {
         text.push_str(&details(&status));
     }
@@ -50,23 +83,44 @@ async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
 
 /// A table that needs repair is served with what history has: it makes nothing unready.
 fn readiness(status: &Status, stopping: bool) -> (bool, String) {
-    let capture = &status.capture;
     if stopping {
         return (false, "stopping\n".to_owned());
     }
-    if status.ready {
-        let standby =
-            capture.holder.as_ref().map_or_else(String::new, |_| format!(", {}", capture.headline()));
-        return (true, format!("ok{standby}\n"));
+    let role = match status.role {
+        Role::All => String::new(),
+        role => format!(", {}", role.as_str()),
+    };
+    let told = |code: &Option<String>| code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
+    match (&status.capture, &status.writer) {
+        (Some(capture), _) if status.ready => {
+            let standby =
+                capture.holder.as_ref().map_or_else(String::new, |_| format!(", {}", capture.headline()));
+            (true, format!("ok{role}{standby}\n"))
+        }
+        (Some(capture), _) => {
+            let message = capture.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
+            (false, format!("capture is {}{}{message}\n", capture.state, told(&capture.code)))
+        }
+        (None, Some(writer)) if status.ready => {
+            (true, format!("ok{role}:{} {}\n", told(&writer.code), writer.headline()))
+        }
+        (None, Some(writer)) => {
+            (false, format!("nothing to serve:{} {}\n", told(&writer.code), writer.headline()))
+        }
+        (None, None) => (false, "this process says nothing of itself\n".to_owned()),
     }
-    let code = capture.code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
-    let message = capture.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
-    (false, format!("capture is {}{code}{message}\n", capture.state))
 }
 
 fn details(status: &Status) -> String {
-    let mut text = format!("capture {}, lag {} bytes\n", status.capture.headline(), status.capture.lag_bytes);
-    if let Some(fix) = &status.capture.fix {
+    let mut text = format!("role {}\n", status.role.as_str());
+    if let Some(capture) = &status.capture {
+        text.push_str(&format!("capture {}, lag {} bytes\n", capture.headline(), capture.lag_bytes));
+    }
+    if let Some(unmoved) = status.writer.as_ref().and_then(|writer| writer.unmoved_seconds) {
+        text.push_str(&format!("durable up to {}, since {unmoved:.0} s\n", status.history.head));
+    }
+    let capture_fix = status.capture.as_ref().and_then(|capture| capture.fix.as_ref());
+    if let Some(fix) = capture_fix.or_else(|| status.writer.as_ref()?.fix.as_ref()) {
         text.push_str(&format!("fix {fix}\n"));
     }
     if let Some(slot) = &status.slot {
@@ -86,13 +140,13 @@ async fn status(State(operations): State<Operations>) -> Response {
 }
 
 async fn metrics(State(operations): State<Operations>) -> Response {
-    operations.observer.capture.record();
+    operations.observer.record();
     let text = operations.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// A file of the page; it loads nothing from elsewhere and may be framed by nobody.
-fn page(content_type: &'static str, body: &'static str) -> Response {
+pub(crate) fn page(content_type: &'static str, body: &'static str) -> Response {
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                   img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
     (
@@ -110,7 +164,22 @@ fn page(content_type: &'static str, body: &'static str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::tests::status;
+    use crate::status::tests::{status, writer};
+
+    /// The page and the example are for people, and no part of the contract.
+    #[test]
+    fn every_route_is_described() {
+        let described: serde_json::Value = serde_json::from_str(waldelta_fanout::openapi_text()).unwrap();
+        let known = described["paths"].as_object().unwrap();
+        let routes = format!("{:?}", routes(true));
+        let is_own = |text: &&str| text.starts_with('/') && !text.contains("__private");
+        let paths: Vec<&str> = routes.split('"').filter(is_own).collect();
+        assert!(paths.contains(&"/livez"), "routes are printed with their paths: {routes}");
+        for path in paths {
+            let for_people = path == "/" || path.starts_with("/page.") || path.starts_with("/example/");
+            assert!(for_people || known.contains_key(path), "{path} is not in docs/openapi.json");
+        }
+    }
 
     #[test]
     fn what_is_told_beside_readiness_is_a_line_each() {
@@ -119,7 +188,8 @@ mod tests {
         assert_eq!(readiness(&streaming, true), (false, "stopping\n".to_owned()));
         assert_eq!(
             details(&streaming),
-            "capture streaming, lag 12 bytes\n\
+            "role all\n\
+             capture streaming, lag 12 bytes\n\
              slot warning retains 7 bytes, room for 9 more: 1 h 1 min if nobody reads it, at 3 bytes/s\n\
              needs_repair public.t since 0/16B3748: rewritten\n\
              joining public.n since 0/16B3748\n"
@@ -129,23 +199,52 @@ mod tests {
     #[test]
     fn one_that_stands_by_is_ready_and_names_who_writes() {
         let mut standby = status("standby", "standby");
-        standby.capture.holder = Some("the other".to_owned());
+        standby.capture.as_mut().unwrap().holder = Some("the other".to_owned());
         let (ready, text) = readiness(&standby, false);
         assert_eq!((ready, text.as_str()), (true, "ok, standby: history is written by the other\n"));
+        standby.role = Role::Capture;
+        let (_, text) = readiness(&standby, false);
+        assert_eq!(text, "ok, capture, standby: history is written by the other\n");
+    }
+
+    #[test]
+    fn one_that_only_serves_is_ready_with_what_is_durable_and_says_whether_more_comes() {
+        let mut status = status("streaming", "streaming");
+        (status.role, status.capture) = (Role::Fanout, None);
+        let mut writer = writer("writing", Some("the other"));
+        status.writer = Some(writer.clone());
+        assert_eq!(
+            readiness(&status, false),
+            (true, "ok, fanout: history is written by the other\n".to_owned())
+        );
+        writer.state = "absent".to_owned();
+        (writer.code, writer.message) = (Some("WD-HISTORY-UNWRITTEN".to_owned()), Some("nobody".to_owned()));
+        writer.fix = Some("start one".to_owned());
+        status.writer = Some(writer.clone());
+        assert_eq!(readiness(&status, false), (true, "ok, fanout: WD-HISTORY-UNWRITTEN nobody\n".to_owned()));
+        assert!(details(&status).starts_with("role fanout\ndurable up to h, since 2 s\nfix start one\n"));
+        (status.ready, writer.state) = (false, "not_begun".to_owned());
+        status.writer = Some(writer);
+        assert_eq!(
+            readiness(&status, false),
+            (false, "nothing to serve: WD-HISTORY-UNWRITTEN nobody\n".to_owned())
+        );
     }
 
     #[test]
     fn a_stop_is_named_with_what_mends_it() {
         let mut stopped = status("stopped", "slot_missing");
         stopped.ready = false;
-        stopped.capture.code = Some("WD-SLOT-MISSING".to_owned());
-        stopped.capture.message = Some("there is no slot".to_owned());
-        stopped.capture.fix = Some("waldelta recover".to_owned());
+        let capture = stopped.capture.as_mut().unwrap();
+        capture.code = Some("WD-SLOT-MISSING".to_owned());
+        capture.message = Some("there is no slot".to_owned());
+        capture.fix = Some("waldelta recover".to_owned());
         let (ready, text) = readiness(&stopped, false);
         assert_eq!((ready, text.as_str()), (false, "capture is stopped WD-SLOT-MISSING: there is no slot\n"));
         assert!(
-            details(&stopped)
-                .starts_with("capture stopped (slot_missing), lag 12 bytes\nfix waldelta recover\n")
+            details(&stopped).starts_with(
+                "role all\ncapture stopped (slot_missing), lag 12 bytes\nfix waldelta recover\n"
+            )
         );
     }
 }

@@ -3,13 +3,17 @@
 //! No business decisions are made here; each part makes its own.
 
 mod cli;
+mod clients;
 mod commands;
 mod config;
 mod environment;
+mod example;
 mod failure;
 mod http;
 mod listener;
 mod logging;
+mod open_files;
+mod role;
 mod service;
 mod status;
 mod supervise;

@@ -1,6 +1,8 @@
 //! The status model: one reading of the whole service, from which `/v1/status`, `/readyz`, the metrics and `waldelta
 //! status` are all made, so that their numbers agree.
 
+mod writer;
+
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -9,15 +11,25 @@ use waldelta_capture::{Budget, NeedsRepair, Reading, State};
 use waldelta_fanout::{Fanout, SessionReading};
 use waldelta_history::History;
 
+use crate::role::Role;
+pub(crate) use writer::{Answer, Watched, WriterStatus};
+
 /// What the service says of itself.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     /// Version of the service.
     pub version: String,
-    /// Whether new clients are served with current data.
+    /// What this process does of the service.
+    #[serde(default)]
+    pub role: Role,
+    /// Whether new clients are served: by a process that captures with current data, by one that only serves them with what is
+    /// durable. Of one that serves none: whether it captures, or stands by to.
     pub ready: bool,
-    /// Capture, from the source to history.
-    pub capture: CaptureStatus,
+    /// Capture, from the source to history; absent in a process that only serves clients.
+    pub capture: Option<CaptureStatus>,
+    /// Who writes history; only in a process that does not capture.
+    #[serde(default)]
+    pub writer: Option<WriterStatus>,
     /// Tables whose rows at the source changed in a way that history has no changes of. Capture goes on, theirs too.
     pub needs_repair: Vec<RepairStatus>,
     /// Tables that were added while capture runs and are not whole in history yet; that comes by itself.
@@ -26,7 +38,7 @@ pub(crate) struct Status {
     pub history: HistoryStatus,
     /// The slot at the source; absent when the source does not answer, and where there is no slot.
     pub slot: Option<SlotStatus>,
-    /// Connected clients.
+    /// Connected clients of this process.
     pub sessions: Vec<SessionStatus>,
 }
 
@@ -125,28 +137,59 @@ pub(crate) struct SessionStatus {
     pub sent_bytes: u64,
 }
 
-/// Where readings come from.
+/// Where readings come from: the parts that a process of its role has.
 pub(crate) struct Observer {
-    pub capture: Arc<waldelta_capture::Status>,
+    pub role: Role,
     pub history: History,
-    pub fanout: Fanout,
+    pub capture: Option<Arc<waldelta_capture::Status>>,
+    pub writer: Option<Arc<Watched>>,
+    pub fanout: Option<Fanout>,
 }
 
 impl Observer {
-    /// Reads everything. It costs the source nothing: what is told of it was looked at before.
+    /// Reads everything. It costs the databases nothing: what is told of them was looked at before.
     pub(crate) fn read(&self) -> Status {
         let head = self.history.feed().head();
-        let reading = self.capture.read();
+        let reading = self.capture.as_ref().map(|capture| capture.read());
+        let writer = self.writer.as_ref().map(|writer| writer.read());
+        let ready = match (&reading, &writer) {
+            (Some(reading), _) => is_ready(&reading.state),
+            (None, Some(writer)) => writer.serves(),
+            (None, None) => false,
+        };
         let tables = |tables: Vec<NeedsRepair>| tables.into_iter().map(RepairStatus::from).collect();
-        Status {
+        let gaps = self.writer.as_ref().map(|writer| writer.tables()).unwrap_or_default();
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: is_ready(&reading.state),
-            capture: CaptureStatus::from(&reading),
-            needs_repair: tables(reading.needs_repair),
-            joining: tables(reading.joining),
+            role: self.role,
+            ready,
+            capture: reading.as_ref().map(CaptureStatus::from),
+            writer,
+            needs_repair: tables(gaps.needs_repair),
+            joining: tables(gaps.joining),
             history: HistoryStatus { epoch: head.epoch.0, head: head.cursor().to_string() },
-            slot: reading.budget.map(SlotStatus::from),
-            sessions: self.fanout.sessions().into_iter().map(SessionStatus::from).collect(),
+            slot: None,
+            sessions: Vec::new(),
+        };
+        if let Some(reading) = reading {
+            status.needs_repair = tables(reading.needs_repair);
+            status.joining = tables(reading.joining);
+            status.slot = reading.budget.map(SlotStatus::from);
+        }
+        if let Some(fanout) = &self.fanout {
+            status.sessions = fanout.sessions().into_iter().map(SessionStatus::from).collect();
+        }
+        status
+    }
+
+    /// Puts everything that grows by itself into the metrics.
+    pub(crate) fn record(&self) {
+        self.role.record();
+        if let Some(capture) = &self.capture {
+            capture.record();
+        }
+        if let Some(writer) = &self.writer {
+            writer.record();
         }
     }
 }
@@ -282,85 +325,4 @@ fn now_us() -> i64 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A status in this state, with a value for everything that can be told.
-    pub(crate) fn status(state: &str, name: &str) -> Status {
-        let table = |table: &str| RepairStatus {
-            table: table.into(),
-            reason: "rewritten".into(),
-            explanation: "all rows were written anew".into(),
-            waits_for: None,
-            since_lsn: "0/16B3748".into(),
-            since_seconds: 3.5,
-        };
-        Status {
-            version: "0".into(),
-            ready: true,
-            capture: CaptureStatus {
-                state: state.into(),
-                name: name.into(),
-                holder: None,
-                code: None,
-                message: None,
-                fix: None,
-                commits_wait: false,
-                source_lsn: "0/20".into(),
-                received_lsn: "0/20".into(),
-                durable_lsn: "0/14".into(),
-                reported_lsn: "0/14".into(),
-                lag_bytes: 12,
-                receive_lag_bytes: 0,
-                store_lag_bytes: 12,
-                report_lag_bytes: 0,
-                lag_seconds: Some(0.5),
-                transactions: 1,
-                changes: 2,
-            },
-            needs_repair: vec![table("public.t")],
-            joining: vec![table("public.n")],
-            history: HistoryStatus { epoch: 1, head: "h".into() },
-            slot: Some(SlotStatus {
-                name: "s".into(),
-                active: true,
-                wal_status: Some("extended".into()),
-                retained_bytes: 7,
-                safe_wal_bytes: Some(9),
-                wal_bytes_per_second: Some(3),
-                seconds_until_lost: Some(3_670),
-                verdict: "warning".into(),
-                fix: Some("raise it".into()),
-                invalidation: None,
-            }),
-            sessions: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn spans_are_told_in_their_two_largest_units() {
-        let told = [0, 59, 60, 3_599, 3_600, 86_399, 90_000].map(duration);
-        assert_eq!(told, ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 1 h"]);
-    }
-
-    #[test]
-    fn a_slot_without_a_limit_and_one_that_is_lost_are_told_apart() {
-        let mut slot = status("streaming", "streaming").slot.unwrap();
-        slot.safe_wal_bytes = None;
-        assert_eq!(slot.room(), "retains 7 bytes, no limit on what it may retain");
-        slot.invalidation = Some("wal_removed".into());
-        assert_eq!(slot.room(), "retains 7 bytes, lost: wal_removed");
-    }
-
-    /// What one version says another can read: `waldelta status` need not be of the version that runs.
-    #[test]
-    fn a_status_survives_its_own_json() {
-        let json = serde_json::to_value(status("stopped", "slot_missing")).unwrap();
-        let read: Status = serde_json::from_value(json.clone()).unwrap();
-        assert_eq!(serde_json::to_value(read).unwrap(), json);
-        assert_eq!(
-            (&json["capture"]["state"], &json["capture"]["name"]),
-            (&"stopped".into(), &"slot_missing".into())
-        );
-    }
-}
+pub(crate) mod tests;

@@ -45,6 +45,17 @@ impl Supervisor {
         }
     }
 
+    /// Waits until the task of this name has ended; those that fail before it, or it, are put into `failed`.
+    pub(crate) async fn until(&mut self, name: &str, failed: &mut Vec<Ended>) {
+        while let Some(ended) = self.next().await {
+            let is_it = ended.name == name;
+            failed.extend(told(ended));
+            if is_it {
+                return;
+            }
+        }
+    }
+
     /// Asks every task to end and waits for them; those that have not ended at the deadline are cut off. Gives back those that
     /// failed.
     pub(crate) async fn stop(mut self, deadline: Duration) -> Vec<Ended> {
@@ -52,14 +63,7 @@ impl Supervisor {
         let mut failed = Vec::new();
         let drained = tokio::time::timeout(deadline, async {
             while let Some(ended) = self.next().await {
-                match &ended.result {
-                    Ok(()) => tracing::debug!(task = ended.name, "ended"),
-                    Err(error) => {
-                        let error = format!("{error:#}");
-                        tracing::warn!(task = ended.name, error, "ended with a failure");
-                        failed.push(ended);
-                    }
-                }
+                failed.extend(told(ended));
             }
         })
         .await;
@@ -67,6 +71,21 @@ impl Supervisor {
             tracing::warn!(left = self.tasks.len(), "tasks had not ended at the deadline and were cut off");
         }
         failed
+    }
+}
+
+/// Tells the log how a task ended, and gives it back if it failed.
+fn told(ended: Ended) -> Option<Ended> {
+    match &ended.result {
+        Ok(()) => {
+            tracing::debug!(task = ended.name, "ended");
+            None
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(task = ended.name, error, "ended with a failure");
+            Some(ended)
+        }
     }
 }
 
@@ -112,5 +131,24 @@ mod tests {
         let failed = supervisor.stop(Duration::from_secs(5)).await;
         assert_eq!(failed.iter().map(|ended| ended.name).collect::<Vec<_>>(), ["fails"]);
         assert!(told.try_recv().is_ok(), "the task had ended before stop returned");
+    }
+
+    #[tokio::test]
+    async fn one_task_is_waited_for_while_the_others_go_on() {
+        let stop = CancellationToken::new();
+        let mut supervisor = Supervisor::new(stop.clone());
+        supervisor.spawn("goes on", async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        supervisor.spawn("fails", async { anyhow::bail!("why") });
+        let (let_go, gone) = tokio::sync::oneshot::channel();
+        supervisor.spawn("goes", async { Ok(gone.await?) });
+        let mut failed = Vec::new();
+        supervisor.until("fails", &mut failed).await;
+        assert_eq!(failed.iter().map(|ended| ended.name).collect::<Vec<_>>(), ["fails"]);
+        let_go.send(()).unwrap();
+        supervisor.until("goes", &mut failed).await;
+        assert_eq!((failed.len(), supervisor.stop(Duration::from_secs(5)).await.len()), (1, 0));
     }
 }

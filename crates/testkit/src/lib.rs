@@ -4,8 +4,10 @@
 //! - [`TestCluster`]: a PostgreSQL of one test's own, to be killed, frozen, copied, followed by a standby; [`Route`]: an
 //!   address that leads to one server and then to another; [`SmallDisk`]: one that fills up.
 //! - [`WsClient`] and [`Replica`]: a client that follows the service and notices when the protocol is broken.
+//! - [`recorder`]: clients that keep what they were told, and the check of all of them against history afterwards.
+//! - [`HttpStream`]: an answer over HTTP, read as it comes.
 //! - [`Service`]: the `waldelta` program as a process.
-//! - [`pgbench`], [`wait_until`], [`source_rows`].
+//! - [`json_schema`]: whether JSON is as it is described; [`pgbench`], [`wait_until`], [`source_rows`].
 //!
 //! Everything panics when it fails, with what it was doing: a test that cannot set up its world has failed.
 #![expect(clippy::unwrap_used, reason = "in a test kit a panic is the report")]
@@ -13,7 +15,10 @@
 mod canonical;
 mod cluster;
 mod database;
+mod http_stream;
+pub mod json_schema;
 pub mod pgbench;
+pub mod recorder;
 mod replica;
 mod route;
 mod service;
@@ -26,6 +31,7 @@ mod websocket;
 pub use canonical::canonical;
 pub use cluster::{TestCluster, test_binaries, test_program};
 pub use database::{TestDatabase, connect, source_rows};
+pub use http_stream::{Event, HttpStream};
 pub use replica::{Replica, Violation};
 pub use route::Route;
 pub use service::{Service, ServiceOptions, program};

@@ -126,12 +126,7 @@ impl Replica {
 
     /// The connection is gone: what was not complete is forgotten. The next `hello` goes on from [`Replica::position`].
     pub fn disconnected(&mut self) {
-        if let Some(snapshot) = self.snapshot.take() {
-            // An incomplete snapshot is worth nothing, and what it was taken for has to be taken again.
-            for table in snapshot.rows.keys() {
-                self.tables.remove(table);
-            }
-        }
+        self.give_up_snapshot();
         (self.reset, self.pending) = (None, None);
         if self.is_doubtful {
             self.forget();

@@ -27,18 +27,34 @@ pub struct ServiceOptions {
     pub args: Vec<OsString>,
     /// Environment over the test's own.
     pub env: Vec<(OsString, OsString)>,
+    /// Limits of open files, soft and hard; `None`: the test's own.
+    pub open_files: Option<(u64, u64)>,
 }
 
 impl ServiceOptions {
     /// `waldelta` with these arguments.
     pub fn new<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Self {
-        ServiceOptions { args: args.into_iter().map(Into::into).collect(), env: Vec::new() }
+        ServiceOptions { args: args.into_iter().map(Into::into).collect(), ..ServiceOptions::default() }
     }
 
     /// With this variable in the environment.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// With one more word on the command line, or some.
+    #[must_use]
+    pub fn args<S: Into<OsString>>(mut self, more: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(more.into_iter().map(Into::into));
+        self
+    }
+
+    /// With these limits of open files.
+    #[must_use]
+    pub fn open_files(mut self, soft: u64, hard: u64) -> Self {
+        self.open_files = Some((soft, hard));
         self
     }
 
@@ -117,6 +133,11 @@ impl Service {
         self.try_request("GET", "/livez", "").await.is_ok()
     }
 
+    /// What `/readyz` says; `None` where nobody answers.
+    pub async fn ready(&self) -> Option<(u16, String)> {
+        self.try_request("GET", "/readyz", "").await.ok()
+    }
+
     /// The port it serves on.
     pub fn port(&self) -> u16 {
         self.port
@@ -153,6 +174,11 @@ impl Service {
     pub async fn kill9(&mut self) {
         self.signal(Signal::KILL);
         self.wait_exit(STOP_TIMEOUT).await;
+    }
+
+    /// Asks it to stop (SIGTERM), and does not wait for that.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// Asks it to stop (SIGTERM) and waits: how it ended. Panics with the log when it takes too long.
@@ -267,7 +293,15 @@ impl Drop for Service {
 fn launch(options: &ServiceOptions, port: u16, log: &PathBuf) -> Child {
     let log = File::options().append(true).open(log).unwrap();
     let program = program();
-    let mut command = Command::new(&program);
+    let mut command = match options.open_files {
+        None => Command::new(&program),
+        Some((soft, hard)) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"")]);
+            shell.arg(&program);
+            shell
+        }
+    };
     command.args(&options.args).arg("--listen").arg(format!("127.0.0.1:{port}"));
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

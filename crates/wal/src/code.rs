@@ -134,6 +134,16 @@ codes! {
         cause: "As many clients are connected, or as many requests wait, as the configuration allows.",
         fix: "Reconnect later; or raise `server.sessions_max` and the open-file limit."
     }
+    OpenFilesLow = "WD-OPEN-FILES-LOW" {
+        title: "The open-file limit leaves no room for as many clients as the configuration allows.",
+        cause: "Each connected client is an open file. The service raises its limit by itself as far as it may; the rest is set by whoever starts it.",
+        fix: "Raise the hard limit (`ulimit -Hn`, LimitNOFILE= of the systemd unit, `--ulimit nofile` of the container), or lower `server.sessions_max`."
+    }
+    TooManyArrivals = "WD-TOO-MANY-ARRIVALS" {
+        title: "Too many clients connect in one moment.",
+        cause: "As many as are admitted at once are not yet told where their streams begin: thousands come back together, or the history database answers slowly.",
+        fix: "Reconnect after the time in the close reason; clients do so by themselves."
+    }
     TooManyFrames = "WD-TOO-MANY-FRAMES" {
         title: "The client sends too many frames.",
         cause: "Control frames arrive faster than any client needs them.",
@@ -161,8 +171,13 @@ codes! {
     }
     SubscriptionInvalid = "WD-SUBSCRIPTION-INVALID" {
         title: "A subscription cannot be accepted.",
-        cause: "Its id is empty, too long or used twice, its table is not `schema.table`, `schema.*` or `*`, or there are too many.",
+        cause: "Its id is empty, too long or used twice, its table is not `schema.table`, `schema.*` or `*`, it asks for rows or columns of more than one table, or there are too many.",
         fix: "Correct the subscription that the message names."
+    }
+    FilterInvalid = "WD-FILTER-INVALID" {
+        title: "A subscription's filter or columns cannot be used.",
+        cause: "`where` is not in the form that filters have, or names a column that the table has not; or `columns` does. The table may have been altered since.",
+        fix: "Correct what the message names. After a change of the table, subscribe anew; columns are named as `schema` shows them."
     }
     NotSupportedYet = "WD-NOT-SUPPORTED-YET" {
         title: "This part of the protocol is not supported by this version.",
@@ -194,6 +209,11 @@ codes! {
         cause: "The Host header names neither an address, nor localhost, nor an allowed host; a web page could use such a name to reach the service through your browser.",
         fix: "Use an address or localhost, let the proxy set the Host header, or allow the host in the configuration."
     }
+    NotServedHere = "WD-NOT-SERVED-HERE" {
+        title: "This process serves no clients.",
+        cause: "It runs with the role `capture`: it writes history, and other processes serve it.",
+        fix: "Connect to a process that runs with the role `fanout` or `all`."
+    }
     NothingCaptured = "WD-NOTHING-CAPTURED" {
         title: "Nothing is captured yet.",
         cause: "Capture was not set up, or has not reached the source since it was.",
@@ -203,6 +223,16 @@ codes! {
         title: "The request cannot be understood.",
         cause: "A parameter has the wrong form or is unknown.",
         fix: "Correct the parameter that the message names."
+    }
+    RowNotFound = "WD-ROW-NOT-FOUND" {
+        title: "There was no such row then.",
+        cause: "It was not there yet, had been deleted, or had another key; a row that was there before history began and has not changed since is known only with `waldelta init --baseline`.",
+        fix: "Look at the row's history (`/v1/rows/{table}/{key}/history`): it tells when the row came and went, and its other keys."
+    }
+    RowUnknown = "WD-ROW-UNKNOWN" {
+        title: "History does not say what the row was then.",
+        cause: "The place lies before history of the table begins, or rows of it changed in a way that sends no change.",
+        fix: "Ask for a later place; the row's history tells which there are."
     }
     ValueNotFound = "WD-VALUE-NOT-FOUND" {
         title: "There is no such value in history.",
@@ -588,6 +618,11 @@ codes! {
         title: "Another instance is writing this history.",
         cause: "Two instances were started for one source, or one that ended has not been noticed by the database yet.",
         fix: "Nothing, if a standby is wanted: it takes over when the other ends. Else stop one; the message names the holder."
+    }
+    HistoryUnwritten = "WD-HISTORY-UNWRITTEN" {
+        title: "No instance writes history.",
+        cause: "The process that captures has ended, or cannot hold the writer's lease. Clients are served with what is durable, and the source keeps WAL meanwhile.",
+        fix: "Start a process that captures: `waldelta run --role capture`, or `waldelta run`; `waldelta status` of one that runs tells why it does not write."
     }
     HistoryFenced = "WD-HISTORY-FENCED" {
         title: "Another instance has taken over writing this history.",

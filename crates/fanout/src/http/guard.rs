@@ -14,11 +14,10 @@ use waldelta_wal::Code;
 
 use super::problem::Problem;
 use crate::config::Config;
-use crate::inner::Inner;
 
 /// Lets a request pass whose Host and Origin are allowed.
-pub(crate) async fn check(State(inner): State<Arc<Inner>>, request: Request, next: Next) -> Response {
-    match allowed(&inner.config, request.headers()) {
+pub(crate) async fn check(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
+    match allowed(&config, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

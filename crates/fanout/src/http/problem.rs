@@ -1,5 +1,7 @@
 //! Errors over HTTP: `application/problem+json` (RFC 9457) with the stable code and its fix.
 
+use std::future::{Ready, ready};
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use waldelta_wal::Code;
@@ -33,6 +35,12 @@ impl Problem {
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.for_client())
     }
+}
+
+/// The answer to a method that a resource does not have; the router adds which it has (`Allow`).
+pub(super) fn method_not_allowed() -> Ready<Problem> {
+    let detail = "the resource has no such method";
+    ready(Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::RequestInvalid, detail))
 }
 
 impl IntoResponse for Problem {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use waldelta_wal::Code;
 
@@ -22,11 +22,16 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// A frame that is a little too large is still read, so that the client can be told; a much larger one is not.
 const TOLD_TOO_LARGE: usize = 4;
+/// Characters of what a program calls itself that are kept.
+const USER_AGENT_CHARS_MAX: usize = 120;
 
-pub(crate) async fn stream(State(inner): State<Arc<Inner>>, upgrade: WebSocketUpgrade) -> Response {
+pub(crate) async fn stream(
+    State(inner): State<Arc<Inner>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     if inner.closing.is_cancelled() {
-        let detail = "the service is stopping";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Stopping, detail).into_response();
+        return refusal(&inner, StatusCode::SERVICE_UNAVAILABLE, Code::Stopping);
     }
     let message_bytes_max = inner.config.client_frame_bytes_max * TOLD_TOO_LARGE;
     let upgrade = upgrade
@@ -38,17 +43,49 @@ pub(crate) async fn stream(State(inner): State<Arc<Inner>>, upgrade: WebSocketUp
     let offers_any = upgrade.requested_protocols().next().is_some();
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     let spoken = upgrade.selected_protocol().is_some() || !offers_any;
+    let admitted = match spoken {
+        true => inner.admit(),
+        false => Err(Closing::SubprotocolUnknown),
+    };
     // The web server runs the upgraded socket on a task of its own; the token lets a stop wait for it.
     let token = inner.tracker.token();
-    upgrade.on_upgrade(async move |socket: WebSocket| {
-        let _token = token;
-        let number = inner.number();
-        if !spoken {
-            return actor::turn_away(socket, number, Closing::SubprotocolUnknown).await;
+    match admitted {
+        Ok(place) => {
+            let user_agent = user_agent(&headers);
+            upgrade.on_upgrade(async move |socket: WebSocket| {
+                let _token = token;
+                let number = inner.number();
+                let listed = Listed::new(inner.clone(), number, place, user_agent);
+                actor::run(inner, socket, listed).await;
+            })
         }
-        match inner.slots.clone().try_acquire_owned() {
-            Ok(slot) => actor::run(inner.clone(), socket, Listed::new(inner, number, slot)).await,
-            Err(_) => actor::turn_away(socket, number, Closing::TooMany(Code::TooManySessions)).await,
+        Err(closing) => {
+            inner.metrics.refused.increment(1);
+            // Browsers show a page the reason of a close, and nothing of an answer that is no upgrade.
+            let Some(permit) = inner.refuse() else {
+                let status = match closing {
+                    Closing::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+                    _ => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                return refusal(&inner, status, closing.code().unwrap_or(Code::TooManyArrivals));
+            };
+            upgrade.on_upgrade(async move |socket: WebSocket| {
+                let (_token, _permit) = (token, permit);
+                actor::turn_away(&inner, socket, closing).await;
+            })
         }
-    })
+    }
+}
+
+/// An answer that is no upgrade, with a time to come back that differs from client to client.
+fn refusal(inner: &Inner, status: StatusCode, code: Code) -> Response {
+    let seconds = inner.retry_ms(inner.number()).div_ceil(1_000);
+    let mut response = Problem::new(status, code, code.explanation().title).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+fn user_agent(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
+    Some(text.chars().take(USER_AGENT_CHARS_MAX).collect::<String>().into())
 }

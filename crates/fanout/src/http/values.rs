@@ -13,18 +13,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use waldelta_history::ReadLimit;
 use waldelta_wal::{Change, Code, EndLsn, Position};
 
+use super::etag::Tag;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::wire::json;
-use crate::wire::oversize::{Hex, Image};
-
-/// Bytes that are hashed before others have their turn.
-const HASHED_AT_ONCE: usize = 1024 * 1024;
+use crate::wire::oversize::Image;
 
 pub(crate) async fn value(
     State(inner): State<Arc<Inner>>,
@@ -64,19 +61,15 @@ async fn answer(
     let value = value.ok_or_else(|| not_found("the change has no such value"))?;
     drop(change);
 
-    let etag = etag(&value).await;
-    let common = [
-        (header::ETAG, header_value(&etag)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
-    ];
-    if is_known(headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
+    let tag = Tag::of(&value).await;
+    if tag.is_known(headers) {
+        return Ok((StatusCode::NOT_MODIFIED, tag.headers()).into_response());
     }
     let own: [(HeaderName, HeaderValue); 2] = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CONTENT_LENGTH, HeaderValue::from(value.len())),
     ];
-    Ok((common, own, Body::from_stream(inner.values.begin(place, value))).into_response())
+    Ok((tag.headers(), own, Body::from_stream(inner.values.begin(place, value))).into_response())
 }
 
 /// The change at a position, if history has it.
@@ -111,28 +104,6 @@ async fn missing(inner: &Inner, position: Position) -> Problem {
     }
 }
 
-async fn etag(value: &[u8]) -> String {
-    let mut digest = Sha256::new();
-    for run in value.chunks(HASHED_AT_ONCE) {
-        digest.update(run);
-        tokio::task::yield_now().await;
-    }
-    format!("\"{}\"", Hex(&digest.finalize()))
-}
-
-/// A tag is quoted hexadecimal digits.
-fn header_value(etag: &str) -> HeaderValue {
-    HeaderValue::from_str(etag).unwrap_or(HeaderValue::from_static("\"\""))
-}
-
-/// Whether the client says that it has this value.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let tags = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|tags| tags.to_str().ok());
-    let mut tags = tags.flat_map(|tags| tags.split(',')).map(str::trim);
-    // What is asked is whether it has changed: there a weak tag counts as a strong one (RFC 9110, section 13.1.2).
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-}
-
 fn invalid(detail: &str) -> Problem {
     Problem::bad_request(Code::RequestInvalid, detail)
 }
@@ -157,17 +128,5 @@ mod tests {
         ] {
             assert_eq!(value_of(&image, column).as_deref(), value.map(str::as_bytes), "{column:?}");
         }
-    }
-
-    #[test]
-    fn a_value_that_the_client_has_is_not_sent() {
-        let known = |tags: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::IF_NONE_MATCH, tags.parse().unwrap());
-            is_known(&headers, "\"aa\"")
-        };
-        assert!(known("\"aa\"") && known("\"bb\", W/\"aa\"") && known("*"));
-        assert!(!known("\"bb\"") && !known("aa"));
-        assert!(!is_known(&HeaderMap::new(), "\"aa\""));
     }
 }

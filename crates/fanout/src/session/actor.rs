@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -21,19 +20,21 @@ use tokio::sync::{mpsc, watch};
 use waldelta_history::Head;
 use waldelta_wal::{Code, Position};
 
-use super::hydrate::{self, Order, Step};
+use super::hydrate::{self, Failure, Order, Step};
+use super::outbox::{self, Outgoing, Unwritten};
 use super::private;
-use super::socket::{Broken, Incoming, Socket};
+use super::socket::{Incoming, Socket};
 use super::state::{Action, Event, Listens, Now, Rules, Seat, Session, Want, session_name};
-use crate::closing::{self, Closing};
+use crate::closing::Closing;
 use crate::error::Error;
-use crate::inner::{Inner, Listed, Standing};
+use crate::inner::{Inner, Listed};
 use crate::metrics::StateGauge;
 use crate::registry::Attachment;
+use crate::sessions::Standing;
 use crate::subscription::Selection;
 use crate::wire::client::{self, After, Refusal};
 
-/// Bytes read from a tail, or written without a flush, at once.
+/// Bytes read from a tail at once.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Steps of a snapshot that are read ahead of the socket.
 const STEPS_AHEAD: usize = 1;
@@ -45,14 +46,14 @@ pub(crate) async fn run<S: Socket>(inner: Arc<Inner>, socket: S, listed: Listed)
     Actor::new(inner, socket, listed).run().await;
 }
 
-/// Lets a client go before it has a session.
-pub(crate) async fn turn_away<S: Socket>(mut socket: S, number: u64, closing: Closing) {
-    close(&mut socket, closing, number).await;
+/// Lets a client go that is not admitted.
+pub(crate) async fn turn_away<S: Socket>(inner: &Inner, mut socket: S, closing: Closing) {
+    close(&mut socket, closing, inner.retry_ms(inner.number())).await;
 }
 
-async fn close<S: Socket>(socket: &mut S, closing: Closing, number: u64) {
+async fn close<S: Socket>(socket: &mut S, closing: Closing, retry_ms: u64) {
     if let Some(code) = closing.close_code() {
-        let reason = closing.reason(closing::retry_ms(number));
+        let reason = closing.reason(retry_ms);
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, socket.close(code, reason)).await;
     }
 }
@@ -131,7 +132,8 @@ impl<S: Socket> Actor<S> {
             cursor = %self.session.cursor(),
             "session ended"
         );
-        close(&mut self.socket, closing, self.seat.number).await;
+        let retry_ms = self.inner.retry_ms(self.seat.number);
+        close(&mut self.socket, closing, retry_ms).await;
     }
 
     /// What happens next. Stopping comes first; a busy stream and a busy client take turns.
@@ -148,7 +150,7 @@ impl<S: Socket> Actor<S> {
         let listens = self.session.listens();
         tokio::select! {
             biased;
-            () = self.inner.closing.cancelled() => Event::Stop,
+            () = self.inner.leaving.turn_of(self.seat.number) => self.stop(),
             () = self.seat.replaced.cancelled() => Event::Replaced,
             incoming = self.socket.receive(), if clients_turn => {
                 self.client_was_last = true;
@@ -167,6 +169,10 @@ impl<S: Socket> Actor<S> {
         }
     }
 
+    fn stop(&self) -> Event {
+        Event::Stop { retry_ms: self.inner.retry_ms(self.seat.number) }
+    }
+
     fn incoming(&self, incoming: Incoming) -> Event {
         let config = &self.inner.config;
         match incoming {
@@ -175,6 +181,10 @@ impl<S: Socket> Actor<S> {
             Incoming::Binary => {
                 Event::Frame(Err(Refusal::new(Code::FrameInvalid, "frames are text, not binary".to_owned())))
             }
+            Incoming::Malformed(code) => Event::Frame(Err(Refusal::new(
+                code,
+                "what came is no WebSocket message, or too large".to_owned(),
+            ))),
             Incoming::Text(text) if text.len() > config.client_frame_bytes_max => {
                 let message =
                     format!("{} bytes, and {} are allowed", text.len(), config.client_frame_bytes_max);
@@ -203,8 +213,8 @@ impl<S: Socket> Actor<S> {
         self.head_changed.mark_unchanged();
         let inner = self.inner.clone();
         self.operations.push(Box::pin(async move {
-            let read = private::read(&inner.history, after, &inner.reads, &inner.metrics).await;
-            Event::Private(read.map_err(|error| failed("read history for a session", &error.into())))
+            let read = private::read(&inner, after).await;
+            Event::Private(read.map_err(|error| failed("read history for a session", &error)))
         }));
     }
 
@@ -252,17 +262,21 @@ impl<S: Socket> Actor<S> {
         let frames = outbox.len() as u64;
         let bytes = outbox.iter().map(Outgoing::len).sum::<usize>() as u64;
         let timeout = if last { CLOSE_TIMEOUT } else { self.inner.config.write_timeout };
-        let (closing, replaced) = (&self.inner.closing, &self.seat.replaced);
-        let written = tokio::select! {
+        let (leaving, replaced) = (&self.inner.leaving, &self.seat.replaced);
+        let (written, had_to_wait) = tokio::select! {
             biased;
-            written = tokio::time::timeout(timeout, write_all(&mut self.socket, outbox)) => written,
-            () = closing.cancelled(), if !last => return Some(Event::Stop),
+            written = outbox::waiting(outbox::write_all(&mut self.socket, outbox, timeout)) => written,
+            () = leaving.turn_of(self.seat.number), if !last => return Some(self.stop()),
             () = replaced.cancelled(), if !last => return Some(Event::Replaced),
         };
         match written {
-            Err(_elapsed) => return Some(Event::WriteTimedOut),
-            Ok(Err(Broken)) => return Some(Event::Gone),
-            Ok(Ok(())) => {}
+            Err(Unwritten::TimedOut) => return Some(Event::WriteTimedOut),
+            Err(Unwritten::Broken) => return Some(Event::Gone),
+            Ok(()) => {}
+        }
+        if had_to_wait {
+            // It made room by reading. Its pong may stand behind megabytes that it has yet to read.
+            self.session.apply(Event::Heard, now(), &mut Vec::new());
         }
         self.inner.metrics.frames.increment(frames);
         self.inner.metrics.bytes.increment(bytes);
@@ -291,7 +305,7 @@ impl<S: Socket> Actor<S> {
                     Some(After::Cursor(cursor)) => Some(Some(cursor)),
                     Some(After::Lsn(lsn)) => Some(inner.history.cursor_of_lsn(lsn).await?),
                 };
-                Ok::<_, Error>((inner.extent(cursor.flatten()).await?, cursor))
+                Ok::<_, Error>((inner.admission.extent_of_session(cursor.flatten()).await?, cursor))
             };
             let resolved = resolved.await;
             Event::Resolved(resolved.map_err(|error| failed("find where a session begins", &error)))
@@ -308,12 +322,19 @@ impl<S: Socket> Actor<S> {
     }
 
     fn hydrate(&mut self, order: Order) {
+        let Ok(permit) = self.inner.hydrations.clone().try_acquire_owned() else {
+            let code = Code::SnapshotsBusy;
+            let failure = Failure::ForNow { code, message: code.explanation().title.to_owned() };
+            self.operations.push(Box::pin(std::future::ready(Event::Hydration(Step::Failed(failure)))));
+            return;
+        };
         let (sender, steps) = mpsc::channel(STEPS_AHEAD);
         // A snapshot that still runs finds nobody listening and ends.
         self.steps = Some(steps);
         let inner = self.inner.clone();
         self.operations.push(Box::pin(async move {
             hydrate::run(order, &inner, sender).await;
+            drop(permit);
             Event::Woken
         }));
     }
@@ -322,14 +343,16 @@ impl<S: Socket> Actor<S> {
         let Some(client_id) = self.session.client().map(|client| client.id.clone()) else { return };
         let inner = self.inner.clone();
         self.operations.push(Box::pin(async move {
-            let recorded = inner.history.record_ack(&client_id, cursor).await.map(|()| cursor);
-            Event::Recorded(recorded.map_err(|error| failed("record an acknowledgement", &error.into())))
+            Event::Recorded(inner.clients.record(client_id, cursor).await.map(|()| cursor))
         }));
     }
 
     /// Shows operators where the session is.
     fn note(&mut self) {
         self.gauge.change(self.session.state());
+        if self.session.has_begun() {
+            self.listed.arrived();
+        }
         self.listed.note(Standing {
             client_id: self.session.client().map(|client| client.id.clone()),
             state: self.session.state(),
@@ -338,37 +361,6 @@ impl<S: Socket> Actor<S> {
             sent_bytes: self.sent_bytes,
         });
     }
-}
-
-/// What waits to be written.
-enum Outgoing {
-    Frame(Utf8Bytes),
-    Ping,
-}
-
-impl Outgoing {
-    fn len(&self) -> usize {
-        match self {
-            Outgoing::Frame(frame) => frame.len(),
-            Outgoing::Ping => 0,
-        }
-    }
-}
-
-async fn write_all<S: Socket>(socket: &mut S, outbox: Vec<Outgoing>) -> Result<(), Broken> {
-    let mut unflushed = 0;
-    for outgoing in outbox {
-        unflushed += outgoing.len();
-        match outgoing {
-            Outgoing::Frame(frame) => socket.feed(frame).await?,
-            Outgoing::Ping => socket.ping().await?,
-        }
-        if unflushed >= BATCH_BYTES_MAX {
-            unflushed = 0;
-            socket.flush().await?;
-        }
-    }
-    socket.flush().await
 }
 
 /// The next step of the snapshot that runs; never, when none runs.

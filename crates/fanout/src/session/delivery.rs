@@ -1,7 +1,7 @@
 //! Transactions made into frames for one session alone: while it catches up, and while a snapshot's overlap lasts.
 //!
-//! It decides change by change what the session is told. Live sessions take shared frames instead and come here only for
-//! what is too large to be kept ready.
+//! It decides change by change what the session is told; as what, its route says. Live sessions take shared frames instead
+//! and come here only for what is too large to be kept ready.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use axum::extract::ws::Utf8Bytes;
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
 use crate::scope::SchemaFrame;
-use crate::subscription::{Route, Selection, Tables, is_message, is_told};
+use crate::subscription::{Misfit, Route, Selection, Tables, Telling, is_message, is_told};
 use crate::wire::server::{self, NotText};
-use crate::wire::transaction::{self, Envelope, TxAuthor};
+use crate::wire::transaction::{self, Envelope, Told, TxAuthor};
 
 /// Bytes of images after which a transaction is cut into another frame.
 const PART_BYTES_MAX: usize = 256 * 1024;
@@ -77,6 +77,19 @@ pub(crate) struct Frames {
     pub frames: Vec<Utf8Bytes>,
     /// Whether there is a `tx` frame among them: shapes alone tell no cursor.
     pub has_tx: bool,
+    /// Changes that are told, shapes among them.
+    pub changes: usize,
+}
+
+/// Why a client cannot be told of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Undeliverable {
+    /// No frame can be made of it.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+    /// A table has a shape that a subscription does not fit. Nothing of it is told: it could be the wrong rows.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
 }
 
 /// Who gets the frames, and what it has been told before them.
@@ -114,9 +127,13 @@ impl Delivery {
         })
     }
 
-    /// Another selection: tables look different from now on.
-    pub(crate) fn selection_changed(&mut self) {
+    /// Another selection: tables look different from now on. Where that is so of tables which the client has, it is told their
+    /// shapes again: they may have other columns, and a snapshot need not have them.
+    pub(crate) fn selection_changed(&mut self, before: &Selection, after: &Selection) {
         self.routes.clear();
+        if after.alters_copies_of(before) {
+            self.shapes.clear();
+        }
     }
 
     /// Lets go of snapshots that no longer matter at this position.
@@ -149,22 +166,27 @@ impl Delivery {
         head: &TransactionHead,
         changes: &[Change],
         last: bool,
-    ) -> Result<Frames, NotText> {
+    ) -> Result<Frames, Undeliverable> {
         // Shapes may be made anew for each page that is read: routes do not pile up.
         const ROUTES_MAX: usize = 64;
         if self.routes.len() > ROUTES_MAX {
             self.routes.clear();
         }
         let mut own = self.open.as_ref().is_some_and(|open| open.own);
-        let mut told: Vec<(&Change, usize)> = Vec::new();
+        let mut concerned: Vec<(&Change, usize)> = Vec::new();
         for change in changes {
             let is_own = change.author.as_ref().is_some_and(|author| author.client_id == to.client_id);
             own |= is_own;
-            if let Some(route) = self.route(to, head, change, is_own) {
-                told.push((change, route));
+            if let Some(route) = self.route(to, head, change, is_own)? {
+                concerned.push((change, route));
             }
         }
-        let mut out = Frames::default();
+        let told = concerned.into_iter().filter_map(|(change, route)| {
+            let route = self.routes[route].1.as_ref()?;
+            Some(Told { change, route, telling: route.telling(change)? })
+        });
+        let told: Vec<Told<'_>> = told.collect();
+        let mut out = Frames { changes: told.len(), ..Frames::default() };
         let (author, origin) = (TxAuthor::of(changes), transaction::origin_of(changes));
         let mut rest = &told[..];
         loop {
@@ -173,8 +195,10 @@ impl Delivery {
             let ends = last && rest.is_empty();
             let (parts, goes_on) = self.open.as_ref().map_or((0, false), |open| (open.parts, open.goes_on));
             let begun = parts > 0 || goes_on;
-            self.tell_shapes(chunk, &mut out.frames);
-            let shapes_alone = chunk.iter().all(|(change, _)| change.operation == Operation::Schema);
+            if !self.no_shapes {
+                tell_shapes(&mut self.shapes, chunk, &mut out.frames);
+            }
+            let shapes_alone = chunk.iter().all(|told| told.telling == Telling::Shape);
             if shapes_alone && !(ends && (begun || own)) {
                 match rest.is_empty() {
                     true => break,
@@ -183,16 +207,13 @@ impl Delivery {
             }
             let whole = head.position();
             let cursor = match chunk.last() {
-                Some((change, _)) if !ends => Position { index: change.seq, ..whole },
+                Some(told) if !ends => Position { index: told.change.seq, ..whole },
                 _ => whole,
             };
             let part = (begun || !ends).then_some(parts);
             let prev = to.prev;
             let envelope = Envelope { head, cursor, prev, own, author, origin, part, last: ends };
-            let routed = chunk.iter().filter_map(|(change, route)| {
-                Some((*change, self.routes.get(*route).and_then(|(_, route)| route.as_ref())?))
-            });
-            out.frames.push(transaction::encode(&envelope, routed)?);
+            out.frames.push(transaction::encode_told(&envelope, chunk.iter())?);
             out.has_tx = true;
             self.open = (!ends).then_some(Open { parts: parts + 1, own, goes_on });
             if rest.is_empty() {
@@ -210,53 +231,60 @@ impl Delivery {
         Ok(out)
     }
 
-    /// The route of a change that is to be told, as an index into `routes`.
+    /// The route of a change that is to be told if its rows are, as an index into `routes`.
     fn route(
         &mut self,
         to: Recipient<'_>,
         head: &TransactionHead,
         change: &Change,
         is_own: bool,
-    ) -> Option<usize> {
+    ) -> Result<Option<usize>, Misfit> {
         let table = change.table.as_ref();
         if !is_told(change) || table.is_none() && !is_message(change) {
-            return None;
+            return Ok(None);
         }
-        let same = |other: &Option<Arc<Table>>| other.as_ref().map(Arc::as_ptr) == table.map(Arc::as_ptr);
-        let known = self.routes.iter().position(|(other, _)| same(other));
-        let index = known.unwrap_or_else(|| {
-            self.routes.push((table.cloned(), to.selection.route(table.map(|table| &table.name))));
-            self.routes.len() - 1
-        });
-        self.routes[index].1.as_ref()?;
         // Who changes a row of a table does not know that its shape has changed.
         let mut gets_own = to.gets_own || change.operation == Operation::Schema;
         if let Some(table) = table {
+            // Whatever shape it had then: the snapshot came with one that fits.
             if self.holds(&table.name, head) {
-                return None;
+                return Ok(None);
             }
             // Made while the client took a snapshot, which replaced what it had.
             gets_own |= self.overlaps.iter().any(|overlap| overlap.is_of(&table.name));
         }
-        (!is_own || gets_own).then_some(index)
-    }
-
-    fn tell_shapes(&mut self, chunk: &[(&Change, usize)], frames: &mut Vec<Utf8Bytes>) {
-        let tables = chunk.iter().filter_map(|(change, _)| change.table.as_deref());
-        for table in tables.filter(|_| !self.no_shapes) {
-            if self.shapes.insert(table.oid, table.version) != Some(table.version) {
-                frames.push(server::schema(table));
+        if is_own && !gets_own {
+            return Ok(None);
+        }
+        let same = |other: &Option<Arc<Table>>| other.as_ref().map(Arc::as_ptr) == table.map(Arc::as_ptr);
+        let index = match self.routes.iter().position(|(other, _)| same(other)) {
+            Some(known) => known,
+            None => {
+                self.routes.push((table.cloned(), to.selection.route(table.map(Arc::as_ref))?));
+                self.routes.len() - 1
             }
+        };
+        Ok(self.routes[index].1.is_some().then_some(index))
+    }
+}
+
+/// Tells the shapes that these changes have, where they were not told.
+fn tell_shapes(shapes: &mut HashMap<u32, u32>, chunk: &[Told<'_>], frames: &mut Vec<Utf8Bytes>) {
+    for told in chunk {
+        if let Some(table) = told.change.table.as_deref()
+            && shapes.insert(table.oid, table.version) != Some(table.version)
+        {
+            frames.push(server::schema(table, told.route.projection()));
         }
     }
 }
 
 /// How many changes go into one frame: up to the bound in bytes, and up to where a table changes its shape.
-fn chunk_len(changes: &[(&Change, usize)]) -> usize {
+fn chunk_len(told: &[Told<'_>]) -> usize {
     let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
     let mut bytes = 0;
     let mut shapes: Vec<(u32, u32)> = Vec::new();
-    for (index, (change, _)) in changes.iter().enumerate() {
+    for (index, Told { change, .. }) in told.iter().enumerate() {
         if let Some(table) = &change.table {
             match shapes.iter().find(|(oid, _)| *oid == table.oid) {
                 Some((_, version)) if *version != table.version => return index,
@@ -269,7 +297,7 @@ fn chunk_len(changes: &[(&Change, usize)]) -> usize {
         }
         bytes += length(&change.data) + length(&change.old_data);
     }
-    changes.len()
+    told.len()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub(crate) mod actor;
 pub(crate) mod delivery;
 pub(crate) mod hydrate;
+pub(crate) mod outbox;
 pub(crate) mod private;
 pub(crate) mod socket;
 pub(crate) mod state;

@@ -1,18 +1,20 @@
-//! Reading for one session alone: from the feed where it reaches back far enough, else from history, in pages.
+//! Reading for one session alone: from the feed where it reaches back far enough, else from history, in pages that it may
+//! share with others.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use waldelta_history::{Entry, History, Page, ReadLimit, Transaction};
+use waldelta_history::{Entry, Transaction};
 use waldelta_wal::{Change, Position, TransactionHead};
 
-use crate::metrics::Metrics;
+use crate::error::Error;
+use crate::inner::Inner;
+use crate::pages::Run;
 use crate::stretch::Stretch;
 use crate::wire::oversize;
 
-/// Bounds of one page: it is in memory until it is written to the socket.
-const PAGE: ReadLimit = ReadLimit { changes_max: 1_000, bytes_max: 128 * 1024 };
+/// Bytes of images that are taken from the feed at once.
+const FEED_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of images, about, that are taken at once of a transaction in the feed: frames of it are made and kept until they
 /// are written, for each session anew.
 const SLICE_BYTES_MAX: usize = 256 * 1024;
@@ -48,12 +50,11 @@ pub(crate) struct Slice {
     pub last: bool,
 }
 
-/// Changes, shared with the feed or read for this session.
+/// Changes, shared with the feed or with a page that was read.
 #[derive(Debug)]
 pub(crate) enum Changes {
-    /// A run of a transaction's changes.
+    /// A run of what a transaction, or a part of it, holds.
     Shared(Arc<Transaction>, Range<usize>),
-    Read(Vec<Change>),
 }
 
 impl Changes {
@@ -69,26 +70,20 @@ impl std::ops::Deref for Changes {
     type Target = [Change];
 
     fn deref(&self) -> &[Change] {
-        match self {
-            Changes::Shared(transaction, range) => transaction.changes.get(range.clone()).unwrap_or_default(),
-            Changes::Read(changes) => changes,
-        }
+        let Changes::Shared(transaction, range) = self;
+        transaction.changes.get(range.clone()).unwrap_or_default()
     }
 }
 
 /// Reads what comes after `after`.
-pub(crate) async fn read(
-    history: &History,
-    after: Position,
-    reads: &Semaphore,
-    metrics: &Metrics,
-) -> Result<PrivateRead, waldelta_history::Error> {
+pub(crate) async fn read(inner: &Inner, after: Position) -> Result<PrivateRead, Error> {
     // Read before the entries: what is not among them then does not exist up to here.
-    let head = history.feed().head().cursor();
+    let feed = inner.history.feed();
+    let head = feed.head().cursor();
     if after.epoch < head.epoch {
-        return read_older_epoch(history, after, reads, metrics).await;
+        return read_older_epoch(inner, after, head).await;
     }
-    let upto = match history.feed().after(after, PAGE.bytes_max) {
+    let upto = match feed.after(after, FEED_BYTES_MAX) {
         Ok(entries) => match from_feed(after, head, entries) {
             Ok(read) => return Ok(read),
             Err(elsewhere) => elsewhere,
@@ -99,39 +94,25 @@ pub(crate) async fn read(
     if upto <= after {
         return Ok(PrivateRead::nothing(after, after, true));
     }
-    let page = read_page(history, after, upto, reads, metrics).await?;
-    Ok(from_page(after, upto, upto == head, page))
+    let run = inner.pages.read(&inner.history, after, upto).await?;
+    Ok(from_pages(after, run, head))
 }
 
 /// An older epoch is in history alone. What it has beyond its end did not survive, and is not read.
-async fn read_older_epoch(
-    history: &History,
-    after: Position,
-    reads: &Semaphore,
-    metrics: &Metrics,
-) -> Result<PrivateRead, waldelta_history::Error> {
-    match Stretch::in_older_epoch(after, &history.lineage().await?) {
+async fn read_older_epoch(inner: &Inner, after: Position, head: Position) -> Result<PrivateRead, Error> {
+    match Stretch::in_older_epoch(after, &*inner.admission.lineage(head.epoch).await?) {
         Stretch::Upto(end) => {
-            let page = read_page(history, after, end, reads, metrics).await?;
-            Ok(from_page(after, end, false, page))
+            let run = inner.pages.read(&inner.history, after, end).await?;
+            Ok(from_pages(after, run, head))
         }
         Stretch::Seam(seam) => Ok(PrivateRead::nothing(after, seam, false)),
         Stretch::Lost => Ok(PrivateRead { lost: true, ..PrivateRead::nothing(after, after, false) }),
     }
 }
 
-async fn read_page(
-    history: &History,
-    after: Position,
-    upto: Position,
-    reads: &Semaphore,
-    metrics: &Metrics,
-) -> Result<Page, waldelta_history::Error> {
-    // Bounds what catching up costs history and the memory of all sessions together.
-    let _permit = reads.acquire().await;
-    let page = history.read_after(after, upto, PAGE).await?;
-    metrics.catch_up_reads.increment(1);
-    Ok(page)
+fn from_pages(after: Position, run: Run, head: Position) -> PrivateRead {
+    let exhausted = run.through == head;
+    PrivateRead { slices: run.slices, ..PrivateRead::nothing(after, run.through, exhausted) }
 }
 
 /// The end of the transaction that a position lies in.
@@ -204,28 +185,11 @@ fn slice_len(changes: &[Change], room: &mut usize) -> usize {
     taken.count()
 }
 
-fn from_page(after: Position, upto: Position, upto_is_head: bool, page: Page) -> PrivateRead {
-    let mut through = if page.has_more { after } else { upto };
-    let slices: Vec<Slice> = page
-        .parts
-        .into_iter()
-        .map(|part| Slice { head: part.head, changes: Changes::Read(part.changes), last: part.last })
-        .collect();
-    if let Some(slice) = slices.last().filter(|_| page.has_more) {
-        let whole = slice.head.position();
-        through = match slice.changes.last() {
-            Some(change) if !slice.last => Position { index: change.seq, ..whole },
-            _ => whole,
-        };
-    }
-    PrivateRead { slices, ..PrivateRead::nothing(after, through, !page.has_more && upto_is_head) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{change, head, insert, position, table};
-    use waldelta_history::{Large, Part};
+    use waldelta_history::Large;
     use waldelta_wal::Operation;
 
     #[test]
@@ -285,27 +249,5 @@ mod tests {
         for entries in [Vec::new(), vec![Entry::Whole(insert(&table, 30, None))]] {
             assert_eq!(from_feed(end, position(50), entries).unwrap_err(), position(20));
         }
-    }
-
-    #[test]
-    fn a_page_goes_on_inside_the_transaction_that_it_cuts() {
-        let table = Arc::new(table("t"));
-        let part = |last| Part {
-            head: head(20, 2),
-            changes: vec![change(0, Operation::Insert, &table, 1), change(1, Operation::Insert, &table, 2)],
-            last,
-        };
-        let cut =
-            from_page(position(10), position(50), true, Page { parts: vec![part(false)], has_more: true });
-        assert_eq!((cut.through, cut.exhausted), (Position { index: 1, ..position(20) }, false));
-        let between =
-            from_page(position(10), position(50), true, Page { parts: vec![part(true)], has_more: true });
-        assert_eq!((between.through, between.exhausted), (position(20), false));
-        let end =
-            from_page(position(10), position(50), true, Page { parts: vec![part(true)], has_more: false });
-        assert_eq!((end.through, end.exhausted), (position(50), true));
-        let large =
-            from_page(position(10), position(20), false, Page { parts: vec![part(true)], has_more: false });
-        assert_eq!((large.through, large.exhausted), (position(20), false));
     }
 }

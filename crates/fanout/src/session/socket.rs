@@ -1,10 +1,17 @@
 //! The one place that knows which WebSocket library is used.
 
 use std::future::Future;
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use waldelta_wal::Code;
+
+/// A client that closes may take this long to take the answer in.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What comes from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +20,8 @@ pub(crate) enum Incoming {
     Binary,
     /// A ping or pong: it lives.
     Alive,
+    /// What no WebSocket client may send, or more than is read. Nothing can be read after it.
+    Malformed(Code),
     /// It has closed, or the connection broke.
     Gone,
 }
@@ -39,7 +48,13 @@ impl Socket for WebSocket {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_))) => Incoming::Binary,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::Alive,
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Incoming::Gone,
+            Some(Err(error)) => malformed(error).map_or(Incoming::Gone, Incoming::Malformed),
+            Some(Ok(Message::Close(_))) => {
+                // The library has its answer ready; a client that waits for it can then close the connection.
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, SinkExt::flush(self)).await;
+                Incoming::Gone
+            }
+            None => Incoming::Gone,
         }
     }
 
@@ -59,7 +74,21 @@ impl Socket for WebSocket {
         let frame = CloseFrame { code, reason: reason.into() };
         if SinkExt::send(self, Message::Close(Some(frame))).await.is_ok() {
             // What the client still sends is skipped until its answer comes.
-            while !matches!(self.receive().await, Incoming::Gone) {}
+            while !matches!(self.receive().await, Incoming::Gone | Incoming::Malformed(_)) {}
         }
+    }
+}
+
+/// What is wrong with what a client sent; `None` where its connection is.
+fn malformed(error: axum::Error) -> Option<Code> {
+    match error.into_inner().downcast_ref()? {
+        Error::Capacity(_) => Some(Code::FrameTooLarge),
+        Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake
+            | ProtocolError::SendAfterClosing
+            | ProtocolError::ReceivedAfterClosing,
+        ) => None,
+        Error::Protocol(_) | Error::Utf8(_) => Some(Code::FrameInvalid),
+        _ => None,
     }
 }

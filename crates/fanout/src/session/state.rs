@@ -8,6 +8,7 @@
 //!
 //! The cursor only grows, and what lies between two cursors has been handed over whole: that is all that resuming needs.
 
+mod acknowledging;
 mod hello;
 mod hydrating;
 mod reading;
@@ -17,6 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use acknowledging::Acks;
 use axum::extract::ws::Utf8Bytes;
 pub(crate) use hello::session_name;
 use tokio::sync::Notify;
@@ -26,12 +28,13 @@ use waldelta_wal::{Code, EndLsn, Position};
 use super::delivery::Delivery;
 use super::hydrate::{Order, Step};
 use super::private::PrivateRead;
-use crate::closing::{self, Closing};
+use crate::closing::Closing;
 use crate::registry::Client;
 use crate::scope::{Behind, Item};
+use crate::spread;
 use crate::start::Extent;
 use crate::subscription::{Selection, Subscription};
-use crate::wire::client::{After, ClientFrame, Refusal};
+use crate::wire::client::{After, ClientFrame, Refusal, SnapshotFrom};
 use crate::wire::server;
 
 /// Frames that a client may send in [`FRAMES_WINDOW`].
@@ -61,7 +64,7 @@ pub(crate) struct Now {
 pub(crate) enum Event {
     /// A frame from the client, or why it is none.
     Frame(Result<ClientFrame, Refusal>),
-    /// A sign of life: a pong.
+    /// A sign of life: a pong, or that it takes in what it is sent.
     Heard,
     /// The client has gone.
     Gone,
@@ -83,8 +86,8 @@ pub(crate) enum Event {
     Woken,
     /// The acknowledged cursor was recorded.
     Recorded(Result<Position, Code>),
-    /// The service stops.
-    Stop,
+    /// The service stops, and it is this session's turn; when its client should come back.
+    Stop { retry_ms: u64 },
     /// A newer session of the same client has come.
     Replaced,
     /// The socket took no bytes for too long.
@@ -154,6 +157,10 @@ pub(crate) struct Session {
     phase: Phase,
     client: Option<Client>,
     snapshot_welcome: bool,
+    /// What the client has of a snapshot that broke off.
+    snapshot_from: Option<SnapshotFrom>,
+    /// What was durable when it came.
+    durable: Position,
     selection: Selection,
     /// While a snapshot of some tables is taken: why.
     late: Option<Late>,
@@ -199,25 +206,22 @@ enum SubscriptionChange {
     Remove(Vec<String>),
 }
 
-/// One recording at a time; of the acknowledgements that come meanwhile the newest counts.
-#[derive(Default)]
-struct Acks {
-    recording: bool,
-    next: Option<Position>,
-    recorded: Option<Position>,
-}
-
 impl Session {
     pub(crate) fn new(rules: Rules, seat: Seat, now: Now) -> Self {
         let instant = now.instant;
         Session {
             hello_by: instant + rules.hello_timeout,
-            beat_at: instant + rules.heartbeat_interval,
+            // Those who come together do not beat together: the first beat comes in the second half of an interval.
+            beat_at: instant
+                + rules.heartbeat_interval / 2
+                + spread::part(seat.number, rules.heartbeat_interval / 2),
             rules,
             seat,
             phase: Phase::AwaitingHello,
             client: None,
             snapshot_welcome: true,
+            snapshot_from: None,
+            durable: Position::default(),
             selection: Selection::default(),
             late: None,
             delivery: Delivery::default(),
@@ -247,7 +251,7 @@ impl Session {
         match event {
             _ if self.phase == Phase::Closing => {}
             Event::Gone => self.end(Closing::Gone, out),
-            Event::Stop => self.stop(out),
+            Event::Stop { retry_ms } => self.stop(retry_ms, out),
             Event::Replaced => self.fail(Code::ClientReplaced, Closing::Replaced, out),
             Event::WriteTimedOut => self.end(Closing::TooSlow, out),
             Event::Heard => self.heard_at = now.instant,
@@ -315,6 +319,11 @@ impl Session {
         }
     }
 
+    /// Whether it is known where it begins.
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.phase, Phase::AwaitingHello | Phase::Resolving)
+    }
+
     pub(crate) fn client(&self) -> Option<&Client> {
         self.client.as_ref()
     }
@@ -375,8 +384,8 @@ impl Session {
         out.push(Action::Send(server::heartbeat(self.cursor, now.unix_us)));
     }
 
-    fn stop(&mut self, out: &mut Vec<Action>) {
-        out.push(Action::Send(server::goaway(closing::retry_ms(self.seat.number))));
+    fn stop(&mut self, retry_ms: u64, out: &mut Vec<Action>) {
+        out.push(Action::Send(server::goaway(retry_ms)));
         self.end(Closing::Stopping, out);
     }
 
@@ -400,41 +409,6 @@ impl Session {
     fn end(&mut self, closing: Closing, out: &mut Vec<Action>) {
         self.phase = Phase::Closing;
         out.push(Action::Close(closing));
-    }
-
-    fn acknowledge(&mut self, after: After, out: &mut Vec<Action>) {
-        let cursor = match after {
-            After::Cursor(cursor) => cursor,
-            After::Lsn(lsn) => Position::before(self.cursor.epoch, EndLsn(lsn)),
-        };
-        // One of an older epoch was sent before the stream went over the seam.
-        let was_sent = cursor.is_whole() && cursor <= self.cursor;
-        if !was_sent {
-            let message = "the acknowledged cursor was never sent as one to store";
-            out.push(Action::Send(server::error(Code::CursorInvalid, message, None, false)));
-        } else if self.acks.recording {
-            self.acks.next = Some(cursor);
-        } else {
-            self.acks.recording = true;
-            out.push(Action::Record(cursor));
-        }
-    }
-
-    fn recorded(&mut self, recorded: Result<Position, Code>, out: &mut Vec<Action>) {
-        match recorded {
-            Ok(cursor) => {
-                self.acks.recorded = Some(cursor);
-                out.push(Action::Send(server::acked(cursor)));
-            }
-            Err(code) => {
-                let message = "the acknowledgement could not be recorded; send it again later";
-                out.push(Action::Send(server::error(code, message, None, false)));
-            }
-        }
-        match self.acks.next.take() {
-            Some(next) => out.push(Action::Record(next)),
-            None => self.acks.recording = false,
-        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! Frames from clients: read strictly where they are known, skipped where they are not.
 //!
-//! What the protocol describes and this version does not do is refused by name, never ignored: a client that asked for a
-//! row filter must not get all rows.
+//! What the protocol describes and this version does not do is refused by name, never ignored. Whether a filter and a list of
+//! columns fit their table is not known here.
 
 use serde::Deserialize;
 use waldelta_wal::{Code, Lsn, Position};
 
-use crate::subscription::{Pattern, Subscription};
+use crate::filter::{Filter, FilterError};
+use crate::subscription::{Numbers, Pattern, Subscription};
 
 /// Characters of a client id at most.
-const CLIENT_ID_CHARS_MAX: usize = 128;
+pub(crate) const CLIENT_ID_CHARS_MAX: usize = 128;
 /// Bytes of a subscription id at most.
-const SUBSCRIPTION_ID_BYTES_MAX: usize = 64;
+pub(crate) const SUBSCRIPTION_ID_BYTES_MAX: usize = 64;
+/// Columns that a subscription names at most: no table has more.
+const COLUMNS_MAX: usize = 1_600;
 
 /// A frame from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,17 @@ pub(crate) struct Hello {
     pub include_own: bool,
     /// Whether a snapshot is welcome; without, the stream begins at the head.
     pub snapshot: bool,
+    /// The snapshot that broke off, and how far it came.
+    pub snapshot_from: Option<SnapshotFrom>,
+}
+
+/// The last frame of rows that a client has of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotFrom {
+    /// As `snapshot_begin` named the snapshot.
+    pub id: String,
+    /// The frame's number.
+    pub n: u64,
 }
 
 /// A place that a client names.
@@ -124,6 +138,7 @@ fn hello(raw: RawHello, subscriptions_max: usize) -> Result<Hello, Refusal> {
         subscriptions: subscriptions(raw.subscriptions, subscriptions_max)?,
         include_own: matches!(raw.own_changes, OwnChanges::Include),
         snapshot: raw.snapshot.unwrap_or(true),
+        snapshot_from: raw.snapshot_from.map(|RawSnapshotFrom { id, n }| SnapshotFrom { id, n }),
     })
 }
 
@@ -148,19 +163,37 @@ fn subscription(raw: RawSubscription) -> Result<Subscription, Refusal> {
         let message = format!("a subscription's id must have 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes");
         return Err(Refusal::new(Code::SubscriptionInvalid, message));
     }
-    let refused = [
-        (raw.filter.is_some(), "where"),
-        (raw.columns.is_some(), "columns"),
-        (matches!(raw.big_numbers, Some(BigNumbers::String)), "big_numbers"),
-    ];
-    if let Some((_, option)) = refused.iter().find(|(asked, _)| *asked) {
-        let mut refusal = unsupported(option, "leave it out");
-        refusal.subscription = Some(raw.id);
-        return Err(refusal);
+    let table = match raw.table.parse::<Pattern>() {
+        Ok(table) => table,
+        Err(error) => return Err(invalid(&raw.id, &format!("{error}, schema.* or *"))),
+    };
+    let of_one_table = [(raw.filter.is_some(), "where"), (raw.columns.is_some(), "columns")];
+    if let (false, Some((_, option))) =
+        (matches!(table, Pattern::Table(_)), of_one_table.iter().find(|(asked, _)| *asked))
+    {
+        return Err(invalid(&raw.id, &format!("`{option}` needs a table that is named, as schema.table")));
     }
-    match raw.table.parse::<Pattern>() {
-        Ok(table) => Ok(Subscription { id: raw.id, table, old: raw.old.unwrap_or(false) }),
-        Err(error) => Err(invalid(&raw.id, &format!("{error}, schema.* or *"))),
+    if raw.columns.as_ref().is_some_and(|columns| columns.is_empty() || columns.len() > COLUMNS_MAX) {
+        return Err(invalid(&raw.id, &format!("`columns` must have 1 to {COLUMNS_MAX} names")));
+    }
+    let filter = match raw.filter.map(|text| text.parse::<Filter>()).transpose() {
+        Ok(filter) => filter,
+        Err(error) => return Err(filter_invalid(&raw.id, &error)),
+    };
+    let big_numbers = match raw.big_numbers {
+        Some(BigNumbers::String) => Numbers::String,
+        Some(BigNumbers::Number) | None => Numbers::Number,
+    };
+    let columns = raw.columns.map(|columns| columns.into_iter().collect());
+    Ok(Subscription { id: raw.id, table, old: raw.old.unwrap_or(false), columns, filter, big_numbers })
+}
+
+/// The error repeats nothing of the filter but names of columns.
+fn filter_invalid(id: &str, error: &FilterError) -> Refusal {
+    Refusal {
+        code: Code::FilterInvalid,
+        message: format!("`where` cannot be read: {error}"),
+        subscription: Some(id.to_owned()),
     }
 }
 
@@ -191,6 +224,13 @@ struct RawHello {
     #[serde(default)]
     own_changes: OwnChanges,
     snapshot: Option<bool>,
+    snapshot_from: Option<RawSnapshotFrom>,
+}
+
+#[derive(Deserialize)]
+struct RawSnapshotFrom {
+    id: String,
+    n: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -207,8 +247,8 @@ struct RawSubscription {
     table: String,
     old: Option<bool>,
     #[serde(rename = "where")]
-    filter: Option<serde::de::IgnoredAny>,
-    columns: Option<serde::de::IgnoredAny>,
+    filter: Option<String>,
+    columns: Option<Vec<String>>,
     big_numbers: Option<BigNumbers>,
 }
 
@@ -242,14 +282,14 @@ struct RawPing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::subscription;
+    use crate::testing::{filtered, subscription};
     use proptest::prelude::*;
 
     #[test]
     fn reads_every_frame() {
         let hello = parse(
             r#"{"type":"hello","client_id":"web-7","after":null,"future":[1],"snapshot":false,"own_changes":"include",
-                "subscriptions":[{"id":"s1","table":"public.*","big_numbers":"number","old":false}]}"#,
+                "snapshot_from":{"id":"x","n":7},"subscriptions":[{"id":"s1","table":"public.*","big_numbers":"number","old":false}]}"#,
             10,
         );
         let expected = Hello {
@@ -258,6 +298,7 @@ mod tests {
             subscriptions: vec![subscription("s1", "public.*")],
             include_own: true,
             snapshot: false,
+            snapshot_from: Some(SnapshotFrom { id: "x".into(), n: 7 }),
         };
         assert_eq!(hello, Ok(ClientFrame::Hello(expected)));
         assert_eq!(
@@ -274,6 +315,25 @@ mod tests {
         );
         assert_eq!(parse(r#"{"type":"ping","n":7}"#, 10), Ok(ClientFrame::Ping(Some(7))));
         assert_eq!(parse(r#"{"type":"of tomorrow","deep":{"a":[]}}"#, 10), Ok(ClientFrame::Unknown));
+    }
+
+    #[test]
+    fn reads_what_of_a_table_is_asked_for() {
+        let text = r#"{"type":"subscribe","subscriptions":[
+            {"id":"a","table":"t","where":"v = 'x'","columns":["v","V","v"],"big_numbers":"string"},
+            {"id":"b","table":"*","big_numbers":"string","where":null,"columns":null}]}"#;
+        let big_numbers = Numbers::String;
+        let columns = Some(["v".to_owned(), "V".to_owned()].into());
+        let expected = vec![
+            Subscription { columns, big_numbers, ..filtered("a", "t", "v = 'x'") },
+            Subscription { big_numbers, ..subscription("b", "*") },
+        ];
+        assert_eq!(parse(text, 10), Ok(ClientFrame::Subscribe(expected)));
+        let many = vec!["\"c\""; COLUMNS_MAX + 1].join(",");
+        let many = format!(
+            r#"{{"type":"subscribe","subscriptions":[{{"id":"a","table":"t","columns":[{many}]}}]}}"#
+        );
+        assert_eq!(parse(&many, 10).map_err(|refusal| refusal.code), Err(Code::SubscriptionInvalid));
     }
 
     #[test]
@@ -301,9 +361,21 @@ mod tests {
             ),
             (r#"{"type":"auth","token":"x"}"#.to_owned(), Code::NotSupportedYet, None),
             (r#"{"type":"ack","cursor":""}"#.to_owned(), Code::CursorInvalid, None),
-            (subscription(r#","where":"a = 1""#), Code::NotSupportedYet, Some("s1")),
-            (subscription(r#","columns":["a"]"#), Code::NotSupportedYet, Some("s1")),
-            (subscription(r#","big_numbers":"string""#), Code::NotSupportedYet, Some("s1")),
+            (subscription(r#","where":"a =""#), Code::FilterInvalid, Some("s1")),
+            (subscription(r#","where":["a = 1"]"#), Code::FrameInvalid, None),
+            (subscription(r#","columns":[]"#), Code::SubscriptionInvalid, Some("s1")),
+            (subscription(r#","columns":"a""#), Code::FrameInvalid, None),
+            (subscription(r#","big_numbers":"strings""#), Code::FrameInvalid, None),
+            (
+                subscription(r#"},{"id":"s2","table":"public.*","where":"a = 1""#),
+                Code::SubscriptionInvalid,
+                Some("s2"),
+            ),
+            (
+                subscription(r#"},{"id":"s2","table":"*","columns":["a"]"#),
+                Code::SubscriptionInvalid,
+                Some("s2"),
+            ),
             (subscription(r#"},{"id":"s1","table":"u""#), Code::SubscriptionInvalid, Some("s1")),
             (subscription(r#"},{"id":"s2","table":"a b""#), Code::SubscriptionInvalid, Some("s2")),
             (

@@ -3,6 +3,7 @@
 //! Images of rows arrive as JSON text and leave as JSON text; nothing here builds a tree of values. On bytes that are not
 //! JSON the walks end early, they never panic.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 /// Writes a string with its quotes, escaped as PostgreSQL escapes it.
@@ -48,6 +49,14 @@ pub(crate) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) fn members(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut walk = Walk::inside(object, b'{');
     std::iter::from_fn(move || Some((walk.value()?, walk.value()?)))
+}
+
+/// What a string's JSON text stands for; `None` where it is no string.
+pub(crate) fn string(text: &[u8]) -> Option<Cow<'_, str>> {
+    match text.contains(&b'\\') {
+        true => serde_json::from_slice(text).ok().map(Cow::Owned),
+        false => std::str::from_utf8(text.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok().map(Cow::Borrowed),
+    }
 }
 
 struct Walk<'a> {

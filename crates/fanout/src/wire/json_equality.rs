@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::json;
+use super::json::{self, string};
 
 /// Values that are nested deeper are compared as text.
 const DEPTH_MAX: usize = 64;
@@ -43,13 +43,6 @@ fn same_within(a: &[u8], b: &[u8], depth: usize) -> bool {
             number(a).is_some_and(|a| Some(a) == number(b))
         }
         _ => false,
-    }
-}
-
-fn string(text: &[u8]) -> Option<Cow<'_, str>> {
-    match text.contains(&b'\\') {
-        true => serde_json::from_slice(text).ok().map(Cow::Owned),
-        false => std::str::from_utf8(text.strip_prefix(b"\"")?.strip_suffix(b"\"")?).ok().map(Cow::Borrowed),
     }
 }
 

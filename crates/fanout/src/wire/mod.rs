@@ -4,8 +4,9 @@ pub(crate) mod client;
 #[cfg(test)]
 mod documented;
 pub(crate) mod json;
-mod json_equality;
+pub(crate) mod json_equality;
 pub(crate) mod oversize;
+pub(crate) mod projection;
 pub(crate) mod server;
 pub(crate) mod timestamp;
 pub(crate) mod transaction;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
-use bytes::Bytes;
 use waldelta_wal::{Code, Position, Table, TableName, schema_json};
 
 use super::json::{write_string, write_text};
+use super::projection::Projection;
 use super::timestamp::Timestamp;
 use crate::start::Reset;
 
@@ -56,10 +56,13 @@ impl Frame {
         self
     }
 
-    /// The members of a table's shape: `version` and `columns`.
-    fn shape(mut self, table: &Table) -> Self {
+    /// The members of what is told of a table's shape: `version` and `columns`.
+    fn shape(mut self, table: &Table, projection: Option<&Projection>) -> Self {
         let start = self.0.len();
-        schema_json(table, &mut self.0);
+        match projection {
+            None => schema_json(table, &mut self.0),
+            Some(projection) => schema_json(&projection.table(table), &mut self.0),
+        }
         // The object's members become members of the frame.
         self.0[start] = b',';
         self.0.pop();
@@ -94,18 +97,23 @@ pub(crate) fn welcome(welcome: &Welcome<'_>) -> Utf8Bytes {
         .end()
 }
 
-pub(crate) fn schema(table: &Table) -> Utf8Bytes {
-    Frame::new("schema").text("table", &table.name.to_string()).shape(table).end()
+/// A table's shape, of it the columns that are told.
+pub(crate) fn schema(table: &Table, projection: Option<&Projection>) -> Utf8Bytes {
+    Frame::new("schema").text("table", &table.name.to_string()).shape(table, projection).end()
 }
 
 /// The same in a page of changes: with the place from which on rows have this shape.
-pub(crate) fn schema_at(cursor: Position, table: &Table) -> Utf8Bytes {
-    Frame::new("schema").cursor("cursor", cursor).text("table", &table.name.to_string()).shape(table).end()
+pub(crate) fn schema_at(cursor: Position, table: &Table, projection: Option<&Projection>) -> Utf8Bytes {
+    let frame = Frame::new("schema").cursor("cursor", cursor).text("table", &table.name.to_string());
+    frame.shape(table, projection).end()
 }
 
-pub(crate) fn snapshot_begin(cursor: Position, tables: &[(TableName, i64)]) -> Utf8Bytes {
+/// `n` is the number of the first frame of rows that comes.
+pub(crate) fn snapshot_begin(cursor: Position, id: &str, n: u64, tables: &[(TableName, i64)]) -> Utf8Bytes {
     Frame::new("snapshot_begin")
         .cursor("cursor", cursor)
+        .text("id", id)
+        .raw("n", n)
         .list("tables", tables, |out, (table, estimate)| {
             out.extend_from_slice(b"{\"table\":");
             write_string(out, &table.to_string());
@@ -114,13 +122,14 @@ pub(crate) fn snapshot_begin(cursor: Position, tables: &[(TableName, i64)]) -> U
         .end()
 }
 
-/// Rows of a snapshot; each is a JSON object already.
-pub(crate) fn rows(table: &TableName, rows: &[Bytes]) -> Result<Utf8Bytes, NotText> {
-    let mut out = Vec::with_capacity(64 + rows.iter().map(|row| row.len() + 1).sum::<usize>());
+/// Rows of a snapshot, its frame number `n`; each is a JSON object already.
+pub(crate) fn rows(table: &TableName, n: u64, rows: &[impl AsRef<[u8]>]) -> Result<Utf8Bytes, NotText> {
+    let rows = rows.iter().map(AsRef::as_ref);
+    let mut out = Vec::with_capacity(96 + rows.clone().map(|row| row.len() + 1).sum::<usize>());
     out.extend_from_slice(b"{\"type\":\"rows\",\"table\":");
     write_string(&mut out, &table.to_string());
-    out.extend_from_slice(b",\"rows\":[");
-    for (index, row) in rows.iter().enumerate() {
+    write_text(&mut out, format_args!(",\"n\":{n},\"rows\":["));
+    for (index, row) in rows.enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -220,7 +229,10 @@ pub(crate) fn checksum(row: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::subscription::Numbers;
     use crate::testing::{position, table};
 
     #[test]
@@ -230,20 +242,34 @@ mod tests {
             r#"{"type":"live","cursor":"00000001-00000000016b3748-ffffffff"}"#
         );
         assert_eq!(
-            schema(&table("t")).as_str(),
+            schema(&table("t"), None).as_str(),
             r#"{"type":"schema","table":"public.t","version":1,"columns":[{"name":"id","type":"integer","nullable":false,"key":true,"number":1},{"name":"v","type":"text","nullable":true,"key":false,"number":2}]}"#
         );
         assert_eq!(
-            rows(&table("t").name, &[Bytes::from_static(b"{\"id\":1}"), Bytes::from_static(b"{\"id\":2}")])
-                .unwrap()
-                .as_str(),
-            r#"{"type":"rows","table":"public.t","rows":[{"id":1},{"id":2}]}"#
+            rows(
+                &table("t").name,
+                7,
+                &[Bytes::from_static(b"{\"id\":1}"), Bytes::from_static(b"{\"id\":2}")]
+            )
+            .unwrap()
+            .as_str(),
+            r#"{"type":"rows","table":"public.t","n":7,"rows":[{"id":1},{"id":2}]}"#
         );
         assert_eq!(pong(None).as_str(), r#"{"type":"pong"}"#);
         let text = error(Code::CursorInvalid, "say \"hi\"", Some("s1"), true);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["message"], "say \"hi\"");
         assert_eq!(value["fatal"], true);
+    }
+
+    #[test]
+    fn a_shape_has_the_columns_that_are_told() {
+        let columns = Some(&["id"].into());
+        let only_the_key = Projection::new(&table("t"), columns, Numbers::Number);
+        assert_eq!(
+            schema(&table("t"), only_the_key.as_ref()).as_str(),
+            r#"{"type":"schema","table":"public.t","version":1,"columns":[{"name":"id","type":"integer","nullable":false,"key":true,"number":1}]}"#
+        );
     }
 
     #[test]
@@ -256,6 +282,6 @@ mod tests {
 
     #[test]
     fn an_image_that_is_no_text_is_refused() {
-        assert_eq!(rows(&table("t").name, &[Bytes::from_static(b"\xff")]), Err(NotText));
+        assert_eq!(rows(&table("t").name, 0, &[Bytes::from_static(b"\xff")]), Err(NotText));
     }
 }

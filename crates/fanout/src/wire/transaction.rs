@@ -1,17 +1,17 @@
 //! The `tx` frame: written straight into one buffer around images that are JSON text already.
 //!
-//! Which changes go into it (scope, own changes, snapshots) is decided by whoever calls.
+//! Which changes go into it (scope, own changes, snapshots) is decided by whoever calls; as what they are told, by their route.
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
-use waldelta_wal::{Author, Change, Operation, Position, Table, TransactionHead};
+use waldelta_wal::{Author, Change, Position, TransactionHead};
 
 use super::json::{self, write_string, write_text};
-use super::json_equality;
-use super::oversize::{self, Image};
+use super::oversize::Image;
+use super::projection::{self, write_image};
 use super::server::{NotText, finish};
 use super::timestamp::Timestamp;
-use crate::subscription::Route;
+use crate::subscription::{Key, Route, Telling};
 
 /// A frame's fields but its changes.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +60,29 @@ pub(crate) fn origin_of(changes: &[Change]) -> Option<&str> {
     changes.iter().find_map(|change| change.origin.as_deref())
 }
 
-/// Writes a frame. `changes` are the ones to tell, each with how its table looks to the client; those that tell a shape are
-/// left out, as `schema` frames do that.
+/// A change and as what it is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told<'a> {
+    pub change: &'a Change,
+    pub route: &'a Route,
+    pub telling: Telling<'a>,
+}
+
+/// Writes a frame of these changes, each with how its table looks to the client; those that are not told to it are left out. A
+/// frame without any change is one for an author: others are not sent it.
 pub(crate) fn encode<'a>(
     envelope: &Envelope<'_>,
     changes: impl Iterator<Item = (&'a Change, &'a Route)>,
+) -> Result<Utf8Bytes, NotText> {
+    let told =
+        changes.filter_map(|(change, route)| Some(Told { change, route, telling: route.telling(change)? }));
+    encode_told(envelope, told.collect::<Vec<_>>().iter())
+}
+
+/// Writes a frame. Changes that tell a shape are left out: `schema` frames do that.
+pub(crate) fn encode_told<'a>(
+    envelope: &Envelope<'_>,
+    changes: impl Iterator<Item = &'a Told<'a>>,
 ) -> Result<Utf8Bytes, NotText> {
     let mut out = Vec::with_capacity(512);
     let head = envelope.head;
@@ -93,141 +111,87 @@ pub(crate) fn encode<'a>(
         write_text(&mut out, format_args!(",\"part\":{part}"));
     }
     write_text(&mut out, format_args!(",\"last\":{},\"changes\":[", envelope.last));
-    let mut names = Names::default();
-    let rows = changes.filter(|(change, _)| change.operation != Operation::Schema);
-    for (index, (change, route)) in rows.enumerate() {
+    for (index, told) in changes.filter(|told| told.telling != Telling::Shape).enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        let author = if envelope.author == TxAuthor::Several { change.author.as_deref() } else { None };
-        let at = Position { index: change.seq, ..head.position() };
-        match change.table.as_deref() {
-            Some(table) => write_change(&mut out, at, change, table, route, author, &mut names),
-            None => write_message(&mut out, at, change, route, author),
-        }
+        let author = if envelope.author == TxAuthor::Several { told.change.author.as_deref() } else { None };
+        write_change(&mut out, head, told, author);
     }
     out.extend_from_slice(b"]}");
     finish(out)
 }
 
-/// The text of a table's name and of its key's names, kept while the table stays the same.
-#[derive(Default)]
-struct Names {
-    table: Option<*const Table>,
-    name: Vec<u8>,
-    key: Vec<Vec<u8>>,
-}
-
-impl Names {
-    fn of(&mut self, table: &Table) -> &Self {
-        if self.table != Some(std::ptr::from_ref(table)) {
-            self.table = Some(std::ptr::from_ref(table));
-            self.name = json_text(&table.name.to_string());
-            let columns = table.key.iter().filter_map(|index| table.columns.get(usize::from(*index)));
-            self.key = columns.map(|column| json_text(&column.name)).collect();
-        }
-        self
-    }
-}
-
-fn json_text(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + 2);
-    write_string(&mut out, text);
-    out
-}
-
-fn write_change(
-    out: &mut Vec<u8>,
-    at: Position,
-    change: &Change,
-    table: &Table,
-    route: &Route,
-    author: Option<&Author>,
-    names: &mut Names,
-) {
-    let names = names.of(table);
+fn write_change(out: &mut Vec<u8>, head: &TransactionHead, told: &Told<'_>, author: Option<&Author>) {
+    let Told { change, route, telling } = told;
     // Where no key names the row, the image before is all that tells which row it was.
-    let names_the_row =
-        table.key.is_empty() && matches!(change.operation, Operation::Update | Operation::Delete);
-    let old = change.old_data.as_ref().filter(|_| route.old || names_the_row);
-    let mut fields = Fields { at, change, names, route, author, old };
-    let key: Option<Vec<&[u8]>> = change.row_key.as_ref().map(|key| json::elements(key).collect());
-    match (change.operation, &key) {
-        (Operation::Update, Some(new_key)) => {
-            let old_key = change.old_data.as_deref().and_then(|old| key_of(old, &names.key));
-            match old_key.filter(|old_key| !same_key(old_key, new_key)) {
-                None => fields.write(out, "update", key.as_deref(), change.data.as_ref(), None),
-                Some(old_key) => {
-                    fields.write(out, "delete", Some(&old_key), None, None);
-                    out.push(b',');
-                    fields.old = None;
-                    fields.write(out, "insert", Some(new_key), change.data.as_ref(), Some(&old_key));
-                }
-            }
+    let names_the_row = route.key().len() == 0 && !matches!(telling, Telling::Insert(_));
+    let old = change.old_data.as_ref().filter(|_| route.has_old() || names_the_row);
+    let at = Position { index: change.seq, ..head.position() };
+    let fields = Fields { at, change, route, author };
+    let key: Option<Key<'_>> = change.row_key.as_ref().map(|key| json::elements(key).collect());
+    let (key, data) = (key.as_deref(), change.data.as_ref());
+    match telling {
+        // The row before was none of the client's.
+        Telling::Insert(sub) => fields.write(out, "insert", Images { key, data, ..Images::default() }, sub),
+        Telling::Update(sub) => fields.write(out, "update", Images { key, data, old, moved_from: None }, sub),
+        Telling::Delete { key: before, sub } => {
+            let key = before.as_deref().or(key);
+            fields.write(out, "delete", Images { key, old, ..Images::default() }, sub);
         }
-        (Operation::Update, None) => fields.write(out, "update", None, change.data.as_ref(), None),
-        (Operation::Delete, _) => fields.write(out, "delete", key.as_deref(), None, None),
-        (Operation::Truncate, _) => fields.write(out, "truncate", None, None, None),
-        // To a client, a row from before history is a row that it did not have.
-        (Operation::Insert | Operation::Baseline, _) => {
-            fields.write(out, "insert", key.as_deref(), change.data.as_ref(), None);
+        Telling::Moved { from, delete, insert } => {
+            let from = Some(&from[..]);
+            fields.write(out, "delete", Images { key: from, old, ..Images::default() }, delete);
+            out.push(b',');
+            fields.write(out, "insert", Images { key, data, old: None, moved_from: from }, insert);
         }
-        // None comes here: what has no table is told otherwise, and shapes are left out.
-        (Operation::Message | Operation::Schema | Operation::Reset | Operation::Skip, _) => {
-            fields.write(out, change.operation.as_str(), None, change.data.as_ref(), None);
-        }
+        Telling::Truncate(sub) => fields.write(out, "truncate", Images::default(), sub),
+        Telling::Message(sub) => fields.write_message(out, sub),
+        // Left out.
+        Telling::Shape => {}
     }
 }
 
-/// A logical message: it has no table and no key.
-fn write_message(out: &mut Vec<u8>, at: Position, change: &Change, route: &Route, author: Option<&Author>) {
-    write_text(out, format_args!("{{\"seq\":{},\"op\":\"message\"", change.seq));
-    if let Some(data) = &change.data {
-        out.extend_from_slice(b",\"data\":");
-        out.extend_from_slice(&oversize::bounded(data, Some((at, Image::Data))));
-    }
-    write_author_and_sub(out, author, route);
-}
-
-/// What is written of a change beside its operation and key.
+/// What is written of a change beside what is told of the row.
 struct Fields<'a> {
     at: Position,
     change: &'a Change,
-    names: &'a Names,
     route: &'a Route,
     author: Option<&'a Author>,
+}
+
+/// What is told of the row.
+#[derive(Default)]
+struct Images<'a> {
+    key: Option<&'a [&'a [u8]]>,
+    data: Option<&'a Bytes>,
     old: Option<&'a Bytes>,
+    moved_from: Option<&'a [&'a [u8]]>,
 }
 
 impl Fields<'_> {
-    fn write(
-        &self,
-        out: &mut Vec<u8>,
-        op: &str,
-        key: Option<&[&[u8]]>,
-        data: Option<&Bytes>,
-        moved_from: Option<&[&[u8]]>,
-    ) {
+    fn write(&self, out: &mut Vec<u8>, op: &str, row: Images<'_>, sub: &[u8]) {
+        let projection = self.route.projection();
         write_text(out, format_args!("{{\"seq\":{},\"op\":\"{op}\",\"table\":", self.change.seq));
-        out.extend_from_slice(&self.names.name);
+        out.extend_from_slice(self.route.name());
         out.extend_from_slice(b",\"key\":");
-        self.write_key(out, key);
-        if let Some(data) = data {
+        self.write_key(out, row.key);
+        if let Some(data) = row.data {
             out.extend_from_slice(b",\"data\":");
-            out.extend_from_slice(&oversize::bounded(data, Some((self.at, Image::Data))));
+            write_image(out, projection, data, Some((self.at, Image::Data)));
         }
-        if let Some(old) = self.old {
+        if let Some(old) = row.old {
             out.extend_from_slice(b",\"old\":");
-            out.extend_from_slice(&oversize::bounded(old, Some((self.at, Image::Old))));
+            write_image(out, projection, old, Some((self.at, Image::Old)));
         }
-        if let Some(moved_from) = moved_from {
+        if row.moved_from.is_some() {
             out.extend_from_slice(b",\"moved_from\":");
-            self.write_key(out, Some(moved_from));
+            self.write_key(out, row.moved_from);
         }
-        if data.is_some() {
-            write_names(out, "unchanged", &self.change.unchanged);
+        if row.data.is_some() {
+            self.write_names(out, "unchanged", &self.change.unchanged);
         }
-        write_names(out, "flagged", &self.change.flagged);
+        self.write_names(out, "flagged", &self.change.flagged);
         for (option, given) in [
             ("cascade", self.change.truncate.cascade),
             ("restart_identity", self.change.truncate.restart_identity),
@@ -236,49 +200,65 @@ impl Fields<'_> {
                 write_text(out, format_args!(",\"{option}\":true"));
             }
         }
-        write_author_and_sub(out, self.author, self.route);
+        self.write_end(out, sub);
+    }
+
+    /// A logical message: it has no table and no key.
+    fn write_message(&self, out: &mut Vec<u8>, sub: &[u8]) {
+        write_text(out, format_args!("{{\"seq\":{},\"op\":\"message\"", self.change.seq));
+        if let Some(data) = &self.change.data {
+            out.extend_from_slice(b",\"data\":");
+            write_image(out, None, data, Some((self.at, Image::Data)));
+        }
+        self.write_end(out, sub);
     }
 
     fn write_key(&self, out: &mut Vec<u8>, key: Option<&[&[u8]]>) {
-        let Some(values) = key.filter(|_| !self.names.key.is_empty()) else {
+        let Some(values) = key.filter(|_| self.route.key().len() > 0) else {
             out.extend_from_slice(b"null");
             return;
         };
         out.push(b'{');
-        for (index, (name, value)) in self.names.key.iter().zip(values).enumerate() {
+        for (index, ((name, is_string), value)) in self.route.key().zip(values).enumerate() {
             if index > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(name);
             out.push(b':');
-            out.extend_from_slice(value);
+            match is_string {
+                true => projection::write_as_string(out, value),
+                false => out.extend_from_slice(value),
+            }
         }
         out.push(b'}');
     }
-}
 
-/// A list of columns, where there are any.
-fn write_names(out: &mut Vec<u8>, member: &str, columns: &[String]) {
-    for (index, column) in columns.iter().enumerate() {
-        match index {
-            0 => write_text(out, format_args!(",\"{member}\":[")),
-            _ => out.push(b','),
+    /// A list of columns, where any of them is told.
+    fn write_names(&self, out: &mut Vec<u8>, member: &str, columns: &[String]) {
+        let projection = self.route.projection();
+        let told = columns.iter().filter(|column| projection.is_none_or(|projection| projection.has(column)));
+        let mut is_open = false;
+        for column in told {
+            match is_open {
+                true => out.push(b','),
+                false => write_text(out, format_args!(",\"{member}\":[")),
+            }
+            is_open = true;
+            write_string(out, column);
         }
-        write_string(out, column);
+        if is_open {
+            out.push(b']');
+        }
     }
-    if !columns.is_empty() {
-        out.push(b']');
-    }
-}
 
-/// The end of a change.
-fn write_author_and_sub(out: &mut Vec<u8>, author: Option<&Author>, route: &Route) {
-    if let Some(author) = author {
-        write_author(out, author);
+    fn write_end(&self, out: &mut Vec<u8>, sub: &[u8]) {
+        if let Some(author) = self.author {
+            write_author(out, author);
+        }
+        out.extend_from_slice(b",\"sub\":");
+        out.extend_from_slice(sub);
+        out.push(b'}');
     }
-    out.extend_from_slice(b",\"sub\":");
-    out.extend_from_slice(&route.sub);
-    out.push(b'}');
 }
 
 fn write_author(out: &mut Vec<u8>, author: &Author) {
@@ -291,23 +271,6 @@ fn write_author(out: &mut Vec<u8>, author: &Author) {
         out.extend_from_slice(b",\"metadata\":");
         out.extend_from_slice(metadata.as_bytes());
     }
-}
-
-/// The key's values in an old image, if it has all of them.
-fn key_of<'a>(old: &'a [u8], names: &[Vec<u8>]) -> Option<Vec<&'a [u8]>> {
-    let mut found: Vec<Option<&[u8]>> = vec![None; names.len()];
-    for (name, value) in json::members(old) {
-        if let Some(index) = names.iter().position(|key| key == name) {
-            found[index] = Some(value);
-        }
-    }
-    found.into_iter().collect::<Option<Vec<_>>>().filter(|key| !key.is_empty())
-}
-
-/// Whether two keys are equal: as values, because one may have gone through history, which prints numbers, spaces and
-/// members in its own way.
-fn same_key(a: &[&[u8]], b: &[&[u8]]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| json_equality::same(a, b))
 }
 
 #[cfg(test)]

@@ -3,13 +3,22 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod changes;
+mod clients;
+mod crowd;
 mod epochs;
+mod event_stream;
+mod frames;
+mod http;
 mod own;
+mod raw;
 mod resets;
+mod rows;
 mod sessions;
 mod shapes;
+mod shared;
 mod slow;
 mod snapshot;
+mod snapshot_http;
 mod standby;
 mod stream;
 mod support;

@@ -66,9 +66,11 @@ async fn what_is_not_supported_or_not_there_is_refused_by_name() {
         json!({"subscriptions": [subscription]})
     };
     for (more, code, close) in [
-        (subscription(json!({"where": "id = 1"})), "WD-NOT-SUPPORTED-YET", 4400),
-        (subscription(json!({"columns": ["id"]})), "WD-NOT-SUPPORTED-YET", 4400),
-        (subscription(json!({"big_numbers": "string"})), "WD-NOT-SUPPORTED-YET", 4400),
+        (subscription(json!({"where": "id ="})), "WD-FILTER-INVALID", 4400),
+        (subscription(json!({"where": "nothing = 1"})), "WD-FILTER-INVALID", 4403),
+        (subscription(json!({"columns": ["nothing"]})), "WD-FILTER-INVALID", 4403),
+        (subscription(json!({"columns": []})), "WD-SUBSCRIPTION-INVALID", 4400),
+        (subscription(json!({"table": "*", "where": "id = 1"})), "WD-SUBSCRIPTION-INVALID", 4400),
         (json!({"token": "x"}), "WD-NOT-SUPPORTED-YET", 4400),
         (subscription(json!({"table": "public.nowhere"})), "WD-TABLE-NOT-CAPTURED", 4403),
         (subscription(json!({"table": "a b"})), "WD-SUBSCRIPTION-INVALID", 4400),

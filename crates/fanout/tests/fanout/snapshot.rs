@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use waldelta_fanout::Config;
-use waldelta_testkit::{Frame, WsClient};
+use waldelta_testkit::{Frame, WsClient, wait_until};
 use waldelta_wal::{EndLsn, Lsn, Position};
 
 use crate::support::*;
@@ -190,8 +190,11 @@ async fn a_snapshot_that_lasts_too_long_ends_and_those_that_wait_for_it_are_told
 
     let mut first = world.hello("web-1", json!({})).await;
     world.wait_sessions(1, "hydrating").await;
-    // The permit is taken in the same turn in which the state is shown, or right after it: whoever comes now waits.
-    let mut second = world.hello("web-2", json!({})).await;
+    // The turn is taken by the time that the lock is waited for: whoever wants something else now waits.
+    let blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
+    wait_until("the reading waits", PATIENCE, async || world.database.query_text(blocked).await == "1").await;
+    let of_u = json!({"subscriptions": [{"id": "s1", "table": "public.u"}]});
+    let mut second = world.hello("web-2", of_u).await;
     let error = second.next_of_type("error", PATIENCE).await;
     assert_eq!((&error["code"], &error["fatal"]), (&json!("WD-SNAPSHOTS-BUSY"), &json!(true)));
     let (code, reason) = second.closed(PATIENCE).await;

@@ -34,6 +34,9 @@ pub(crate) struct World {
     pub t: Arc<Table>,
     pub u: Arc<Table>,
     address: std::net::SocketAddr,
+    config: Config,
+    history_config: waldelta_history::Config,
+    source: Source,
     epoch: Epoch,
     /// It lasts as long as the test.
     _standby: Option<TestCluster>,
@@ -114,7 +117,7 @@ impl World {
         }
         let (t, u) = (new_tables[0].clone(), new_tables[1].clone());
 
-        let fanout = Fanout::new(setup.config, history.clone(), source);
+        let fanout = Fanout::new(setup.config.clone(), history.clone(), source.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -129,11 +132,29 @@ impl World {
             t,
             u,
             address,
+            config: setup.config,
+            history_config,
+            source,
             epoch,
             _standby: setup.standby.map(|(_, standby)| standby),
             next_lsn: start.0,
             new_tables,
         }
+    }
+
+    /// Stops the client side and starts another one over the same history, at the same address: what a process is that is
+    /// started again.
+    pub(crate) async fn restart(self) -> Self {
+        self.stop.cancel();
+        self.running.await.unwrap();
+        self.writer.release().await.unwrap();
+        let history = History::open(&self.history_config).await.unwrap();
+        let writer = history.writer("test").await.unwrap();
+        let fanout = Fanout::new(self.config.clone(), history.clone(), self.source.clone());
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        let stop = CancellationToken::new();
+        let running = spawn(serve(listener, fanout.clone(), stop.clone()));
+        World { history, writer, fanout, stop, running, ..self }
     }
 
     /// Appends a transaction right after the last one; its position.
@@ -265,6 +286,10 @@ impl World {
         self.history.feed().head().cursor()
     }
 
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
     pub(crate) fn stream_url(&self) -> String {
         format!("ws://{}/v1/stream", self.address)
     }
@@ -332,6 +357,7 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
 }
 
 async fn serve(listener: TcpListener, fanout: Fanout, stop: CancellationToken) {
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| waldelta_fanout::prepare(stream));
     let server =
         axum::serve(listener, fanout.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
     let (served, ran) = tokio::join!(server.into_future(), fanout.run(stop));

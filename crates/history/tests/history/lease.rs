@@ -32,6 +32,32 @@ async fn a_second_writer_is_told_who_the_first_is() {
 }
 
 #[tokio::test]
+async fn who_only_reads_sees_who_writes_and_when_nobody_does() {
+    let database = TestDatabase::create("history_writing").await;
+    let reader = History::open(&config(&database)).await.unwrap();
+    assert_eq!(reader.writing().await.unwrap(), None, "it has not begun");
+    let history = begun(&database).await;
+    let nobody = reader.writing().await.unwrap().unwrap();
+    assert_eq!((nobody.is_there, nobody.holder, nobody.silent), (false, None, None));
+    let writer = history.writer("the one").await.unwrap();
+    database.exec("UPDATE waldelta.leases SET renewed_at = renewed_at - interval '1 min'").await;
+    let writing = reader.writing().await.unwrap().unwrap();
+    assert_eq!((writing.is_there, writing.holder.as_deref()), (true, Some("the one")));
+    let minute = Duration::from_secs(60);
+    assert!(writing.silent >= Some(minute) && writing.unmoved < minute, "{writing:?}");
+    // Whether it goes as it should, or its connection just ends.
+    writer.release().await.unwrap();
+    assert!(!reader.writing().await.unwrap().unwrap().is_there);
+    drop(history.writer("the next").await.unwrap());
+    let is_gone = async || {
+        let writing = reader.writing().await.unwrap().unwrap();
+        assert_eq!(writing.holder.as_deref(), Some("the next"));
+        !writing.is_there
+    };
+    wait_until("it is seen to be gone", Duration::from_secs(30), is_gone).await;
+}
+
+#[tokio::test]
 async fn a_writer_needs_something_to_capture() {
     let database = TestDatabase::create("history_bare").await;
     let history = History::open(&config(&database)).await.unwrap();

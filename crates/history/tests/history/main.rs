@@ -3,6 +3,7 @@
 
 mod append;
 mod baseline;
+mod clients;
 mod encoding;
 mod epochs;
 mod feed;
@@ -14,6 +15,7 @@ mod partitions;
 mod poison;
 mod refusals;
 mod resets;
+mod rows;
 mod schema;
 mod shapes;
 mod sizes;

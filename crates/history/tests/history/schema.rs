@@ -23,7 +23,7 @@ async fn many_open_at_once_and_again() {
     for opened in [a, b, c, d] {
         assert!(opened.unwrap().captured().await.unwrap().is_none());
     }
-    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "3");
+    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "5");
     let elsewhere = "SELECT count(*) FROM pg_class WHERE relname = '_sqlx_migrations' AND relnamespace <> 'waldelta'::regnamespace";
     assert_eq!(database.query_text(elsewhere).await, "0");
 }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::environment;
 use crate::failure::EXIT_CAPTURE_STOPPED;
 use crate::listener;
+use crate::open_files::OpenFiles;
 use crate::service::{Outcome, Service, StopSignals, open_history};
 
 /// Name of the database that is captured.
@@ -84,6 +85,9 @@ async fn prepare(
         let mut config = Config::default();
         url.clone_into(&mut config.source.url);
         config.server.listen = listener.local_addr()?;
+        // There is no other process that clients could go to.
+        config.server.drain_ms = 0;
+        OpenFiles::raise().tell(config.server.sessions_max);
         let mut source = config.source()?;
         let client = source.connect().await.context("connect to PostgreSQL")?;
         client.batch_execute(DEMO_SQL).await.context("create the demo table")?;

@@ -1,6 +1,7 @@
 //! `waldelta doctor`: what is missing or will go wrong, and the SQL that mends it. Nothing is changed.
 
 mod history;
+mod machine;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ pub(crate) async fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
     };
     let mut checks = checks::run_with(&source, &measures).await;
     checks.extend(history::checks(&source, &config.history()?).await);
+    checks.extend(machine::checks(&config));
     let verdict = Verdict::of(&checks, options.strict);
     if options.json {
         answer(serde_json::to_string_pretty(&checks)?)?;
@@ -143,6 +145,8 @@ mod tests {
         list(&mut page, LIST);
         page.push_str("\n\n## History\n");
         list(&mut page, history::LIST);
+        page.push_str("\n\n## This machine\n");
+        list(&mut page, machine::LIST);
         page.push('\n');
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/checks.md");
         if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {

@@ -1,28 +1,35 @@
-//! `waldelta run`: capture a database and serve its changes.
+//! `waldelta run`: capture a database and serve its changes, or one of the two.
 
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Options;
+use crate::cli::RunOptions;
 use crate::config::Config;
 use crate::failure::EXIT_CAPTURE_STOPPED;
 use crate::listener;
+use crate::open_files::OpenFiles;
 use crate::service::{Outcome, Service, StopSignals, open_history};
 
 /// Runs until a signal comes.
-pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = Config::load(options)?;
+pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(&options.options)?;
+    let role = options.role.unwrap_or(config.server.role);
+    config.server.role = role;
     let mut source = config.source()?;
     let listener = listener::bind(config.server.listen).await?;
     let mut signals = StopSignals::listen()?;
     let stop = CancellationToken::new();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        role = role.as_str(),
         source = source.target.redacted(),
         listen = %listener.local_addr()?,
         "starting"
     );
+    if role.serves() {
+        OpenFiles::raise().tell(config.server.sessions_max);
+    }
     let history_config = config.history()?;
     let history = tokio::select! {
         history = open_history(&history_config, &mut source, &stop) => history?,
@@ -34,11 +41,15 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let slot = source.slot.clone();
     let service = Service::start(config, source, history, listener, stop)?;
     let outcome = service.wait(&mut signals).await?;
-    // A stopped service leaves a slot that keeps WAL: whoever stops it for good must know.
-    tracing::info!(
-        slot,
-        "stopped; the slot keeps WAL at the source until the service runs again; to take it away: waldelta remove --yes"
-    );
+    if role.captures() {
+        // A stopped service leaves a slot that keeps WAL: whoever stops it for good must know.
+        tracing::info!(
+            slot,
+            "stopped; the slot keeps WAL at the source until the service runs again; to take it away: waldelta remove --yes"
+        );
+    } else {
+        tracing::info!("stopped");
+    }
     match outcome {
         Outcome::Stopped => Ok(ExitCode::SUCCESS),
         Outcome::CaptureStopped => Ok(ExitCode::from(EXIT_CAPTURE_STOPPED)),

@@ -4,32 +4,44 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use waldelta_wal::Code;
 
 use super::answer;
 use crate::cli::StatusOptions;
+use crate::clients::Clients;
 use crate::failure::{EXIT_FAILED, Failure};
-use crate::status::{SlotStatus, Status};
+use crate::role::Role;
+use crate::status::{CaptureStatus, SessionStatus, SlotStatus, Status, WriterStatus};
 
+/// The clients that are shown at most.
+const CLIENTS: &str = "/v1/clients?limit=20";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A status with ten thousand sessions has about 2 MB.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// Asks the service and shows its answer; exit code 1 when it is not ready.
 pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<ExitCode> {
-    let body = tokio::time::timeout(ANSWER_TIMEOUT, ask(&options.url, "/v1/status"))
-        .await
-        .map_err(|_| unreachable(&options.url, "no answer in time"))?
-        .map_err(|error| unreachable(&options.url, &format!("{error:#}")))?;
-    let status: Status =
-        serde_json::from_str(&body).map_err(|error| unreachable(&options.url, &error.to_string()))?;
+    let status: Status = read(&options.url, "/v1/status").await?;
     if options.json {
         answer(serde_json::to_string_pretty(&status)?)?;
     } else {
         show(&status)?;
+        // A service that cannot say which clients it knows has said everything else.
+        if let Ok(known) = read(&options.url, CLIENTS).await {
+            show_clients(&known)?;
+        }
     }
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+async fn read<T: DeserializeOwned>(url: &str, path: &str) -> anyhow::Result<T> {
+    let body = tokio::time::timeout(ANSWER_TIMEOUT, ask(url, path))
+        .await
+        .map_err(|_| unreachable(url, "no answer in time"))?
+        .map_err(|error| unreachable(url, &format!("{error:#}")))?;
+    serde_json::from_str(&body).map_err(|error| unreachable(url, &error.to_string()))
 }
 
 fn unreachable(url: &str, why: &str) -> anyhow::Error {
@@ -58,12 +70,52 @@ pub(crate) fn authority(url: &str) -> anyhow::Result<&str> {
 }
 
 fn show(status: &Status) -> anyhow::Result<()> {
-    let capture = &status.capture;
     answer(format_args!(
-        "waldelta {}: {}",
+        "waldelta {}: {}{}",
         status.version,
-        if status.ready { "ready" } else { "NOT READY" }
+        if status.ready { "ready" } else { "NOT READY" },
+        match status.role {
+            Role::All => "",
+            Role::Capture => " (captures, serves no clients)",
+            Role::Fanout => " (serves clients, does not capture)",
+        }
     ))?;
+    if let Some(capture) = &status.capture {
+        show_capture(capture)?;
+    }
+    if let Some(writer) = &status.writer {
+        show_writer(writer)?;
+    }
+    for table in &status.needs_repair {
+        answer(format_args!(
+            "REPAIR    {} since {} ({:.0} s ago): {}: {}",
+            table.table, table.since_lsn, table.since_seconds, table.reason, table.explanation
+        ))?;
+    }
+    for table in &status.joining {
+        answer(format_args!(
+            "joining   {} since {} ({:.0} s ago): {}",
+            table.table, table.since_lsn, table.since_seconds, table.explanation
+        ))?;
+        if let Some(waits_for) = &table.waits_for {
+            answer(format_args!("          waits for {waits_for}"))?;
+        }
+    }
+    answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
+    if let Some(capture) = &status.capture {
+        show_slot(status.slot.as_ref())?;
+        answer(format_args!(
+            "stored    {} transactions, {} changes since the start",
+            capture.transactions, capture.changes
+        ))?;
+    }
+    if status.role.serves() {
+        show_sessions(&status.sessions)?;
+    }
+    Ok(())
+}
+
+fn show_capture(capture: &CaptureStatus) -> anyhow::Result<()> {
     answer(format_args!("capture   {}", capture.headline()))?;
     if let (Some(code), Some(message)) = (&capture.code, &capture.message) {
         answer(format_args!("          {code}: {message}"))?;
@@ -85,30 +137,23 @@ fn show(status: &Status) -> anyhow::Result<()> {
     answer(format_args!(
         "lsn       source {}, received {}, durable {}, reported {}",
         capture.source_lsn, capture.received_lsn, capture.durable_lsn, capture.reported_lsn
-    ))?;
-    for table in &status.needs_repair {
-        answer(format_args!(
-            "REPAIR    {} since {} ({:.0} s ago): {}: {}",
-            table.table, table.since_lsn, table.since_seconds, table.reason, table.explanation
-        ))?;
+    ))
+}
+
+fn show_writer(writer: &WriterStatus) -> anyhow::Result<()> {
+    answer(format_args!("writer    {}", writer.headline()))?;
+    if let (Some(code), Some(fix)) = (&writer.code, &writer.fix) {
+        answer(format_args!("          {code}: {fix}"))?;
     }
-    for table in &status.joining {
-        answer(format_args!(
-            "joining   {} since {} ({:.0} s ago): {}",
-            table.table, table.since_lsn, table.since_seconds, table.explanation
-        ))?;
-        if let Some(waits_for) = &table.waits_for {
-            answer(format_args!("          waits for {waits_for}"))?;
-        }
+    match writer.unmoved_seconds {
+        Some(unmoved) => answer(format_args!("moved     {unmoved:.1} s ago")),
+        None => Ok(()),
     }
-    answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
-    show_slot(status.slot.as_ref())?;
-    answer(format_args!(
-        "stored    {} transactions, {} changes since the start",
-        capture.transactions, capture.changes
-    ))?;
-    answer(format_args!("sessions  {}", status.sessions.len()))?;
-    for session in &status.sessions {
+}
+
+fn show_sessions(sessions: &[SessionStatus]) -> anyhow::Result<()> {
+    answer(format_args!("sessions  {}", sessions.len()))?;
+    for session in sessions {
         answer(format_args!(
             "  {}  {}  {}  at {}  acked {}  {} bytes",
             session.session,
@@ -117,6 +162,24 @@ fn show(status: &Status) -> anyhow::Result<()> {
             session.cursor,
             session.acked.as_deref().unwrap_or("never"),
             session.sent_bytes
+        ))?;
+    }
+    Ok(())
+}
+
+fn show_clients(known: &Clients) -> anyhow::Result<()> {
+    if known.clients.is_empty() {
+        return Ok(());
+    }
+    answer("clients   those that were here last, on any process")?;
+    for client in &known.clients {
+        answer(format_args!(
+            "  {}  {}seen {}  acked {}  {}",
+            client.client_id,
+            if client.connected { "connected  " } else { "" },
+            client.seen_at,
+            client.acked.as_deref().unwrap_or("never"),
+            client.user_agent.as_deref().unwrap_or("")
         ))?;
     }
     Ok(())

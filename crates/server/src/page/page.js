@@ -3,6 +3,7 @@
 
 const CHANGES_SHOWN = 50;
 const ROWS_SHOWN = 50;
+const CLIENTS_SHOWN = 50;
 const RECONNECT_MS = 1000;
 
 const byId = (id) => document.getElementById(id);
@@ -16,6 +17,7 @@ let staged = null; // tables of a snapshot that has not ended
 let rowsNumbered = 0; // of tables without key
 let movedRow = null; // the row that the first half of a key change deleted
 let redraw = false;
+let following = false; // whether there is, or was, a connection
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -195,17 +197,57 @@ function element(name, content) {
 
 async function showStatus() {
   try {
-    const { capture, slot, needs_repair: repairs, joining } = await (await fetch("/v1/status")).json();
-    note("capture", captureText(capture), capture.state === "stopped" ? "bad" : "");
+    const { role, capture, writer, slot, sessions, needs_repair: repairs, joining } = await (await fetch("/v1/status")).json();
+    follow(role);
+    const served = role === "capture" ? "" : `, ${sessions.length} sessions`;
+    byId("role").textContent = (role === "all" ? "" : `role ${role}`) + served;
+    note("capture", capture ? captureText(capture) : writerText(writer), capture?.state === "stopped" || writer?.code ? "bad" : "");
     note("repairs", repairs.map(({ table, reason }) => `${table} needs repair: ${reason}`).join("; "), "bad");
     note("joining", joining.map(({ table }) => `${table} is being added`).join("; "), "");
-    const seconds = capture.lag_seconds === null ? "" : `, ${capture.lag_seconds.toFixed(2)} s`;
-    byId("lag").textContent = `capture ${capture.state}, lag ${capture.lag_bytes} bytes${seconds}`;
+    byId("lag").textContent = capture ? lagText(capture) : writer?.unmoved_seconds == null ? "" : `durable ${writer.unmoved_seconds.toFixed(0)} s ago`;
     byId("slot").textContent = slot ? slotText(slot) : "";
     byId("slot").className = slot?.verdict ?? "";
+    if (role !== "capture") await showClients(sessions);
   } catch {
     byId("lag").textContent = "lag unknown";
   }
+}
+
+/** Those connected to this process, then those that were here last, on any process. */
+async function showClients(sessions) {
+  const { clients = [] } = await (await fetch(`/v1/clients?limit=${CLIENTS_SHOWN}`)).json();
+  const here = new Set(sessions.map((session) => session.client_id));
+  const lines = [
+    ...sessions.slice(0, CLIENTS_SHOWN).map((one) => [one.client_id, one.state, one.cursor, one.acked]),
+    ...clients.filter((one) => !here.has(one.client_id))
+      .map((one) => [one.client_id, `seen ${new Date(one.seen_at).toLocaleString()}`, "", one.acked]),
+  ];
+  const view = document.createElement("table");
+  const head = view.createTHead().insertRow();
+  for (const name of ["client", "state", "at", "acknowledged"]) head.append(element("th", name));
+  const body = view.createTBody();
+  for (const values of lines) {
+    const line = body.insertRow();
+    for (const value of values) line.append(element("td", text(value)));
+  }
+  byId("clients").replaceChildren(view);
+}
+
+/** Connects once it is known that clients are served here. */
+function follow(role) {
+  if (following) return;
+  if (role === "capture") return state("this process captures and serves no clients", "");
+  following = true;
+  connect();
+}
+
+function lagText({ state, lag_bytes: lag, lag_seconds: seconds }) {
+  return `capture ${state}, lag ${lag} bytes${seconds === null ? "" : `, ${seconds.toFixed(2)} s`}`;
+}
+
+/** Of a process that serves clients and does not capture: nothing while another one writes. */
+function writerText({ state, code, message, fix }) {
+  return state === "writing" ? "" : `${code ? `${code}: ` : ""}${message}${fix ? `. ${fix}` : ""}`;
 }
 
 /** What is to be known beside the numbers: nothing while capture streams. */
@@ -229,6 +271,5 @@ function note(id, content, kind) {
   byId(id).className = `state ${kind}`;
 }
 
-connect();
 showStatus();
 setInterval(showStatus, 5000);

@@ -1,9 +1,13 @@
 //! Starting capture on a history that does not answer as it should.
 
+use waldelta_history::History;
 use waldelta_pgconn::{Environment, Target};
+use waldelta_source::Source;
 use waldelta_testkit::{TestDatabase, wait_until};
-use waldelta_wal::ValuePolicy;
+use waldelta_wal::{Code, ValuePolicy};
 
+use super::capturing::{begin_unless_begun, follow, run_capture};
+use super::serving::watch_head;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);

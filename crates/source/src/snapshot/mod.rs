@@ -122,12 +122,28 @@ impl Snapshot {
     /// Reads a table's rows, each as the stream has it, in batches of at most about `batch_bytes`, and never less than a
     /// row. One table at a time: a second call waits until the first stream is read to its end or dropped.
     ///
+    /// Columns that the table lacks here are not asked for: who wants some of them passes a shape that has only those.
+    ///
     /// # Errors
     /// [`Error::TableChanged`] where the snapshot may lack rows because the table was truncated, rewritten, dropped or
     /// repartitioned since; [`Error::ReadTable`], with SQLSTATE 42501 where row-level security
     /// would hide rows. After an error a new snapshot is needed: PostgreSQL takes no more questions in this transaction.
     pub async fn rows(&self, table: Arc<Table>, batch_bytes: usize) -> Result<Rows<'_>, Error> {
-        rows::read(&self.client, table, &self.source, batch_bytes).await
+        self.rows_where(table, None, batch_bytes).await
+    }
+
+    /// The same, of those rows for which this SQL condition over the table's quoted column names is true. It becomes part of the
+    /// statement as it stands: its literals have to be quoted.
+    ///
+    /// # Errors
+    /// As [`Self::rows`].
+    pub async fn rows_where(
+        &self,
+        table: Arc<Table>,
+        condition: Option<&str>,
+        batch_bytes: usize,
+    ) -> Result<Rows<'_>, Error> {
+        rows::read(&self.client, table, condition, &self.source, batch_bytes).await
     }
 }
 

@@ -36,13 +36,25 @@ struct Draft {
 pub(super) async fn read<'a>(
     client: &'a Client,
     table: Arc<Table>,
+    condition: Option<&str>,
     source: &Source,
     batch_bytes: usize,
 ) -> Result<Rows<'a>, Error> {
     let encoder = RowEncoder::new(&table, source.values);
-    let from = locate(client, &source.publication, &table).await?;
+    let Place { name, row_filter } = locate(client, &source.publication, &table).await?;
     let columns: Vec<_> = table.columns.iter().map(|column| quote_ident(&column.name)).collect();
-    let sql = format!("COPY (SELECT {} FROM {from}) TO STDOUT", columns.join(", "));
+    let conditions: Vec<_> = row_filter
+        .as_deref()
+        .into_iter()
+        .chain(condition)
+        .map(|condition| format!("({condition})"))
+        .collect();
+    let filter = if conditions.is_empty() { "" } else { " WHERE " };
+    let sql = format!(
+        "COPY (SELECT {} FROM {name}{filter}{}) TO STDOUT",
+        columns.join(", "),
+        conditions.join(" AND ")
+    );
     let copy = client.copy_out(&sql).await.map_err(|source| failed(&table.name, source))?;
     let reading = Reading {
         // Asked again after its end it would take the statement's completion for a row.
@@ -57,12 +69,19 @@ pub(super) async fn read<'a>(
     })))
 }
 
-/// Holds the table still and makes sure that it is the one that the snapshot knows. Returns what to read from: the table,
-/// and of its rows those that the publication's row filter lets into the stream.
+/// Where a table's rows are.
+struct Place {
+    /// What stands behind FROM.
+    name: String,
+    /// Which of its rows the publication lets into the stream.
+    row_filter: Option<String>,
+}
+
+/// Holds the table still and makes sure that it is the one that the snapshot knows.
 ///
 /// TRUNCATE and rewriting ALTERs take effect for open snapshots too: to them the table is empty. The lock is the one that
 /// reading takes anyway.
-async fn locate(client: &Client, publication: &str, table: &Table) -> Result<String, Error> {
+async fn locate(client: &Client, publication: &str, table: &Table) -> Result<Place, Error> {
     const WHAT: &str = "look whether a table is unchanged";
     let sql = include_str!("../../../../sql/source/snapshot_table.sql");
     let changed = || Error::TableChanged { table: table.name.clone() };
@@ -78,8 +97,8 @@ async fn locate(client: &Client, publication: &str, table: &Table) -> Result<Str
     client.batch_execute(&lock).await.map_err(|source| failed(&table.name, source))?;
     match ask(client, WHAT, sql, &[&table.oid, &publication]).await?.first() {
         Some(row) if row.read("is_unchanged")? => {
-            let filter = row.read::<Option<&str>>("row_filter")?;
-            Ok(filter.map_or_else(|| name.clone(), |filter| format!("{name} WHERE {filter}")))
+            let row_filter = row.read::<Option<String>>("row_filter")?;
+            Ok(Place { name, row_filter })
         }
         _ => Err(changed()),
     }

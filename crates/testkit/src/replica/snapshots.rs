@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use waldelta_wal::Position;
 
 use super::frame::Object;
+use super::schema::Schema;
 use super::{Replica, Table, Violation, unknown};
 
 /// A snapshot whose end has not come yet.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     begins_at: Position,
+    /// Tables that were here already, and come again because other rows or columns of them were asked for. Without the end of the
+    /// snapshot they are what they were.
+    before: BTreeMap<String, (Table, Option<Schema>)>,
     /// Rows received, by table.
     pub(super) rows: BTreeMap<String, u64>,
     /// The tables that it is of, where it follows a reset of some. It need not have all of them: one may be gone since.
@@ -26,16 +30,32 @@ impl Replica {
             "a snapshot at {begins_at} goes back"
         );
         let reset = self.reset.take();
-        let mut rows = BTreeMap::new();
+        let (mut rows, mut before) = (BTreeMap::new(), BTreeMap::new());
         for table in frame.objects("tables")? {
             let table = table.string("table")?;
             let expected = reset.as_ref().is_none_or(|reset| reset.contains(&table));
             ensure!(expected, "a snapshot of {table} after the reset of {reset:?}");
-            self.tables.insert(table.clone(), Table::empty());
+            if let Some(here) = self.tables.insert(table.clone(), Table::empty()) {
+                before.insert(table.clone(), (here, self.shapes.get(&table).cloned()));
+            }
             rows.insert(table, 0);
         }
-        self.snapshot = Some(Snapshot { begins_at, rows, reset });
+        self.snapshot = Some(Snapshot { begins_at, before, rows, reset });
         Ok(())
+    }
+
+    /// An incomplete snapshot is worth nothing, and what it was taken for has to be taken again.
+    pub(super) fn give_up_snapshot(&mut self) {
+        let Some(Snapshot { rows, mut before, .. }) = self.snapshot.take() else { return };
+        for name in rows.into_keys() {
+            match before.remove(&name) {
+                Some((table, shape)) => {
+                    self.tables.insert(name.clone(), table);
+                    self.shapes.extend(shape.map(|shape| (name, shape)));
+                }
+                None => _ = self.tables.remove(&name),
+            }
+        }
     }
 
     pub(super) fn snapshot_rows(&mut self, frame: &Object) -> Result<(), Violation> {
@@ -64,7 +84,7 @@ impl Replica {
     }
 
     pub(super) fn snapshot_end(&mut self, frame: &Object) -> Result<(), Violation> {
-        let Some(Snapshot { begins_at, rows, reset }) = self.snapshot.take() else {
+        let Some(Snapshot { begins_at, rows, reset, .. }) = self.snapshot.take() else {
             return Err(Violation("snapshot_end without snapshot_begin".into()));
         };
         let (cursor, consistent_at) = (frame.position("cursor")?, frame.position("consistent_at")?);

@@ -4,8 +4,11 @@ use serde_json::Value;
 use waldelta_wal::{Author, Operation};
 
 use super::*;
-use crate::subscription::Part;
-use crate::testing::{change, head, message, position, reset_change, schema_change, subscription, table};
+use crate::filter::FilterError;
+use crate::subscription::{Part, Subscription};
+use crate::testing::{
+    change, filtered, head, message, position, reset_change, schema_change, subscription, table,
+};
 
 /// `op@id` of each change, `*` before it in a frame for an author, `…` behind a frame that is not the last of its transaction.
 fn told(frames: &[Utf8Bytes]) -> Vec<String> {
@@ -41,21 +44,29 @@ struct Told {
 
 impl Told {
     fn new(tables: &[&str], gets_own: bool) -> Self {
+        Self::with(selection(tables), gets_own)
+    }
+
+    fn with(selection: Selection, gets_own: bool) -> Self {
         let mut delivery = Delivery::default();
         for name in ["t", "u"] {
             delivery.shape_told(&table(name));
         }
-        Told { delivery, selection: selection(tables), gets_own }
+        Told { delivery, selection, gets_own }
     }
 
     fn of(&mut self, lsn: u64, changes: &[Change], last: bool) -> Vec<String> {
+        told(&self.frames(lsn, changes, last).unwrap().frames)
+    }
+
+    fn frames(&mut self, lsn: u64, changes: &[Change], last: bool) -> Result<Frames, Undeliverable> {
         let to = Recipient {
             client_id: "me",
             gets_own: self.gets_own,
             selection: &self.selection,
             prev: position(0),
         };
-        told(&self.delivery.frames(to, &head(lsn, lsn), changes, last).unwrap().frames)
+        self.delivery.frames(to, &head(lsn, lsn), changes, last)
     }
 }
 
@@ -284,4 +295,77 @@ fn resets_and_what_was_left_out_are_no_changes_of_a_frame() {
     let mut to = Told::new(&["*"], false);
     assert_eq!(to.of(10, &changes, true), ["insert@2"]);
     assert!(to.of(20, &changes[..2], true).is_empty());
+}
+
+/// Rows of `t` with their id in `v`, of which a client has those up to 9.
+fn row(seq: u32, id: i64) -> Change {
+    let data = Some(format!(r#"{{"id":{id},"v":"{id}"}}"#).into());
+    Change { data, ..change(seq, Operation::Insert, &Arc::new(table("t")), id) }
+}
+
+fn only(filter: &str) -> Told {
+    Told::with(Selection::new(vec![filtered("s1", "t", filter)]), false)
+}
+
+#[test]
+fn rows_that_a_filter_leaves_out_make_no_frame_but_for_their_author() {
+    let mut to = only("id < 10");
+    assert_eq!(to.of(10, &[row(0, 1), row(1, 11), row(2, 2)], true), ["insert@1,insert@2"]);
+    assert!(to.of(20, &[row(0, 11), row(1, 12)], true).is_empty());
+    assert_eq!(to.of(30, &[by("me", row(0, 11)), row(1, 12)], true), ["*"]);
+    assert!(to.of(40, &[row(0, 11)], false).is_empty());
+    assert_eq!(to.of(40, &[row(1, 1), row(2, 12)], false), ["0:insert@1…"]);
+    assert_eq!(to.of(40, &[row(3, 13)], true), ["1:"], "what was begun ends");
+    let told = to.frames(50, &[row(0, 1), row(1, 11)], true).unwrap();
+    assert_eq!((told.changes, told.has_tx), (1, true));
+}
+
+#[test]
+fn the_bytes_of_rows_that_are_left_out_cut_no_frame() {
+    let large = |seq, id: i64| {
+        let text = "x".repeat(PART_BYTES_MAX);
+        Change { data: Some(format!(r#"{{"id":{id},"v":"{text}"}}"#).into()), ..row(seq, id) }
+    };
+    let all = [row(0, 1), large(1, 11), large(2, 12), row(3, 2)];
+    assert_eq!(only("id < 10").of(10, &all, true), ["insert@1,insert@2"]);
+}
+
+#[test]
+fn a_shape_is_told_with_the_columns_that_were_asked_for() {
+    let columns = Some(["id".to_owned()].into());
+    let selection = Selection::new(vec![Subscription { columns, ..subscription("s1", "t") }]);
+    let mut to = Told::with(selection, false);
+    let two = Arc::new(Table { version: 2, ..table("t") });
+    let told = to.frames(10, &[schema_change(0, &two), change(1, Operation::Insert, &two, 1)], true).unwrap();
+    let frames: Vec<Value> = told.frames.iter().map(|frame| serde_json::from_str(frame).unwrap()).collect();
+    assert_eq!(frames[0]["columns"].as_array().unwrap().len(), 1, "{}", frames[0]);
+    assert_eq!(frames[1]["changes"][0]["data"], serde_json::json!({"id": 1}));
+}
+
+#[test]
+fn nothing_is_told_of_a_table_that_a_subscription_does_not_fit() {
+    let mut narrow = table("t");
+    narrow.columns.truncate(1);
+    let (narrow, u) = (Arc::new(narrow), Arc::new(table("u")));
+    let mut to = only("v = 'x'");
+    assert!(
+        to.of(10, &[change(0, Operation::Insert, &u, 1)], true).is_empty(),
+        "another table is none of it"
+    );
+    for operation in [Operation::Insert, Operation::Truncate, Operation::Schema] {
+        let changes = [row(0, 1), change(1, operation, &narrow, 1)];
+        let Err(Undeliverable::Misfit(misfit)) = to.frames(20, &changes, true) else { panic!("it was told") };
+        assert_eq!((&*misfit.subscription, &misfit.table), ("s1", &narrow.name));
+        assert_eq!(*misfit.error, FilterError::NoColumn { column: "v".into() });
+    }
+    // What a snapshot holds is not told, whatever shape it had.
+    to.delivery.overlaps.push(Overlap {
+        tables: Tables { selection: to.selection.clone(), part: Part::All },
+        without: Vec::new(),
+        from: position(100),
+        until: position(200),
+        shows: Arc::new(|_| false),
+    });
+    assert!(to.of(90, &[change(0, Operation::Insert, &narrow, 1)], true).is_empty());
+    assert!(to.frames(110, &[change(0, Operation::Insert, &narrow, 1)], true).is_err());
 }

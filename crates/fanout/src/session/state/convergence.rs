@@ -2,14 +2,16 @@
 //! strict about the protocol, has what the model source has. The scope, the router's rules, the state machine and the way over
 //! seams are the real ones; the source, history and snapshots are lists.
 
+mod follows;
 mod model;
 
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use waldelta_testkit::Replica;
-use waldelta_wal::Position;
+use waldelta_wal::{Change, Operation, Position, ReplicaIdentity, Table};
 
+use self::follows::Follows;
 use self::model::{Op, Source, TABLES, xids_up_to};
 use super::interleaving::session;
 use super::*;
@@ -18,7 +20,8 @@ use crate::session::delivery::Overlap;
 use crate::session::hydrate::{Failure, Step};
 use crate::session::private::{Changes, Slice};
 use crate::stretch::Stretch;
-use crate::testing::{subscription, table};
+use crate::subscription::{Route, Tables};
+use crate::testing::{change, table};
 use crate::wire::client::Hello;
 use crate::wire::server::TableSum;
 
@@ -46,7 +49,7 @@ enum Act {
     /// What it waits for may have come.
     Wake,
     Tick,
-    /// The client adds table `u`, or takes it away.
+    /// The client adds its second subscription, or takes it away.
     Subscribe,
     Unsubscribe,
     /// The connection breaks, and the client comes back.
@@ -81,12 +84,14 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..150)
 }
 
-/// Whether the client follows table `u` by itself.
+/// Whether the client has its second subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
     No,
     Asked,
     Yes,
+    /// It is given back, and the rows that are left have not come.
+    Leaving,
 }
 
 struct World {
@@ -100,17 +105,19 @@ struct World {
     // A snapshot that was ordered, and its steps once it is taken.
     order: Option<Order>,
     steps: VecDeque<Step>,
+    /// The last one that was taken, and its position: it is handed out to whoever may begin there.
+    kept: Option<(Tables, Position, VecDeque<Step>)>,
     // The client.
     replica: Replica,
-    follows: &'static str,
+    follows: Follows,
     added: Added,
     is_gone: bool,
 }
 
 impl World {
-    fn new(follows: &'static str, scope_bytes_max: usize) -> Self {
+    fn new(follows: Follows, identity: ReplicaIdentity, scope_bytes_max: usize) -> Self {
         let now = Now { instant: Instant::now(), unix_us: 0 };
-        let source = Source::new();
+        let source = Source::new(identity);
         let mut world = World {
             registry: Arc::new(Registry::new(source.head(), scope_bytes_max)),
             source,
@@ -121,6 +128,7 @@ impl World {
             attachment: None,
             order: None,
             steps: VecDeque::new(),
+            kept: None,
             replica: Replica::new(),
             follows,
             added: Added::No,
@@ -133,16 +141,24 @@ impl World {
     fn connect(&mut self) {
         self.is_gone = false;
         self.replica.disconnected();
-        if self.added == Added::Asked {
-            self.added = Added::No;
-        }
+        // What did not come, or was not given back, is as it was before.
+        self.added = match self.added {
+            Added::No | Added::Asked => Added::No,
+            Added::Yes | Added::Leaving => Added::Yes,
+        };
         (self.order, self.steps) = (None, VecDeque::new());
         self.sessions += 1;
         self.session = session(self.sessions, self.now);
-        let mut subscriptions = vec![subscription("s1", self.follows)];
-        subscriptions.extend((self.added == Added::Yes).then(|| subscription("s2", "u")));
-        let hello =
-            Hello { client_id: "me".into(), after: None, subscriptions, include_own: false, snapshot: true };
+        let mut subscriptions = vec![self.follows.first()];
+        subscriptions.extend(self.follows.second().filter(|_| self.added == Added::Yes));
+        let hello = Hello {
+            client_id: "me".into(),
+            after: None,
+            subscriptions,
+            include_own: false,
+            snapshot: true,
+            snapshot_from: None,
+        };
         self.apply(Event::Frame(Ok(ClientFrame::Hello(hello))));
         self.apply(Event::FrontierKnown);
         let after = self.replica.position().map(Some);
@@ -190,12 +206,14 @@ impl World {
             Act::Hydrate => self.hydrate(),
             Act::Wake => self.apply(Event::Woken),
             Act::Tick => self.tick(),
-            Act::Subscribe if self.added == Added::No && self.follows == "t" => {
-                self.added = Added::Asked;
-                self.apply(Event::Frame(Ok(ClientFrame::Subscribe(vec![subscription("s2", "u")]))));
+            Act::Subscribe if self.added == Added::No => {
+                if let Some(second) = self.follows.second() {
+                    self.added = Added::Asked;
+                    self.apply(Event::Frame(Ok(ClientFrame::Subscribe(vec![second]))));
+                }
             }
             Act::Unsubscribe if self.added == Added::Yes => {
-                self.added = Added::No;
+                self.added = if self.follows == Follows::Table { Added::No } else { Added::Leaving };
                 self.apply(Event::Frame(Ok(ClientFrame::Unsubscribe(vec!["s2".into()]))));
             }
             Act::Subscribe | Act::Unsubscribe => {}
@@ -305,19 +323,39 @@ impl World {
     /// Takes the snapshot that was ordered, or gives its next step.
     fn hydrate(&mut self) {
         if let Some(order) = self.order.take() {
-            self.steps = self.snapshot(&order);
+            self.steps = self.kept_for(&order).unwrap_or_else(|| self.snapshot(&order));
         }
         let Some(step) = self.steps.pop_front() else { return };
         let ends = matches!(step, Step::Ended { .. });
-        let was_added = matches!(&self.session.late, Some(Late::Added { .. }));
+        let has_second = self.session.selection.has("s2");
         self.apply(Event::Hydration(step));
-        if ends && was_added && self.added == Added::Asked {
-            self.added = Added::Yes;
-        }
+        self.added = match self.added {
+            Added::Asked if ends && has_second => Added::Yes,
+            Added::Leaving if ends && !has_second => Added::No,
+            added => added,
+        };
+    }
+
+    /// What is told of a row, if it is told.
+    fn projected(&self, route: &Route, table: &Arc<Table>, row: String) -> Option<bytes::Bytes> {
+        let row = bytes::Bytes::from(row);
+        let insert = Change { data: Some(row.clone()), ..change(0, Operation::Insert, table, 0) };
+        route.telling(&insert)?;
+        let Some(projection) = route.projection() else { return Some(row) };
+        let mut told = Vec::new();
+        projection.write(&mut told, &row);
+        Some(told.into())
+    }
+
+    /// One that was taken before, if the order may be served with it.
+    fn kept_for(&self, order: &Order) -> Option<VecDeque<Step>> {
+        let (tables, position, steps) = self.kept.as_ref()?;
+        let is_current = position.epoch == self.source.head().epoch;
+        (*tables == order.tables && *position >= order.at_least && is_current).then(|| steps.clone())
     }
 
     /// It shows everything that has committed at the source, durable or not.
-    fn snapshot(&self, order: &Order) -> VecDeque<Step> {
+    fn snapshot(&mut self, order: &Order) -> VecDeque<Step> {
         let cursor = self.source.head().max(order.at_least);
         let until = self.source.end_in(cursor.epoch).max(cursor);
         let (mut steps, mut sums, mut begun, mut without) =
@@ -331,18 +369,21 @@ impl World {
                 without.push(table.name);
                 continue;
             }
-            let rows = self.source.rows(index);
-            let rows: Vec<_> = rows.into_iter().map(bytes::Bytes::from).collect();
+            let table = Arc::new(table);
+            let route = order.tables.selection.route(Some(&table)).unwrap().unwrap();
+            let rows = self.source.rows(index).map(|(id, value)| model::text(id, value));
+            let rows: Vec<_> = rows.filter_map(|row| self.projected(&route, &table, row)).collect();
             begun.push((table.name.clone(), 0));
             sums.push(TableSum { table: table.name.clone(), rows: rows.len() as u64, checksum: 0 });
-            steps.push_back(Step::Shape(Arc::new(table.clone())));
-            steps.push_back(Step::Rows(server::rows(&table.name, &rows).unwrap()));
+            steps.push_back(Step::Shape(table.clone()));
+            steps.push_back(Step::Rows(server::rows(&table.name, 0, &rows).unwrap()));
         }
-        steps.push_front(Step::Begun { cursor, tables: begun });
+        steps.push_front(Step::Begun { id: "1".into(), n: 0, cursor, tables: begun });
         let tables = order.tables.clone();
         let shows = xids_up_to(self.source.last_xid());
         let overlap = Overlap { tables, without, from: cursor, until, shows };
         steps.push_back(Step::Ended { consistent_at: until, tables: sums, overlap });
+        self.kept = Some((order.tables.clone(), cursor, steps.clone()));
         steps
     }
 
@@ -370,14 +411,16 @@ impl World {
     }
 
     fn compare(&self) {
+        let both = self.added == Added::Yes;
         for (index, name) in TABLES.iter().enumerate() {
-            let followed = match (self.follows, self.added) {
-                ("*", _) | (_, Added::Yes) => true,
-                (follows, _) => follows == *name,
-            };
-            if followed && !self.source.needs_repair(index) {
+            let rows = self.source.rows(index);
+            let rows = rows.filter_map(|(id, value)| self.follows.row(both, index, id, value));
+            let mut rows: Vec<String> = rows.map(|row| waldelta_testkit::canonical(&row).unwrap()).collect();
+            rows.sort();
+            let is_followed = self.session.selection.matches(&table(name).name);
+            if is_followed && !self.source.needs_repair(index) {
                 let table = format!("public.{name}");
-                assert_eq!(self.replica.rows(&table), self.source.canonical_rows(index), "{table}");
+                assert_eq!(self.replica.rows(&table), rows, "{table}, {:?} {:?}", self.follows, self.added);
             }
         }
     }
@@ -387,10 +430,12 @@ proptest! {
     #[test]
     fn the_client_ends_with_what_the_source_has(
         acts in acts(),
-        follows_all in any::<bool>(),
+        follows in prop::sample::select(vec![Follows::Everything, Follows::Table, Follows::Rows, Follows::Columns]),
+        is_full in any::<bool>(),
         scope_bytes_max in 1usize..5_000,
     ) {
-        let mut world = World::new(if follows_all { "*" } else { "t" }, scope_bytes_max);
+        let identity = if is_full { ReplicaIdentity::Full } else { ReplicaIdentity::Default };
+        let mut world = World::new(follows, identity, scope_bytes_max);
         for act in acts {
             world.perform(act);
         }
@@ -408,7 +453,7 @@ proptest! {
 /// What the property is about does happen in it.
 #[test]
 fn resets_and_seams_are_among_what_is_tried() {
-    let mut world = World::new("t", 1 << 20);
+    let mut world = World::new(Follows::Table, ReplicaIdentity::Default, 1 << 20);
     world.settle();
     let put = |id| Op::Put { table: 0, id };
     world.source.commit(&[put(1)]);
@@ -429,4 +474,34 @@ fn resets_and_seams_are_among_what_is_tried() {
     world.fork(0, false);
     world.settle();
     assert_eq!(world.replica.resets(), ["gap", "epoch_changed", "epoch_changed"]);
+}
+
+/// Rows come into a filter and leave it, and so do columns, while connected and by another subscription.
+#[test]
+fn filters_and_columns_are_among_what_is_tried() {
+    let put = |id| Op::Put { table: 0, id };
+    for identity in [ReplicaIdentity::Default, ReplicaIdentity::Full] {
+        let mut world = World::new(Follows::Rows, identity, 1 << 20);
+        world.settle();
+        // With the values 1 and 2, 3 and 4, 5.
+        for (changes, rows) in [(vec![put(1), put(2)], 1), (vec![put(3), put(1)], 2), (vec![put(1)], 1)] {
+            world.source.commit(&changes);
+            world.settle();
+            assert_eq!(world.replica.rows("public.t").len(), rows);
+        }
+        world.perform(Act::Subscribe);
+        world.settle();
+        assert_eq!((world.added, world.replica.rows("public.t").len()), (Added::Yes, 2), "1 is low");
+        world.perform(Act::Unsubscribe);
+        world.settle();
+        assert_eq!((world.added, world.replica.rows("public.t").len()), (Added::No, 1));
+
+        let mut world = World::new(Follows::Columns, identity, 1 << 20);
+        world.source.commit(&[put(1)]);
+        world.settle();
+        assert_eq!(world.replica.rows("public.t"), [r#"{"id":1}"#]);
+        world.perform(Act::Subscribe);
+        world.settle();
+        assert_eq!(world.replica.rows("public.t"), [r#"{"id":1,"v":"1"}"#]);
+    }
 }

@@ -65,6 +65,8 @@ impl Session {
             replaced: self.seat.replaced.clone(),
         });
         self.snapshot_welcome = hello.snapshot;
+        // A snapshot that broke off goes on only for a client that has nothing else.
+        self.snapshot_from = hello.snapshot_from.filter(|_| hello.after.is_none());
         self.selection = Selection::new(hello.subscriptions);
         self.frontier_by = now.instant + self.rules.frontier_timeout;
         self.phase = Phase::Resolving;
@@ -98,8 +100,7 @@ impl Session {
                 self.phase = Phase::CatchingUp;
                 self.change_subscriptions(out);
             }
-            Start::Snapshot(Some(reason)) => self.reset(reason, extent.head, out),
-            Start::Snapshot(None) => self.hydrate_all(extent.head, out),
+            Start::Snapshot(reason) => self.begin_anew(reason, &extent, out),
             Start::Refuse(_) => {}
         }
     }

@@ -9,10 +9,21 @@ use waldelta_wal::TableName;
 
 use super::*;
 use crate::session::hydrate::Failure;
+use crate::snapshots;
 use crate::start::Reset;
 use crate::subscription::{Part, Tables};
 
 impl Session {
+    /// The client begins with a snapshot: whichever there is from which on the stream goes on in this epoch.
+    pub(super) fn begin_anew(&mut self, reason: Option<Reset>, extent: &Extent, out: &mut Vec<Action>) {
+        self.durable = extent.head;
+        let at_least = extent.floor.max(Position { epoch: extent.head.epoch, ..Position::default() });
+        match reason {
+            Some(reason) => self.reset(reason, at_least, out),
+            None => self.hydrate_all(at_least, out),
+        }
+    }
+
     /// The client's state can no longer be continued: it begins anew, or is let go if it wants no snapshot.
     pub(super) fn reset(&mut self, reason: Reset, at_least: Position, out: &mut Vec<Action>) {
         if !self.snapshot_welcome {
@@ -61,7 +72,8 @@ impl Session {
     fn hydrate(&mut self, part: Part, at_least: Position, out: &mut Vec<Action>) {
         self.phase = Phase::Hydrating;
         let tables = Tables { selection: self.selection.clone(), part };
-        out.push(Action::Hydrate(Order { tables, at_least }));
+        let head = self.durable.max(at_least);
+        out.push(Action::Hydrate(Order { tables, at_least, head, from: self.snapshot_from.take() }));
     }
 
     pub(super) fn hydrated(&mut self, step: Step, out: &mut Vec<Action>) {
@@ -72,14 +84,17 @@ impl Session {
         // stream's: else what lies between would be lost to the tables that it had before.
         let stream = self.late.as_ref().map(|_| self.cursor);
         match step {
-            Step::Begun { cursor, tables } => {
+            Step::Begun { id, n, cursor, tables } => {
                 let cursor = stream.unwrap_or(cursor);
-                out.push(Action::Send(server::snapshot_begin(cursor, &tables)));
+                out.push(Action::Send(server::snapshot_begin(cursor, &id, n, &tables)));
             }
-            Step::Shape(table) => {
-                self.delivery.shape_told(&table);
-                out.push(Action::Send(server::schema(&table)));
-            }
+            Step::Shape(table) => match snapshots::schema(&self.selection, &table) {
+                Ok(frame) => {
+                    self.delivery.shape_told(&table);
+                    out.push(Action::Send(frame));
+                }
+                Err(misfit) => self.hydration_failed(Failure::Misfit(misfit), out),
+            },
             Step::Rows(frame) => out.push(Action::Send(frame)),
             Step::Ended { consistent_at, tables, overlap } => {
                 let cursor = stream.unwrap_or(overlap.from);
@@ -105,16 +120,23 @@ impl Session {
                 self.fail_with(Code::ClientTooSlow, message, None, Closing::TooSlow, out);
             }
             Failure::NotCaptured { subscription, table } => {
-                let code = Code::TableNotCaptured;
                 let message = format!("{table} is not captured");
-                let Some(Late::Added { before }) = self.late.take() else {
-                    self.fail_with(code, &message, Some(&subscription), Closing::NotAllowed(code), out);
-                    return;
-                };
-                out.push(Action::Send(server::error(code, &message, Some(&subscription), false)));
-                self.select(before, out);
-                self.change_subscriptions(out);
+                self.refuse_tables(Code::TableNotCaptured, &message, &subscription, out);
+            }
+            Failure::Misfit(misfit) => {
+                self.refuse_tables(Code::FilterInvalid, &misfit.message(), &misfit.subscription, out);
             }
         }
+    }
+
+    /// A subscription cannot be served. Where it was added while connected, everything else goes on without it.
+    fn refuse_tables(&mut self, code: Code, message: &str, subscription: &str, out: &mut Vec<Action>) {
+        let Some(Late::Added { before }) = self.late.take() else {
+            self.fail_with(code, message, Some(subscription), Closing::NotAllowed(code), out);
+            return;
+        };
+        out.push(Action::Send(server::error(code, message, Some(subscription), false)));
+        self.select(before, out);
+        self.change_subscriptions(out);
     }
 }

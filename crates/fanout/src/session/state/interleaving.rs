@@ -7,20 +7,22 @@ use std::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 use serde_json::Value;
 use waldelta_history::{Lineage, Transaction};
-use waldelta_wal::{Operation, Table};
+use waldelta_wal::{Change, Operation, Table};
 
 use super::*;
 use crate::registry::{Attachment, Registry};
 use crate::scope::Content;
 use crate::session::private::{Changes, Slice};
-use crate::testing::{change, head, insert, position, schema_change, subscription, table};
+use crate::testing::{change, filtered, head, insert, position, schema_change, subscription, table};
 use crate::wire::client::Hello;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A transaction becomes durable: on the followed table or another, by the client or another.
+    /// A transaction becomes durable: on the followed table or another, on a row that passes a filter or not, by the client
+    /// or another.
     Commit {
         concerned: bool,
+        passes: bool,
         own: bool,
     },
     /// The followed table gets another shape, in a transaction without rows or with one before or behind.
@@ -49,7 +51,8 @@ enum Rows {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(concerned, own)| Step::Commit { concerned, own }),
+        4 => (any::<bool>(), any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(concerned, passes, own)| Step::Commit { concerned, passes, own }),
         1 => prop_oneof![Just(Rows::None), Just(Rows::Before), Just(Rows::Behind)].prop_map(|rows| Step::Reshape { rows }),
         3 => prop::bool::weighted(0.1).prop_map(|behind| Step::Route { behind }),
         6 => Just(Step::Read),
@@ -70,6 +73,8 @@ struct World {
     now: Now,
     sessions: u64,
     // The client.
+    /// Whether it follows some rows and columns alone.
+    filters: bool,
     session: Session,
     attachment: Option<Attachment>,
     cursor: Position,
@@ -91,7 +96,7 @@ pub(super) fn session(number: u64, now: Now) -> Session {
 }
 
 impl World {
-    fn new(scope_bytes_max: usize) -> Self {
+    fn new(filters: bool, scope_bytes_max: usize) -> Self {
         let now = Now { instant: Instant::now(), unix_us: 0 };
         let mut world = World {
             registry: Arc::new(Registry::new(position(10), scope_bytes_max)),
@@ -101,6 +106,7 @@ impl World {
             routed: 0,
             now,
             sessions: 0,
+            filters,
             session: session(0, now),
             attachment: None,
             cursor: position(10),
@@ -116,12 +122,15 @@ impl World {
         self.sessions += 1;
         (self.from, self.told) = (self.cursor, None);
         self.session = session(self.sessions, self.now);
+        let some =
+            || Subscription { columns: Some(["id".to_owned()].into()), ..filtered("s1", "t", "v = 'x'") };
         let hello = Hello {
             client_id: "me".into(),
             after: None,
-            subscriptions: vec![subscription("s1", "t")],
+            subscriptions: vec![if self.filters { some() } else { subscription("s1", "t") }],
             include_own: false,
             snapshot: true,
+            snapshot_from: None,
         };
         self.apply(Event::Frame(Ok(ClientFrame::Hello(hello))));
         // Whatever commits from now on began after the client connected.
@@ -163,8 +172,12 @@ impl World {
                     self.got.push(at.commit_lsn.0);
                 }
                 // What is dropped as the client's own needs no shape.
-                if !frame["changes"].as_array().unwrap().is_empty() {
-                    assert!(self.told.is_some(), "a row before its shape");
+                let changes = frame["changes"].as_array().unwrap();
+                assert!(changes.is_empty() || self.told.is_some(), "a row before its shape");
+                for change in changes {
+                    let columns = change["data"].as_object().unwrap().len();
+                    assert_eq!(columns, if self.filters { 1 } else { 2 }, "{frame}");
+                    assert!(!self.filters || change["key"]["id"] != 0, "a row that does not pass");
                 }
             }
             ("live" | "heartbeat", Some(at)) => {
@@ -214,10 +227,16 @@ impl World {
         self.head = position(lsn + 3);
     }
 
-    fn commit(&mut self, concerned: bool, own: bool) {
+    fn commit(&mut self, concerned: bool, passes: bool, own: bool) {
         let lsn = self.head.commit_lsn.0 + 10;
-        let table = self.table(concerned);
-        self.log.push(insert(&table, lsn, own.then_some("me")));
+        let mut transaction = insert(&self.table(concerned), lsn, own.then_some("me"));
+        if !passes {
+            let Transaction { head, changes } = &*transaction;
+            let (data, row_key) = (Some(r#"{"id":0,"v":"y"}"#.into()), Some("[0]".into()));
+            let changes = vec![Change { data, row_key, ..changes[0].clone() }];
+            transaction = Arc::new(Transaction { head: *head, changes });
+        }
+        self.log.push(transaction);
         // The durable end lies behind the commit record.
         self.head = position(lsn + 3);
     }
@@ -268,11 +287,10 @@ impl World {
     /// What the client should have been told by the end: its table's transactions and its own.
     fn expected(&self) -> Vec<u64> {
         let concerns = |transaction: &&Arc<Transaction>| {
-            transaction
-                .changes
-                .iter()
-                .filter(|change| change.operation != Operation::Schema)
-                .any(|change| change.table.as_ref().unwrap().name.name == "t" || change.author.is_some())
+            transaction.changes.iter().filter(|change| change.operation != Operation::Schema).any(|change| {
+                let passes = !self.filters || change.row_key.as_deref() != Some(b"[0]");
+                change.table.as_ref().unwrap().name.name == "t" && passes || change.author.is_some()
+            })
         };
         self.log.iter().filter(concerns).map(|transaction| transaction.head.commit_lsn.0).collect()
     }
@@ -280,11 +298,15 @@ impl World {
 
 proptest! {
     #[test]
-    fn every_session_gets_exactly_what_follows_its_cursor(steps in steps(), scope_bytes_max in 1usize..5_000) {
-        let mut world = World::new(scope_bytes_max);
+    fn every_session_gets_exactly_what_follows_its_cursor(
+        steps in steps(),
+        filters in any::<bool>(),
+        scope_bytes_max in 1usize..5_000,
+    ) {
+        let mut world = World::new(filters, scope_bytes_max);
         for step in steps {
             match step {
-                Step::Commit { concerned, own } => world.commit(concerned, own),
+                Step::Commit { concerned, passes, own } => world.commit(concerned, passes, own),
                 Step::Reshape { rows } => world.reshape(rows),
                 Step::Route { behind } => world.route(behind),
                 Step::Read => world.read(),
@@ -311,9 +333,22 @@ proptest! {
 
 #[test]
 fn an_item_only_for_authors_is_among_what_is_tried() {
-    let mut world = World::new(1 << 20);
-    world.commit(false, true);
+    let mut world = World::new(false, 1 << 20);
+    world.commit(false, true, true);
     world.route(false);
     let scope = world.attachment.as_ref().unwrap().scope.clone();
     assert_eq!(scope.read(position(10), 1 << 20).unwrap()[0].content, Content::AuthorsOnly);
+}
+
+#[test]
+fn rows_that_do_not_pass_are_among_what_is_tried() {
+    let mut world = World::new(true, 1 << 20);
+    world.commit(true, false, false);
+    world.route(false);
+    let scope = world.attachment.as_ref().unwrap().scope.clone();
+    let items = scope.read(position(10), 1 << 20).unwrap();
+    assert!(items.iter().all(|item| !matches!(item.content, Content::Frame(_))), "nobody is told of it");
+    world.commit(true, true, false);
+    world.route(false);
+    assert!(matches!(scope.read(position(10), 1 << 20).unwrap().last().unwrap().content, Content::Frame(_)));
 }

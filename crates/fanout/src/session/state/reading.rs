@@ -6,10 +6,10 @@ use waldelta_wal::TableName;
 
 use super::*;
 use crate::scope::Content;
-use crate::session::delivery::{Overlap, Recipient};
+use crate::session::delivery::{Overlap, Recipient, Undeliverable};
 use crate::session::private::Slice;
 use crate::start::Reset;
-use crate::subscription::reset_table;
+use crate::subscription::{Misfit, reset_table};
 
 impl Session {
     /// Feed or history was read: frames are made for this session alone.
@@ -33,8 +33,10 @@ impl Session {
             if !tables.is_empty() {
                 return self.reset_from(tables, &read.slices[index..], out);
             }
-            if !self.tell(slice, out) {
-                return self.fail(Code::Internal, Closing::Internal, out);
+            match self.tell(slice, out) {
+                Ok(()) => {}
+                Err(Undeliverable::NotText(_)) => return self.fail(Code::Internal, Closing::Internal, out),
+                Err(Undeliverable::Misfit(misfit)) => return self.misfit(&misfit, out),
             }
         }
         self.move_to(read.through);
@@ -75,18 +77,22 @@ impl Session {
         self.reset_tables(tables, at_least, out);
     }
 
-    /// False when no frame can be made of it.
-    fn tell(&mut self, slice: &Slice, out: &mut Vec<Action>) -> bool {
-        let Some(client) = &self.client else { return true };
+    /// A subscription does not fit its table, or does not any more: nothing can be told of the table.
+    pub(super) fn misfit(&mut self, misfit: &Misfit, out: &mut Vec<Action>) {
+        let code = Code::FilterInvalid;
+        let subscription = Some(&*misfit.subscription);
+        self.fail_with(code, &misfit.message(), subscription, Closing::NotAllowed(code), out);
+    }
+
+    fn tell(&mut self, slice: &Slice, out: &mut Vec<Action>) -> Result<(), Undeliverable> {
+        let Some(client) = &self.client else { return Ok(()) };
         let to = Recipient {
             client_id: &client.id,
             gets_own: !self.been_live || client.gets_own(slice.head.xid),
             selection: &self.selection,
             prev: self.told,
         };
-        let Ok(told) = self.delivery.frames(to, &slice.head, &slice.changes, slice.last) else {
-            return false;
-        };
+        let told = self.delivery.frames(to, &slice.head, &slice.changes, slice.last)?;
         if slice.last {
             self.move_to(slice.head.position());
             if told.has_tx {
@@ -94,7 +100,7 @@ impl Session {
             }
         }
         out.extend(told.frames.into_iter().map(Action::Send));
-        true
+        Ok(())
     }
 
     fn caught_up(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -1,4 +1,5 @@
-//! Subscriptions that change while connected. New tables come with a snapshot of their own, on the same cursor.
+//! Subscriptions that change while connected. New tables come with a snapshot of their own, on the same cursor; so do tables of
+//! which the client is to have other rows or columns than before.
 
 use super::*;
 
@@ -24,7 +25,7 @@ impl Session {
         {
             match change {
                 SubscriptionChange::Add(more) => self.add(&more, out),
-                SubscriptionChange::Remove(ids) => self.select(self.selection.without(&ids), out),
+                SubscriptionChange::Remove(ids) => self.remove(&ids, out),
             }
         }
     }
@@ -45,9 +46,18 @@ impl Session {
         self.hydrate_added(before, out);
     }
 
+    /// What is left of a table that others of its subscriptions follow is fewer rows, and the client cannot tell which.
+    fn remove(&mut self, ids: &[String], out: &mut Vec<Action>) {
+        let before = self.selection.clone();
+        self.select(before.without(ids), out);
+        if self.selection.alters_copies_of(&before) {
+            self.hydrate_added(before, out);
+        }
+    }
+
     pub(super) fn select(&mut self, selection: Selection, out: &mut Vec<Action>) {
+        self.delivery.selection_changed(&self.selection, &selection);
         self.selection = selection;
-        self.delivery.selection_changed();
         out.push(Action::Attach(self.selection.clone()));
         // The new scope may not know what the old one had: its beginning is read privately.
         self.phase = Phase::CatchingUp;

@@ -1,6 +1,7 @@
 //! The state machine, by scenario: events in, actions out.
 
 mod epochs;
+mod filters;
 mod resets;
 
 use std::sync::atomic::Ordering;
@@ -97,6 +98,7 @@ impl Scenario {
             subscriptions: vec![subscription("s1", "t")],
             include_own: false,
             snapshot,
+            snapshot_from: None,
         }))
     }
 
@@ -254,7 +256,7 @@ fn after_a_snapshot_the_stream_goes_on_without_what_it_shows() {
     it.hello(true);
     it.apply(Event::FrontierKnown);
     it.begin(None);
-    let begun = Step::Begun { cursor: position(100), tables: Vec::new() };
+    let begun = Step::Begun { id: "1".into(), n: 0, cursor: position(100), tables: Vec::new() };
     assert_eq!(it.apply(Event::Hydration(begun)), ["snapshot_begin@100"]);
     assert_eq!(it.apply(Event::Hydration(Step::Shape(Arc::new(table("t"))))), ["schema"]);
     assert_eq!(it.session.listens(), Listens::Nothing);
@@ -429,7 +431,7 @@ fn tables_added_while_connected_come_with_their_own_snapshot() {
     assert_eq!(it.frame(more("s2", "u")), ["attach 2", "hydrate late"]);
     assert_eq!(it.session.want(), Want::Nothing);
     assert!(it.frame(more("s3", "v")).is_empty(), "waits for the snapshot that runs");
-    let begun = Step::Begun { cursor: position(110), tables: Vec::new() };
+    let begun = Step::Begun { id: "1".into(), n: 0, cursor: position(110), tables: Vec::new() };
     assert_eq!(
         it.apply(Event::Hydration(begun)),
         ["snapshot_begin@100"],
@@ -478,7 +480,7 @@ fn a_read_from_before_a_new_snapshot_is_not_used() {
 #[test]
 fn every_end_has_its_close_code() {
     for (event, expected) in [
-        (Event::Stop, &["goaway", "close 1012"][..]),
+        (Event::Stop { retry_ms: 250 }, &["goaway", "close 1012"][..]),
         (Event::Replaced, &["error WD-CLIENT-REPLACED", "close 4409"]),
         (Event::WriteTimedOut, &["close 4418"]),
         (Event::Gone, &["close 0"]),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waldelta_history::{EpochSpan, Lineage, Transaction};
-use waldelta_testkit::canonical;
-use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Operation, Position, TransactionHead};
+use waldelta_wal::{
+    Change, EndLsn, Epoch, Lsn, Operation, Position, ReplicaIdentity, Table, TransactionHead,
+};
 
 use crate::session::delivery::Shows;
 use crate::start::Extent;
@@ -50,6 +51,8 @@ struct Commit {
 }
 
 pub(super) struct Source {
+    /// What its changes tell of rows before them.
+    identity: ReplicaIdentity,
     /// The source as it is now: its whole WAL.
     wal: Vec<Commit>,
     /// Where the WAL ends.
@@ -79,12 +82,12 @@ pub(super) fn xids_up_to(last: u64) -> Shows {
     Arc::new(move |xid| xid <= last)
 }
 
-fn text(id: i64, value: u64) -> String {
+pub(super) fn text(id: i64, value: u64) -> String {
     format!(r#"{{"id":{id},"v":"{value}"}}"#)
 }
 
 impl Source {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(identity: ReplicaIdentity) -> Self {
         let first = EpochSpan {
             epoch: Epoch(1),
             previous: None,
@@ -96,6 +99,7 @@ impl Source {
             started_at_us: 0,
         };
         Source {
+            identity,
             wal: Vec::new(),
             end: START,
             stored: 0,
@@ -123,12 +127,17 @@ impl Source {
                     let before = after[index].0.insert(id, value);
                     let operation = if before.is_some() { Operation::Update } else { Operation::Insert };
                     let data = Some(Bytes::from(text(id, value)));
-                    changes
-                        .push(Change { data, ..change(seq, operation, &Arc::new(table(TABLES[index])), id) });
+                    let old_data = before.and_then(|before| self.image_before(id, before));
+                    changes.push(Change { data, old_data, ..change(seq, operation, &self.table(index), id) });
                 }
                 Op::Delete { table: index, id } => {
-                    if after[index].0.remove(&id).is_some() {
-                        changes.push(change(seq, Operation::Delete, &Arc::new(table(TABLES[index])), id));
+                    if let Some(before) = after[index].0.remove(&id) {
+                        let key = || Bytes::from(format!(r#"{{"id":{id}}}"#));
+                        let old_data = Some(self.image_before(id, before).unwrap_or_else(key));
+                        changes.push(Change {
+                            old_data,
+                            ..change(seq, Operation::Delete, &self.table(index), id)
+                        });
                     }
                 }
                 Op::Unseen { table: index, id } => {
@@ -146,6 +155,15 @@ impl Source {
         }
         self.wal.push(Commit { lsn: self.end, changes, after, resets });
         self.end += RECORD;
+    }
+
+    fn table(&self, index: usize) -> Arc<Table> {
+        Arc::new(Table { identity: self.identity, ..table(TABLES[index]) })
+    }
+
+    /// The whole row before a change, where it is told.
+    fn image_before(&self, id: i64, value: u64) -> Option<Bytes> {
+        (self.identity == ReplicaIdentity::Full).then(|| text(id, value).into())
     }
 
     pub(super) fn join(&mut self, table: usize) {
@@ -253,14 +271,9 @@ impl Source {
         self.is_joining(table) || self.wal.last().is_some_and(|last| !last.after[table].1)
     }
 
-    pub(super) fn rows(&self, table: usize) -> Vec<String> {
+    /// Id and value of each row.
+    pub(super) fn rows(&self, table: usize) -> impl Iterator<Item = (i64, u64)> {
         let rows = self.wal.last().map(|last| &last.after[table].0);
-        rows.into_iter().flatten().map(|(id, value)| text(*id, *value)).collect()
-    }
-
-    pub(super) fn canonical_rows(&self, table: usize) -> Vec<String> {
-        let mut rows: Vec<String> = self.rows(table).iter().map(|row| canonical(row).unwrap()).collect();
-        rows.sort();
-        rows
+        rows.into_iter().flatten().map(|(id, value)| (*id, *value))
     }
 }

@@ -45,7 +45,7 @@ fn a_table_is_read_afresh_before_the_transaction_that_resets_it() {
     assert_eq!(it.apply(read()), ["schema", "tx@150", "reset public.t", "hydrate t of 160"]);
     assert_eq!(it.session.want(), Want::Nothing);
     assert_eq!(it.session.cursor(), position(150), "who loses the connection now finds the reset again");
-    let begun = Step::Begun { cursor: position(170), tables: Vec::new() };
+    let begun = Step::Begun { id: "1".into(), n: 0, cursor: position(170), tables: Vec::new() };
     assert_eq!(it.apply(Event::Hydration(begun)), ["snapshot_begin@150"]);
     assert_eq!(it.apply(ended_of(&["t"], 170, 190)), ["snapshot_end@150"]);
     it.session.reading();

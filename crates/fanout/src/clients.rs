@@ -1,0 +1,188 @@
+//! What outlives a session: the cursor that each client acknowledged last, and when it was here.
+//!
+//! A client that is away is a row in history and nothing in memory. While it is here it costs few writes: what many acknowledge
+//! in one moment is recorded by one statement, and that it is here is noted once a minute.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use waldelta_history::{ClientNote, History};
+use waldelta_wal::{Code, Position};
+
+use crate::error::Error;
+use crate::sessions::Sessions;
+use crate::wire::SUBPROTOCOL;
+
+/// Clients of one statement at most.
+const BATCH_MAX: usize = 1_000;
+/// Acknowledgements that wait to be recorded at most; more wait in their sessions, one in each.
+const QUEUE_MAX: usize = BATCH_MAX;
+/// How often it is looked who is to be noted.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A client that stays is noted this often.
+pub(crate) const NOTE_EVERY: Duration = Duration::from_secs(60);
+/// What is left at the end is written within this time, or not at all.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Clients that came and went between two looks at most; of more, some are not noted.
+const GONE_MAX: usize = 10_000;
+
+/// What is to be written of clients.
+pub(crate) struct Clients {
+    acks: mpsc::Sender<Ack>,
+    queue: tokio::sync::Mutex<mpsc::Receiver<Ack>>,
+    gone: Mutex<Vec<Visit>>,
+}
+
+/// An acknowledgement that is to be recorded.
+struct Ack {
+    client_id: Arc<str>,
+    cursor: Position,
+    recorded: oneshot::Sender<Result<(), Code>>,
+}
+
+/// That a client is or was here.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    pub client_id: Arc<str>,
+    pub user_agent: Option<Arc<str>>,
+}
+
+impl Clients {
+    pub(crate) fn new() -> Self {
+        let (acks, queue) = mpsc::channel(QUEUE_MAX);
+        Clients { acks, queue: tokio::sync::Mutex::new(queue), gone: Mutex::default() }
+    }
+
+    /// Records the last cursor that a client has acknowledged, together with what others acknowledge meanwhile.
+    pub(crate) async fn record(&self, client_id: Arc<str>, cursor: Position) -> Result<(), Code> {
+        let (recorded, answer) = oneshot::channel();
+        self.acks.send(Ack { client_id, cursor, recorded }).await.map_err(|_| Code::Stopping)?;
+        answer.await.unwrap_or(Err(Code::Stopping))
+    }
+
+    /// A session has ended whose client is to be noted.
+    pub(crate) fn gone(&self, visit: Visit) {
+        let mut gone = lock(&self.gone);
+        if gone.len() < GONE_MAX {
+            gone.push(visit);
+        }
+    }
+
+    /// Writes until `ended` is cancelled, and then what is left.
+    pub(crate) async fn run(&self, history: &History, sessions: &Sessions, ended: &CancellationToken) {
+        let mut queue = self.queue.lock().await;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut acks = Vec::with_capacity(BATCH_MAX);
+        loop {
+            tokio::select! {
+                count = queue.recv_many(&mut acks, BATCH_MAX) => match count {
+                    0 => break,
+                    _ => record_all(history, &mut acks).await,
+                },
+                () = ended.cancelled() => break,
+                _ = looks.tick() => self.note(history, sessions).await,
+            }
+        }
+        // Who comes now is told that the service stops.
+        queue.close();
+        let rest = async {
+            while queue.recv_many(&mut acks, BATCH_MAX).await > 0 {
+                record_all(history, &mut acks).await;
+            }
+            self.note(history, sessions).await;
+        };
+        if tokio::time::timeout(LAST_WRITE_TIMEOUT, rest).await.is_err() {
+            tracing::debug!("the last clients were not noted in time");
+        }
+    }
+
+    /// Notes the clients that are here and those that have gone since the last look.
+    async fn note(&self, history: &History, sessions: &Sessions) {
+        let now = Instant::now();
+        let mut visits = std::mem::take(&mut *lock(&self.gone));
+        let here = sessions.to_note(now);
+        visits.extend(here.iter().filter_map(|entry| entry.visit()));
+        // Of one client the newest counts; in one order, as others write theirs.
+        let visits: BTreeMap<&str, &Visit> = visits.iter().map(|visit| (&*visit.client_id, visit)).collect();
+        let notes: Vec<ClientNote<'_>> = visits
+            .into_values()
+            .map(|visit| ClientNote {
+                client_id: &visit.client_id,
+                protocol: SUBPROTOCOL,
+                user_agent: visit.user_agent.as_deref(),
+            })
+            .collect();
+        for batch in notes.chunks(BATCH_MAX) {
+            if let Err(error) = note_all(history, batch).await {
+                // They are noted with the next look, or the next visit.
+                tracing::debug!(error = &error as &dyn std::error::Error, "note which clients are here");
+                return;
+            }
+        }
+        here.iter().for_each(|entry| entry.noted(now));
+    }
+}
+
+/// An id that the history database's encoding cannot hold must not keep the others from being written.
+async fn note_all(history: &History, notes: &[ClientNote<'_>]) -> Result<(), waldelta_history::Error> {
+    match history.note_clients(notes).await {
+        Err(error) if !error.is_retryable() => {}
+        result => return result,
+    }
+    for note in notes {
+        if let Err(error) = history.note_clients(std::slice::from_ref(note)).await {
+            if error.is_retryable() {
+                return Err(error);
+            }
+            tracing::debug!(error = &error as &dyn std::error::Error, "note that a client is here");
+        }
+    }
+    Ok(())
+}
+
+async fn record_all(history: &History, acks: &mut Vec<Ack>) {
+    let mut newest: BTreeMap<&str, Position> = BTreeMap::new();
+    for ack in acks.iter() {
+        let known = newest.entry(&ack.client_id).or_insert(ack.cursor);
+        *known = ack.cursor.max(*known);
+    }
+    let newest: Vec<_> = newest.into_iter().collect();
+    let together = history.record_acks(&newest).await;
+    let apart = matches!(&together, Err(error) if !error.is_retryable() && newest.len() > 1);
+    if !apart {
+        let result = together.map_err(failed);
+        acks.drain(..).for_each(|ack| answer(ack, result));
+        return;
+    }
+    // One of them cannot be stored: the others must not suffer for it.
+    for ack in acks.drain(..) {
+        let result = history.record_ack(&ack.client_id, ack.cursor).await.map_err(failed);
+        answer(ack, result);
+    }
+}
+
+fn answer(ack: Ack, result: Result<(), Code>) {
+    // Whose session has ended needs none.
+    let _ = ack.recorded.send(result);
+}
+
+/// Logs a failure where it is handled, and gives the code that the clients are told.
+fn failed(error: waldelta_history::Error) -> Code {
+    let error = Error::from(error);
+    let code = error.code();
+    tracing::warn!(
+        code = code.as_str(),
+        error = &error as &dyn std::error::Error,
+        "acknowledgements could not be recorded"
+    );
+    code
+}
+
+/// No holder of these locks leaves them half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

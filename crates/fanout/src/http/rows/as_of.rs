@@ -1,0 +1,114 @@
+//! A row as of a place in history.
+
+use axum::http::StatusCode;
+use waldelta_history::{RowChange, RowEntry};
+use waldelta_wal::{Code, Operation, Position};
+
+use super::state::{State, has_key};
+use super::versions::{document, write_document, write_version};
+use super::{Subject, invalid};
+use crate::error::Error;
+use crate::http::place::{Edge, Place, unavailable};
+use crate::http::problem::Problem;
+use crate::inner::Inner;
+use crate::start::Extent;
+use crate::wire::json::write_text;
+
+/// What is asked for: the head, where no place is named.
+#[derive(Debug, PartialEq)]
+pub(super) struct Query {
+    at: Option<Place>,
+}
+
+impl Query {
+    pub(super) fn parse(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
+        let mut query = Query { at: None };
+        for (name, value) in pairs {
+            match name.as_str() {
+                "at" => query.at = Some(value.parse()?),
+                _ => return Err(invalid("unknown parameter; there is `at`")),
+            }
+        }
+        Ok(query)
+    }
+}
+
+/// The answer: the row, and the version that it is.
+pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Result<Vec<u8>, Problem> {
+    let (at, extent) = match query.at {
+        Some(place) => place.resolve(inner, Edge::To).await?,
+        None => {
+            let extent = inner.extent(None).await.map_err(|error| Problem::unavailable(&error))?;
+            (extent.head, extent)
+        }
+    };
+    reaches_back(inner, subject, at, &extent).await?;
+    let _permit = inner.reads.acquire().await;
+    let failed = |error: Error| Problem::unavailable(&error);
+    let (state, entry) = State::at(inner, &subject.row, at).await.map_err(failed)?;
+    let entry = match (&state, entry) {
+        (State::Present(_), Some(entry)) => entry,
+        (State::Unknown, _) => {
+            return Err(unknown(
+                "rows of the table changed before then in a way that history has no changes of",
+            ));
+        }
+        (_, None) if existed(inner, subject, at, extent.head).await? => {
+            return Err(unknown("the row was there, and history has it only from a later change on"));
+        }
+        _ => {
+            let detail = "there was no row with this key, as far as history knows";
+            return Err(Problem::new(StatusCode::NOT_FOUND, Code::RowNotFound, detail));
+        }
+    };
+    let mut out = Vec::with_capacity(1024);
+    super::write_subject(&mut out, subject);
+    write_text(&mut out, format_args!(",\"at\":\"{at}\""));
+    write_document(&mut out, &state, document(&state, Some(&entry)).as_ref());
+    out.extend_from_slice(b",\"version\":");
+    write_version(&mut out, subject, &entry);
+    out.extend_from_slice(b"}}\n");
+    Ok(out)
+}
+
+/// Whether history knows the table's rows then.
+async fn reaches_back(
+    inner: &Inner,
+    subject: &Subject,
+    at: Position,
+    extent: &Extent,
+) -> Result<(), Problem> {
+    // What was stored before a gap is still there, in an epoch of its own.
+    if at.epoch == extent.floor.epoch && at < extent.floor {
+        return Err(unknown("history no longer has what was before"));
+    }
+    match inner.history.history_from(subject.row.table_oid).await.map_err(unavailable)? {
+        Some(since) if at < since.after => {
+            Err(unknown(&format!("history has the table only after {}", since.after)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the first thing that is known of the row is that it was there before.
+async fn existed(inner: &Inner, subject: &Subject, at: Position, head: Position) -> Result<bool, Problem> {
+    let next = inner.history.row_versions(&subject.row, Some(at), head, 1, 1).await.map_err(unavailable)?;
+    Ok(match next.entries.first() {
+        Some(RowEntry::Change(it)) => was_there(it, subject),
+        _ => false,
+    })
+}
+
+fn was_there(it: &RowChange, subject: &Subject) -> bool {
+    match it.change.operation {
+        // With this key after it the row was there with this key, unless it came from another.
+        Operation::Update if has_key(it, &subject.row) => it.moved_from.is_none(),
+        Operation::Update => true,
+        Operation::Delete => true,
+        _ => false,
+    }
+}
+
+fn unknown(detail: &str) -> Problem {
+    Problem::new(StatusCode::GONE, Code::RowUnknown, detail)
+}

@@ -1,0 +1,79 @@
+//! The query string of `GET /v1/snapshot`.
+
+use axum::extract::Query;
+use axum::http::Uri;
+use waldelta_wal::Code;
+
+use crate::http::changes::request as part;
+use crate::http::problem::Problem;
+use crate::subscription::{Pattern, Selection, Subscription};
+
+/// Reads the query; what is not known is refused, so that a misspelt filter does not give everything.
+pub(super) fn parse(uri: &Uri) -> Result<Selection, Problem> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| invalid("the query string cannot be read"))?;
+    let (mut table, mut filter, mut columns, mut big_numbers) = (None, None, None, None);
+    for (name, value) in pairs {
+        let is_first = match name.as_str() {
+            "table" => table.replace(part::table(&value)?).is_none(),
+            "where" => filter.replace(part::filter(&value)?).is_none(),
+            "columns" => columns.replace(part::columns(&value)?).is_none(),
+            "big_numbers" => big_numbers.replace(part::big_numbers(&value)?).is_none(),
+            _ => return Err(invalid("unknown parameter; there are table, where, columns and big_numbers")),
+        };
+        if !is_first {
+            return Err(invalid(format!("`{name}` comes more than once")));
+        }
+    }
+    let Some(table) = table else { return Err(invalid("`table` is missing: schema.table, schema.* or *")) };
+    if (filter.is_some() || columns.is_some()) && !matches!(table, Pattern::Table(_)) {
+        return Err(invalid("`where` and `columns` need a table that is named, as schema.table"));
+    }
+    let big_numbers = big_numbers.unwrap_or_default();
+    Ok(Selection::new(vec![Subscription { columns, filter, big_numbers, ..Subscription::new("0", table) }]))
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::bad_request(Code::RequestInvalid, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subscription::Numbers;
+
+    fn read(query: &str) -> Result<Selection, Problem> {
+        parse(&format!("/v1/snapshot?{query}").parse().unwrap())
+    }
+
+    #[test]
+    fn reads_what_is_documented() {
+        let selection = read("table=t&where=id%20%3D%201&columns=a,b&big_numbers=string").unwrap();
+        let [one] = selection.subscriptions() else { panic!("{selection:?}") };
+        assert_eq!(one.table.to_string(), "public.t");
+        assert_eq!(one.filter, Some("id = 1".parse().unwrap()));
+        assert_eq!(one.columns, Some(["a".to_owned(), "b".to_owned()].into()));
+        assert_eq!(one.big_numbers, Numbers::String);
+        let quoted = read("table=t&columns=%5B%22a,b%22%5D").unwrap();
+        assert_eq!(quoted.subscriptions()[0].columns, Some(["a,b".to_owned()].into()));
+        assert!(read("table=public.*").unwrap().matches(&"public.x".parse().unwrap()));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for (query, code) in [
+            ("", Code::RequestInvalid),
+            ("table=a%20b", Code::RequestInvalid),
+            ("table=t&table=u", Code::RequestInvalid),
+            ("table=t&limit=5", Code::RequestInvalid),
+            ("table=t&where=id%20%3D", Code::FilterInvalid),
+            ("table=*&where=id%20%3D%201", Code::RequestInvalid),
+            ("table=public.*&columns=a", Code::RequestInvalid),
+            ("table=t&columns=", Code::RequestInvalid),
+            ("table=t&columns=%5B", Code::RequestInvalid),
+            ("table=t&big_numbers=x", Code::RequestInvalid),
+        ] {
+            assert_eq!(read(query).err().map(|problem| problem.code), Some(code), "{query}");
+        }
+    }
+}

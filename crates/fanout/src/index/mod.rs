@@ -1,0 +1,260 @@
+//! The index: which scopes a change concerns, found at a cost that grows with those scopes and not with all that exist.
+//!
+//! A change is looked up by its table. Scopes that follow the table without a filter are found by the patterns that select it.
+//! Scopes with filters are found by the values that the row has where filters compare a column for equality; what is found
+//! there, and the filters that compare nothing for equality, are evaluated: each distinct filter once, however many scopes
+//! have it. Both images count, the row before the change as well as after it.
+//!
+//! It may name a scope that is told nothing of the change, and never leaves one out that is: what a scope is told is decided
+//! elsewhere, by its route. So where an image lacks a column that a filter needs, the filter's scopes are concerned. That is
+//! dear without REPLICA IDENTITY FULL: an update without the row before may have taken that row out of any scope, so it
+//! concerns all scopes that have a filter on other columns of the table. With FULL it concerns those alone that
+//! had the row or have it now.
+//!
+//! It belongs to the router alone, and the registry's lock is not held while filters are evaluated: who comes and goes is
+//! noted in the registry, and entered here before the next transaction is looked up. Its memory grows with the
+//! scopes there are and their filters. It knows no sessions.
+
+mod bound;
+mod images;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+use waldelta_wal::{Change, Table, TableName};
+
+use self::table::Filtered;
+use crate::scope::Scope;
+use crate::subscription::{Pattern, Selection, is_message, is_told, reset_table};
+
+/// Pairs of a scope and a change that are noted for one transaction. Beyond that a scope's changes are not told apart, and
+/// whoever makes its frame looks at all of them.
+const LISTED_MAX: usize = 1 << 20;
+
+/// Names a scope among all that were ever made.
+pub(crate) type Number = u64;
+
+/// Who came and went since the index was last used; no larger than what there is and what the index has.
+#[derive(Default)]
+pub(crate) struct Moves {
+    entered: BTreeMap<Number, Arc<Scope>>,
+    left: Vec<Number>,
+}
+
+impl Moves {
+    pub(crate) fn enter(&mut self, number: Number, scope: Arc<Scope>) {
+        self.entered.insert(number, scope);
+    }
+
+    pub(crate) fn leave(&mut self, number: Number) {
+        if self.entered.remove(&number).is_none() {
+            self.left.push(number);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entered.is_empty() && self.left.is_empty()
+    }
+}
+
+/// The scopes by what they select.
+#[derive(Default)]
+pub(crate) struct Index {
+    scopes: HashMap<Number, Member>,
+    /// Scopes with a subscription without a filter, by its pattern.
+    unfiltered: HashMap<Pattern, BTreeSet<Number>>,
+    /// Scopes with a subscription with a filter; those are of one table each.
+    filtered: HashMap<TableName, Filtered>,
+}
+
+/// What leaving needs to know. A scope that has left ends before the index learns of it, and its frames with it.
+struct Member {
+    scope: Weak<Scope>,
+    selection: Arc<Selection>,
+}
+
+/// Which changes of a transaction concern a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Any of them may.
+    Any,
+    /// These alone, as ascending indexes.
+    Listed(Vec<u32>),
+}
+
+impl Which {
+    /// None of them.
+    pub(crate) const NONE: Which = Which::Listed(Vec::new());
+
+    /// Them, out of all of the transaction.
+    pub(crate) fn of<'a>(&'a self, changes: &'a [Change]) -> impl Iterator<Item = &'a Change> {
+        let (any, listed): (&[Change], &[u32]) = match self {
+            Which::Any => (changes, &[]),
+            Which::Listed(listed) => (&[], listed),
+        };
+        any.iter().chain(listed.iter().filter_map(|at| changes.get(usize::try_from(*at).ok()?)))
+    }
+}
+
+/// What it took to find the scopes of a transaction, and how many they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub scopes: u64,
+    /// Values looked up: one for each image and column that any filter compares for equality.
+    pub lookups: u64,
+    /// Filters evaluated, on one image or both.
+    pub evaluations: u64,
+}
+
+/// The scopes that a transaction concerns, and what finding them took.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub scopes: Vec<(Arc<Scope>, Which)>,
+    pub work: Work,
+}
+
+impl Index {
+    /// Takes in who came and went.
+    pub(crate) fn apply(&mut self, moves: Moves) {
+        moves.left.into_iter().for_each(|number| self.leave(number));
+        moves.entered.into_iter().for_each(|(number, scope)| self.enter(number, &scope));
+    }
+
+    /// The scopes that these changes concern, each once.
+    pub(crate) fn concerned(&mut self, changes: &[Change]) -> Found {
+        let (mut marks, mut work) = (Marks::default(), Work::default());
+        let mut tables: HashSet<*const Table> = HashSet::new();
+        let mut messages = false;
+        for (at, change) in (0u32..).zip(changes) {
+            if let Some(table) = reset_table(change) {
+                self.mark_table(&table, &mut marks);
+            } else if let Some(table) = change.table.as_ref().filter(|_| is_told(change)) {
+                if tables.insert(Arc::as_ptr(table)) {
+                    self.mark_unfiltered(&table.name, &mut marks);
+                }
+                if let Some(filtered) = self.filtered.get_mut(&table.name) {
+                    filtered.concerned(change, table, &mut work, |number| marks.list(number, at));
+                }
+            } else if !messages && is_message(change) {
+                messages = true;
+                marks.all_of(self.unfiltered.get(&Pattern::All));
+            }
+        }
+        self.present(marks, work)
+    }
+
+    /// The scopes that follow any of these tables, with a filter or without; with `messages` those that are told messages.
+    pub(crate) fn of_tables(&self, tables: &[TableName], messages: bool) -> Found {
+        let mut marks = Marks::default();
+        tables.iter().for_each(|table| self.mark_table(table, &mut marks));
+        if messages {
+            marks.all_of(self.unfiltered.get(&Pattern::All));
+        }
+        self.present(marks, Work::default())
+    }
+
+    /// All scopes.
+    pub(crate) fn everybody(&self) -> Found {
+        let mut marks = Marks::default();
+        self.scopes.keys().for_each(|number| marks.all(*number));
+        self.present(marks, Work::default())
+    }
+
+    fn mark_table(&self, table: &TableName, marks: &mut Marks) {
+        self.mark_unfiltered(table, marks);
+        self.filtered.get(table).into_iter().flat_map(Filtered::scopes).for_each(|number| marks.all(number));
+    }
+
+    fn mark_unfiltered(&self, table: &TableName, marks: &mut Marks) {
+        let patterns = [Pattern::All, Pattern::Schema(table.schema.clone()), Pattern::Table(table.clone())];
+        patterns.iter().for_each(|pattern| marks.all_of(self.unfiltered.get(pattern)));
+    }
+
+    /// Those of the marked that still exist.
+    fn present(&self, marks: Marks, work: Work) -> Found {
+        let scope = |number: &Number| self.scopes.get(number)?.scope.upgrade();
+        let scopes = marks.scopes.into_iter().filter_map(|(number, which)| Some((scope(&number)?, which)));
+        let scopes: Vec<_> = scopes.collect();
+        Found { work: Work { scopes: scopes.len() as u64, ..work }, scopes }
+    }
+
+    fn enter(&mut self, number: Number, scope: &Arc<Scope>) {
+        for subscription in scope.selection.subscriptions() {
+            match (&subscription.filter, &subscription.table) {
+                (Some(filter), Pattern::Table(table)) => {
+                    self.filtered.entry(table.clone()).or_default().enter(number, filter);
+                }
+                // A filter is of a named table; should it not be, the scope is concerned by all that the pattern selects.
+                (_, pattern) => {
+                    self.unfiltered.entry(pattern.clone()).or_default().insert(number);
+                }
+            }
+        }
+        let member = Member { scope: Arc::downgrade(scope), selection: scope.selection.clone() };
+        self.scopes.insert(number, member);
+    }
+
+    fn leave(&mut self, number: Number) {
+        let Some(member) = self.scopes.remove(&number) else { return };
+        for subscription in member.selection.subscriptions() {
+            match (&subscription.filter, &subscription.table) {
+                (Some(filter), Pattern::Table(table)) => {
+                    if let Some(filtered) = self.filtered.get_mut(table)
+                        && filtered.leave(number, filter)
+                    {
+                        self.filtered.remove(table);
+                    }
+                }
+                (_, pattern) => {
+                    if let Some(scopes) = self.unfiltered.get_mut(pattern) {
+                        scopes.remove(&number);
+                        if scopes.is_empty() {
+                            self.unfiltered.remove(pattern);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.scopes.is_empty() && self.unfiltered.is_empty() && self.filtered.is_empty()
+    }
+}
+
+/// The scopes found so far.
+#[derive(Default)]
+struct Marks {
+    scopes: BTreeMap<Number, Which>,
+    listed: usize,
+}
+
+impl Marks {
+    /// Any change may concern the scope.
+    fn all(&mut self, number: Number) {
+        self.scopes.insert(number, Which::Any);
+    }
+
+    fn all_of(&mut self, numbers: Option<&BTreeSet<Number>>) {
+        numbers.into_iter().flatten().for_each(|number| self.all(*number));
+    }
+
+    /// This change concerns the scope; changes come in their order.
+    fn list(&mut self, number: Number, at: u32) {
+        match self.scopes.entry(number).or_insert(Which::NONE) {
+            Which::Any => {}
+            Which::Listed(listed) if listed.last() == Some(&at) => {}
+            Which::Listed(listed) if self.listed < LISTED_MAX => {
+                listed.push(at);
+                self.listed += 1;
+            }
+            which => *which = Which::Any,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,400 @@
+//! What one reading of the source has brought so far, and who follows it how far.
+//!
+//! The reading adds at the end, followers take from where they are. What is too large to be kept whole loses its beginning
+//! once everybody has had that. It waits for nobody: who has nothing to take is told by a watch, and so is the reading when
+//! it wants room.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::watch;
+use waldelta_wal::{Position, Table, TableName};
+
+use super::chunk::{Chunk, Held, Holdings};
+use super::growth::{Gaps, Mark};
+use crate::session::delivery::Shows;
+use crate::session::hydrate::{Failure, Order};
+use crate::subscription::Tables;
+use crate::wire::server::TableSum;
+
+/// Bytes that a tape costs beside its chunks and its name, about.
+const TAPE_BYTES: usize = 4 * 1024;
+
+/// One reading of the source.
+pub(crate) struct Tape {
+    /// What it is of, however its followers call that.
+    pub tables: Tables,
+    state: Mutex<State>,
+    grown: watch::Sender<()>,
+    followers_changed: watch::Sender<()>,
+    _held: Held,
+}
+
+#[derive(Default)]
+struct State {
+    at_least: Position,
+    head: Position,
+    /// The position of the snapshot once it is fixed, and what history had grown to then.
+    fixed: Option<(Position, Mark)>,
+    begun: Option<Arc<Begun>>,
+    /// Each table's shape, with the number of the first frame that comes after it.
+    shapes: Vec<(u64, Arc<Table>)>,
+    /// The frames that are there, and the number of the first of them.
+    chunks: VecDeque<Arc<Chunk>>,
+    first: u64,
+    bytes: usize,
+    plain_bytes: u64,
+    rows: u64,
+    /// The newest frame as it is: who follows closely need not open its chunk.
+    newest: Option<Arc<Utf8Bytes>>,
+    end: Option<End>,
+    followers: HashMap<u64, Place>,
+    followers_made: u64,
+    /// The reading waits until somebody has taken more.
+    wants_room: bool,
+    used: u64,
+}
+
+/// How a snapshot begins.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// Names it for good: no other has it.
+    pub id: String,
+    pub cursor: Position,
+    pub tables: Vec<(TableName, i64)>,
+    /// The gaps that were open before it was taken.
+    pub gaps: Gaps,
+}
+
+/// How a snapshot ends.
+pub(crate) struct Whole {
+    pub consistent_at: Position,
+    pub sums: Vec<TableSum>,
+    /// The tables that it left out.
+    pub without: Vec<TableName>,
+    pub shows: Shows,
+}
+
+enum End {
+    Whole(Arc<Whole>),
+    Failed(Failure),
+    /// Nobody wanted it any more.
+    Abandoned,
+}
+
+/// Where a follower is.
+struct Place {
+    /// The frame that it takes next.
+    next: u64,
+    /// By then it has to be done.
+    until: Instant,
+}
+
+/// What a follower takes.
+pub(super) enum Taken {
+    Begun(Arc<Begun>),
+    Shape(Arc<Table>),
+    Rows(Arc<Chunk>),
+    Whole(Arc<Begun>, Arc<Whole>),
+    Failed(Failure),
+}
+
+/// How far a follower is in what it takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct At {
+    pub has_begun: bool,
+    shape: usize,
+    /// The frame that it takes next.
+    pub next: u64,
+}
+
+impl Tape {
+    pub(super) fn new(tables: Tables, order: &Order, holdings: &Holdings) -> Self {
+        let state = State { at_least: order.at_least, head: order.head, ..State::default() };
+        let named = format!("{tables:?}").len();
+        Tape {
+            tables,
+            state: Mutex::new(state),
+            grown: watch::Sender::new(()),
+            followers_changed: watch::Sender::new(()),
+            _held: holdings.take(TAPE_BYTES + named),
+        }
+    }
+
+    /// Begins to follow from the beginning; `None` where this is no longer there, or is too old for the order, or where those who
+    /// follow already hold the reading up.
+    pub(super) fn join(&self, order: &Order, until: Instant, used: u64) -> Option<(u64, At)> {
+        let mut state = self.lock();
+        if state.first > 0 || state.wants_room || matches!(state.end, Some(End::Failed(_) | End::Abandoned)) {
+            return None;
+        }
+        match state.fixed {
+            Some((position, _)) if position < order.at_least => return None,
+            Some(_) => {}
+            None => {
+                state.at_least = state.at_least.max(order.at_least);
+                state.head = state.head.max(order.head);
+            }
+        }
+        Some((state.enter(0, until, used), At::default()))
+    }
+
+    /// Begins to follow after a frame that the client has.
+    pub(super) fn resume(&self, order: &Order, next: u64, until: Instant, used: u64) -> Option<(u64, At)> {
+        let mut state = self.lock();
+        let is_old = state.fixed.is_none_or(|(position, _)| position < order.at_least);
+        let is_there = (state.first..=state.first + state.chunks.len() as u64).contains(&next);
+        if is_old || !is_there || matches!(state.end, Some(End::Failed(_) | End::Abandoned)) {
+            return None;
+        }
+        // The shape of the table that it has a part of is told again, on its new connection.
+        let shape = state.shapes.partition_point(|(first, _)| *first < next).saturating_sub(1);
+        let at = At { has_begun: false, shape, next };
+        Some((state.enter(next, until, used), at))
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
+    }
+
+    /// What comes next for a follower; `None`: nothing yet.
+    pub(super) fn take(&self, follower: u64, at: &mut At) -> Option<Taken> {
+        let mut state = self.lock();
+        if let Some(End::Failed(failure)) = &state.end {
+            return Some(Taken::Failed(failure.clone()));
+        }
+        if !state.followers.contains_key(&follower) {
+            return Some(Taken::Failed(Failure::TooSlow));
+        }
+        let begun = state.begun.clone()?;
+        if !at.has_begun {
+            at.has_begun = true;
+            return Some(Taken::Begun(begun));
+        }
+        if let Some((first, table)) = state.shapes.get(at.shape)
+            && *first <= at.next
+        {
+            at.shape += 1;
+            return Some(Taken::Shape(table.clone()));
+        }
+        let index = at.next.checked_sub(state.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(chunk) = index.and_then(|index| state.chunks.get(index)).cloned() {
+            at.next += 1;
+            if let Some(place) = state.followers.get_mut(&follower) {
+                place.next = at.next;
+            }
+            if state.wants_room {
+                self.followers_changed.send_replace(());
+            }
+            return Some(Taken::Rows(chunk));
+        }
+        match &state.end {
+            Some(End::Whole(whole)) => Some(Taken::Whole(begun, whole.clone())),
+            _ => None,
+        }
+    }
+
+    /// A follower has until then.
+    pub(super) fn extend(&self, follower: u64, until: Instant) {
+        if let Some(place) = self.lock().followers.get_mut(&follower) {
+            place.until = until;
+        }
+    }
+
+    /// A follower goes. A reading that nobody follows goes on only if most of it is done.
+    pub(super) fn leave(&self, follower: u64) {
+        let mut state = self.lock();
+        state.followers.remove(&follower);
+        if state.followers.is_empty() && state.end.is_none() && !state.is_half_done() {
+            state.end = Some(End::Abandoned);
+        }
+        self.followers_changed.send_replace(());
+    }
+
+    /// Lets go of those whose time is up.
+    pub(super) fn let_late_go(&self, now: Instant) {
+        let mut state = self.lock();
+        let before = state.followers.len();
+        state.followers.retain(|_, place| place.until > now);
+        if state.followers.len() < before {
+            drop(state);
+            self.grown.send_replace(());
+            self.followers_changed.send_replace(());
+        }
+    }
+
+    /// Fixes the position that is read, given what is durable and what history has grown to. From now on nobody joins who needs
+    /// a later one.
+    pub(super) fn fix(&self, durable: Position, mark: Mark) -> Position {
+        let mut state = self.lock();
+        let position = durable.max(state.at_least).max(state.head);
+        state.fixed = Some((position, mark));
+        position
+    }
+
+    pub(super) fn begin(&self, begun: Begun) {
+        self.lock().begun = Some(Arc::new(begun));
+        self.grown.send_replace(());
+    }
+
+    pub(super) fn add_shape(&self, table: Arc<Table>) {
+        let mut state = self.lock();
+        let next = state.first + state.chunks.len() as u64;
+        state.shapes.push((next, table));
+        drop(state);
+        self.grown.send_replace(());
+    }
+
+    /// The number of the frame that is added next.
+    pub(super) fn next_frame(&self) -> u64 {
+        let state = self.lock();
+        state.first + state.chunks.len() as u64
+    }
+
+    pub(super) fn add(&self, chunk: Arc<Chunk>, frame: Arc<Utf8Bytes>, rows: u64) {
+        let mut state = self.lock();
+        state.bytes += chunk.bytes();
+        state.plain_bytes += chunk.plain_bytes() as u64;
+        state.rows += rows;
+        state.wants_room = false;
+        state.chunks.push_back(chunk);
+        state.newest = Some(frame);
+        drop(state);
+        self.grown.send_replace(());
+    }
+
+    pub(super) fn finish(&self, whole: Whole) {
+        self.end(End::Whole(Arc::new(whole)));
+    }
+
+    pub(super) fn fail(&self, failure: Failure) {
+        self.end(End::Failed(failure));
+    }
+
+    fn end(&self, end: End) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.end = Some(end);
+        }
+        state.newest = None;
+        drop(state);
+        self.grown.send_replace(());
+    }
+
+    /// Comes back when nobody wants it any more.
+    pub(super) async fn abandoned(&self) {
+        let mut changed = self.followers_changed.subscribe();
+        while !matches!(self.lock().end, Some(End::Abandoned)) {
+            // The sender is part of `self`.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Whether as many bytes as that fit into `bytes_max`.
+    pub(super) fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
+        let state = self.lock();
+        state.chunks.is_empty() || state.bytes + bytes <= bytes_max
+    }
+
+    /// Drops the first frame, if all followers have had it. Without followers nobody is there to have it.
+    pub(super) fn drop_first(&self) -> bool {
+        let mut state = self.lock();
+        let Some(slowest) = state.followers.values().map(|place| place.next).min() else {
+            state.end.get_or_insert(End::Abandoned);
+            self.followers_changed.send_replace(());
+            return false;
+        };
+        if slowest <= state.first {
+            return false;
+        }
+        let Some(chunk) = state.chunks.pop_front() else { return false };
+        state.bytes -= chunk.bytes();
+        state.first += 1;
+        true
+    }
+
+    /// Waits until a follower has taken something or gone, or so long.
+    pub(super) async fn followers_move(&self, at_most: Duration) {
+        let mut changed = self.followers_changed.subscribe();
+        self.lock().wants_room = true;
+        let _ = tokio::time::timeout(at_most, changed.changed()).await;
+    }
+
+    /// Lets those go who are behind all others, if there are others.
+    pub(super) fn let_slowest_go(&self) -> bool {
+        let mut state = self.lock();
+        let next = state.followers.values().map(|place| place.next);
+        let Some((slowest, fastest)) = next.clone().min().zip(next.max()) else { return false };
+        if slowest == fastest {
+            return false;
+        }
+        state.followers.retain(|_, place| place.next > slowest);
+        drop(state);
+        self.grown.send_replace(());
+        true
+    }
+
+    /// Whether it is there from its beginning to its end.
+    pub(super) fn is_whole(&self) -> bool {
+        let state = self.lock();
+        state.first == 0 && matches!(state.end, Some(End::Whole(_)))
+    }
+
+    pub(super) fn has_followers(&self) -> bool {
+        !self.lock().followers.is_empty()
+    }
+
+    /// A number that is higher, the later it was used.
+    pub(super) fn used(&self) -> u64 {
+        self.lock().used
+    }
+
+    /// Its position, what history had grown to then, and its bytes; `None` before it is fixed.
+    pub(super) fn standing(&self) -> Option<(Position, Mark, u64)> {
+        let state = self.lock();
+        state.fixed.map(|(position, mark)| (position, mark, state.plain_bytes))
+    }
+
+    /// Whether one of these gaps may hold what the snapshot does not show.
+    pub(super) fn lacks(&self, gaps: &Gaps) -> bool {
+        let state = self.lock();
+        let is_of = |oid| state.shapes.iter().any(|(_, table)| table.oid == oid);
+        state.begun.as_ref().is_some_and(|begun| gaps.are_new(&begun.gaps, is_of))
+    }
+
+    pub(super) fn begun(&self) -> Option<Arc<Begun>> {
+        self.lock().begun.clone()
+    }
+
+    /// Gives its memory back, whoever still knows it.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        state.first += state.chunks.len() as u64;
+        state.chunks.clear();
+        state.bytes = 0;
+        state.newest = None;
+        state.followers.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding it half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, next: u64, until: Instant, used: u64) -> u64 {
+        self.followers_made += 1;
+        self.used = used;
+        self.followers.insert(self.followers_made, Place { next, until });
+        self.followers_made
+    }
+
+    fn is_half_done(&self) -> bool {
+        let estimate =
+            self.begun.as_ref().map_or(0, |begun| begun.tables.iter().map(|(_, rows)| rows).sum::<i64>());
+        u64::try_from(estimate).is_ok_and(|estimate: u64| estimate > 0 && self.rows * 2 > estimate)
+    }
+}

@@ -1,0 +1,148 @@
+//! The tables of a selection that a snapshot is of.
+//!
+//! A client's copy of a table is the union of its subscriptions of it. Where subscriptions that come or go make another copy of
+//! a table that the client has already, its rows are read anew: no change tells of rows or columns that were not asked for.
+
+use std::collections::BTreeSet;
+
+use waldelta_wal::TableName;
+
+use super::{Numbers, Pattern, Selection, Subscription};
+use crate::filter::Filter;
+
+/// The tables of a selection that a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tables {
+    /// What the session follows.
+    pub selection: Selection,
+    /// Which of it.
+    pub part: Part,
+}
+
+/// A part of the tables of a selection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// All of them.
+    All,
+    /// Those of which the client has another copy, or none, by this selection.
+    Except(Selection),
+    /// Those that are reset.
+    Only(BTreeSet<TableName>),
+}
+
+impl Tables {
+    pub(crate) fn has(&self, table: &TableName) -> bool {
+        let in_part = match &self.part {
+            Part::All => true,
+            Part::Except(except) => except.copy(table) != self.selection.copy(table),
+            Part::Only(tables) => tables.contains(table),
+        };
+        in_part && self.selection.matches(table)
+    }
+}
+
+/// What a client has of a table. The order of sets is no part of it.
+#[derive(Debug, PartialEq, Eq)]
+struct CopyOf<'a> {
+    /// The filters; `None`: all rows.
+    filters: Option<BTreeSet<&'a Filter>>,
+    /// The columns beside the key; `None`: all.
+    columns: Option<BTreeSet<&'a str>>,
+    numbers: Numbers,
+}
+
+impl Selection {
+    fn copy(&self, table: &TableName) -> Option<CopyOf<'_>> {
+        let all: Vec<&Subscription> = self.of(table).collect();
+        let columns: Option<Vec<_>> = all.iter().map(|one| one.columns.as_ref()).collect();
+        Some(CopyOf {
+            numbers: all.iter().map(|one| one.big_numbers).max()?,
+            filters: all.iter().map(|one| one.filter.as_ref()).collect(),
+            columns: columns.map(|all| all.into_iter().flatten().map(String::as_str).collect()),
+        })
+    }
+
+    /// Whether of a table that both select, the client would have another copy than by the selection `before`.
+    pub(crate) fn alters_copies_of(&self, before: &Selection) -> bool {
+        let alters = |table: &TableName| before.matches(table) && before.copy(table) != self.copy(table);
+        let named = |selection: &Selection| {
+            let tables = selection.0.iter().filter_map(|one| match &one.table {
+                Pattern::Table(table) => Some(table.clone()),
+                Pattern::All | Pattern::Schema(_) => None,
+            });
+            tables.collect::<Vec<_>>()
+        };
+        let of_named =
+            [self, before].into_iter().flat_map(named).any(|table| self.matches(&table) && alters(&table));
+        // Tables that nobody names differ in nothing but their numbers.
+        let strings = |selection: &Selection| -> BTreeSet<Pattern> {
+            let of_patterns = selection.0.iter().filter(|one| !matches!(one.table, Pattern::Table(_)));
+            of_patterns
+                .filter(|one| one.big_numbers == Numbers::String)
+                .map(|one| one.table.clone())
+                .collect()
+        };
+        of_named || strings(self) != strings(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, subscription};
+
+    fn selection(tables: &[&str]) -> Selection {
+        Selection::new(tables.iter().map(|table| subscription(table, table)).collect())
+    }
+
+    fn filtered(id: &str, filter: &str) -> Subscription {
+        testing::filtered(id, "t", filter)
+    }
+
+    fn columns(id: &str, columns: &[&str]) -> Subscription {
+        let columns = Some(columns.iter().map(|&name| name.to_owned()).collect());
+        Subscription { columns, ..subscription(id, "t") }
+    }
+
+    #[test]
+    fn a_snapshot_is_of_a_part_of_what_is_selected() {
+        let has = |part: Part| {
+            let tables = Tables { selection: selection(&["t", "u"]), part };
+            ["t", "u", "v"].map(|name| tables.has(&name.parse().unwrap()))
+        };
+        assert_eq!(has(Part::All), [true, true, false]);
+        assert_eq!(has(Part::Except(selection(&["u"]))), [true, false, false]);
+        let only = |names: &[&str]| Part::Only(names.iter().map(|name| name.parse().unwrap()).collect());
+        assert_eq!(has(only(&["u", "v"])), [false, true, false], "`v` is not followed any more");
+    }
+
+    /// Whether the table has to be read again where `more` comes to `before`, and where it goes again.
+    fn check(before: &[Subscription], more: Subscription, is_read: bool) {
+        let before = Selection::new(before.to_vec());
+        let after = before.with(std::slice::from_ref(&more));
+        let t: TableName = "t".parse().unwrap();
+        for (from, to) in [(&before, &after), (&after, &before)] {
+            let tables = Tables { selection: to.clone(), part: Part::Except(from.clone()) };
+            assert_eq!(tables.has(&t), is_read && to.matches(&t), "{more:?} {from:?}");
+            assert_eq!(to.alters_copies_of(from), is_read && from.matches(&t) && to.matches(&t), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_read_again_where_other_rows_or_columns_of_it_are_asked_for() {
+        let strings =
+            |id: &str, table: &str| Subscription { big_numbers: Numbers::String, ..subscription(id, table) };
+        check(&[], filtered("b", "id = 1"), true);
+        check(&[filtered("a", "id = 1")], filtered("b", "id = 2"), true);
+        check(&[filtered("a", "id = 1")], filtered("b", "id = 1"), false);
+        check(&[subscription("a", "t")], filtered("b", "id = 2"), false);
+        check(&[subscription("a", "t")], columns("b", &["v"]), false);
+        check(&[columns("a", &["id", "v"])], columns("b", &["v"]), false);
+        check(&[columns("a", &["id"])], columns("b", &["v"]), true);
+        check(&[subscription("a", "public.*")], strings("b", "t"), true);
+        check(&[subscription("a", "public.*")], strings("b", "public.*"), true);
+        check(&[strings("a", "public.*")], strings("b", "t"), false);
+        check(&[subscription("a", "*")], Subscription { old: true, ..subscription("b", "t") }, false);
+        check(&[subscription("a", "u")], subscription("b", "t"), true);
+    }
+}

@@ -1,0 +1,390 @@
+//! How the changes of one table look to those who follow it: which are told, as what, and to which subscriptions.
+//!
+//! It is bound to a shape of the table: a filter or a list of columns that does not fit the shape is a [`Misfit`]. It decides
+//! and writes nothing; the frame is the business of [`crate::wire::transaction`].
+//!
+//! The client's copy of a table is the union of its subscriptions: a row is in it if any of their filters passes. What is told
+//! of a change follows from whether the row is in the copy before and after it; where the old image does not say, it is
+//! told so that no row stays that should not, and none is missing:
+//!
+//! | before \ after | passes | fails | unknown |
+//! |---|---|---|---|
+//! | passes, unknown | update | delete | update |
+//! | fails | insert | nothing | update |
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use waldelta_wal::{Change, Operation, ReplicaIdentity, Table, TableName, quote_ident};
+
+use super::Subscription;
+use crate::filter::{FilterError, Predicate, Row, Verdict};
+use crate::wire::json::{self, write_string};
+use crate::wire::json_equality;
+use crate::wire::projection::Projection;
+
+/// A subscription that does not fit its table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the filter or the columns of subscription {subscription} do not fit {table}")]
+pub(crate) struct Misfit {
+    /// The subscription's id.
+    pub subscription: String,
+    pub table: TableName,
+    #[source]
+    pub error: Box<FilterError>,
+}
+
+impl Misfit {
+    /// What its client is told.
+    pub(crate) fn message(&self) -> String {
+        format!("the subscription does not fit {}: {}", self.table, self.error)
+    }
+}
+
+/// How the changes of one table, or messages, look in a selection.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// The table's name and the names of its key, as JSON texts; empty for messages.
+    name: Vec<u8>,
+    key: Vec<KeyColumn>,
+    /// Ids of all its subscriptions, as a JSON array.
+    all: Bytes,
+    /// The subscriptions, where any has a filter; empty where every one has all rows.
+    followers: Vec<Follower>,
+    /// The filters, each once.
+    predicates: Vec<Predicate>,
+    /// Columns that a filter reads and that an update without an old image leaves as they are.
+    fixed: Vec<u16>,
+    old: bool,
+    projection: Option<Projection>,
+}
+
+#[derive(Clone, Debug)]
+struct KeyColumn {
+    name: Vec<u8>,
+    is_string: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Follower {
+    /// Its id as JSON text.
+    id: Vec<u8>,
+    /// Index into the predicates.
+    predicate: Option<usize>,
+}
+
+/// Ids of the subscriptions that a change belongs to, as a JSON array.
+pub(crate) type Sub<'a> = Cow<'a, [u8]>;
+
+/// The values of a row's key, each as JSON text, in the key's order.
+pub(crate) type Key<'a> = Vec<&'a [u8]>;
+
+/// As what a change is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Telling<'a> {
+    Insert(Sub<'a>),
+    Update(Sub<'a>),
+    /// `key` is the key before, where it is another than the change's.
+    Delete {
+        key: Option<Key<'a>>,
+        sub: Sub<'a>,
+    },
+    /// A key change: a delete of the old key and an insert.
+    Moved {
+        from: Key<'a>,
+        delete: Sub<'a>,
+        insert: Sub<'a>,
+    },
+    Truncate(Sub<'a>),
+    Message(Sub<'a>),
+    /// By a `schema` frame, not in a transaction.
+    Shape,
+}
+
+impl Route {
+    /// How messages look to these subscriptions; `None` without any.
+    pub(super) fn of_messages<'s>(subscriptions: impl Iterator<Item = &'s Subscription>) -> Option<Self> {
+        let ids: Vec<Vec<u8>> = subscriptions.map(|subscription| json_text(&subscription.id)).collect();
+        (!ids.is_empty()).then(|| Route {
+            name: Vec::new(),
+            key: Vec::new(),
+            all: list(ids.iter().map(Vec::as_slice)).into(),
+            followers: Vec::new(),
+            predicates: Vec::new(),
+            fixed: Vec::new(),
+            old: false,
+            projection: None,
+        })
+    }
+
+    /// How the changes of a table look to these subscriptions, which follow it; `None` without any.
+    pub(super) fn new(table: &Table, subscriptions: &[&Subscription]) -> Result<Option<Self>, Misfit> {
+        if subscriptions.is_empty() {
+            return Ok(None);
+        }
+        let misfit = |subscription: &Subscription, error| Misfit {
+            subscription: subscription.id.clone(),
+            table: table.name.clone(),
+            error: Box::new(error),
+        };
+        let (mut followers, mut filters, mut predicates) = (Vec::new(), Vec::new(), Vec::new());
+        for subscription in subscriptions {
+            if let Some(column) = subscription.columns.iter().flatten().find(|name| !has(table, name)) {
+                return Err(misfit(subscription, FilterError::NoColumn { column: quote_ident(column) }));
+            }
+            let mut predicate = None;
+            if let Some(filter) = &subscription.filter {
+                let known = filters.iter().position(|other| *other == filter);
+                if known.is_none() {
+                    let bound = Predicate::new(filter, table).map_err(|error| misfit(subscription, error))?;
+                    filters.push(filter);
+                    predicates.push(bound);
+                }
+                predicate = Some(known.unwrap_or(predicates.len() - 1));
+            }
+            followers.push(Follower { id: json_text(&subscription.id), predicate });
+        }
+        let columns = subscriptions.iter().map(|subscription| subscription.columns.as_ref());
+        let columns = columns.collect::<Option<Vec<_>>>();
+        let columns = columns.map(|all| all.into_iter().flatten().map(String::as_str).collect());
+        let numbers = subscriptions.iter().map(|subscription| subscription.big_numbers).max();
+        let projection = Projection::new(table, columns.as_ref(), numbers.unwrap_or_default());
+        let all = list(followers.iter().map(|follower| &follower.id[..])).into();
+        if predicates.is_empty() {
+            followers.clear();
+        }
+        Ok(Some(Route {
+            name: json_text(&table.name.to_string()),
+            key: key_columns(table, projection.as_ref()),
+            all,
+            followers,
+            fixed: fixed(table, &predicates),
+            predicates,
+            old: subscriptions.iter().any(|subscription| subscription.old),
+            projection,
+        }))
+    }
+
+    /// Whether every change is told as what it is: nothing has to be looked at in its rows.
+    pub(crate) fn tells_all_rows(&self) -> bool {
+        self.followers.is_empty()
+    }
+
+    /// Whether changes carry the image before.
+    pub(crate) fn has_old(&self) -> bool {
+        self.old
+    }
+
+    /// What is told of a row; `None`: all of it, as it is.
+    pub(crate) fn projection(&self) -> Option<&Projection> {
+        self.projection.as_ref()
+    }
+
+    /// The table's name as JSON text.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The names of the key's columns as JSON texts, each with whether its numbers are told as strings.
+    pub(crate) fn key(&self) -> impl ExactSizeIterator<Item = (&[u8], bool)> {
+        self.key.iter().map(|column| (&column.name[..], column.is_string))
+    }
+
+    /// The rows of the client's copy as an SQL condition over the table's quoted column names; `None`: all rows.
+    pub(crate) fn sql(&self) -> Option<String> {
+        if self.followers.is_empty() || self.followers.iter().any(|follower| follower.predicate.is_none()) {
+            return None;
+        }
+        let all: Vec<String> =
+            self.predicates.iter().map(|predicate| format!("({})", predicate.sql())).collect();
+        Some(all.join(" OR "))
+    }
+
+    /// As what a change of this table is told; `None`: not at all. The table has the shape that this is bound to.
+    pub(crate) fn telling<'a>(&'a self, change: &'a Change) -> Option<Telling<'a>> {
+        let all = || Cow::Borrowed(&self.all[..]);
+        match (change.operation, change.table.as_deref()) {
+            (Operation::Schema, _) => Some(Telling::Shape),
+            (Operation::Message, _) => Some(Telling::Message(all())),
+            (Operation::Truncate, _) => Some(Telling::Truncate(all())),
+            // To a client, a row from before history is a row that it did not have.
+            (Operation::Insert | Operation::Baseline, _) if self.tells_all_rows() => {
+                Some(Telling::Insert(all()))
+            }
+            (Operation::Delete, _) if self.tells_all_rows() => {
+                Some(Telling::Delete { key: None, sub: all() })
+            }
+            (Operation::Update, _) if self.tells_all_rows() => Some(match self.key_before(change) {
+                None => Telling::Update(all()),
+                Some(from) => Telling::Moved { from, delete: all(), insert: all() },
+            }),
+            (Operation::Insert | Operation::Baseline, Some(table)) => {
+                let after = self.after(change, table);
+                after.is_possible().then(|| Telling::Insert(self.sub(&after)))
+            }
+            (Operation::Delete, Some(table)) => {
+                let before = self.before(change, table);
+                before.is_possible().then(|| Telling::Delete { key: None, sub: self.sub(&before) })
+            }
+            (Operation::Update, Some(table)) => self.telling_update(change, table),
+            (Operation::Reset | Operation::Skip, _)
+            | (Operation::Insert | Operation::Baseline | Operation::Update | Operation::Delete, None) => None,
+        }
+    }
+
+    fn telling_update<'a>(&'a self, change: &'a Change, table: &Table) -> Option<Telling<'a>> {
+        let (before, after) = (self.before(change, table), self.after(change, table));
+        let from = self.key_before(change);
+        Some(match (before.union, after.union, from) {
+            (Verdict::Fails, Verdict::Fails, _) => return None,
+            (_, Verdict::Fails, key) => Telling::Delete { key, sub: self.sub(&before) },
+            (Verdict::Fails, Verdict::Passes, _) | (Verdict::Fails, Verdict::Unknown, Some(_)) => {
+                Telling::Insert(self.sub(&after))
+            }
+            (_, _, None) => Telling::Update(self.sub(&after)),
+            (_, _, Some(from)) => {
+                Telling::Moved { from, delete: self.sub(&before), insert: self.sub(&after) }
+            }
+        })
+    }
+
+    /// The verdicts on the row after a change.
+    fn after(&self, change: &Change, table: &Table) -> Verdicts {
+        let row = Row::new(table, change.data.as_deref().unwrap_or_default());
+        match change.old_data.as_deref().filter(|_| !change.unchanged.is_empty()) {
+            Some(old) => self.verdicts(&row.or(table, old)),
+            None => self.verdicts(&row),
+        }
+    }
+
+    /// The verdicts on the row before a change.
+    fn before(&self, change: &Change, table: &Table) -> Verdicts {
+        if let Some(old) = &change.old_data {
+            return self.verdicts(&Row::new(table, old));
+        }
+        // The source would have sent a row of which these columns are others.
+        let mut known = vec![b'{'];
+        if let Some(data) = change.data.as_deref().filter(|_| !self.fixed.is_empty()) {
+            let row = Row::new(table, data);
+            for index in &self.fixed {
+                if let (Some(value), Some(column)) =
+                    (row.value(*index), table.columns.get(usize::from(*index)))
+                {
+                    if known.len() > 1 {
+                        known.push(b',');
+                    }
+                    write_string(&mut known, &column.name);
+                    known.push(b':');
+                    known.extend_from_slice(value);
+                }
+            }
+        }
+        known.push(b'}');
+        self.verdicts(&Row::new(table, &known))
+    }
+
+    fn verdicts(&self, row: &Row<'_>) -> Verdicts {
+        let each: Vec<Verdict> = self.predicates.iter().map(|predicate| predicate.verdict(row)).collect();
+        let of_all = self.followers.iter().map(|follower| Verdicts::of(&each, follower));
+        let union = of_all.fold(Verdict::Fails, |union, verdict| match (union, verdict) {
+            (Verdict::Passes, _) | (_, Verdict::Passes) => Verdict::Passes,
+            (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+            (Verdict::Fails, Verdict::Fails) => Verdict::Fails,
+        });
+        Verdicts { each, union }
+    }
+
+    /// The subscriptions whose filter passes, or may pass.
+    fn sub(&self, verdicts: &Verdicts) -> Sub<'_> {
+        if !verdicts.each.contains(&Verdict::Fails) {
+            return Cow::Borrowed(&self.all);
+        }
+        let possible = |follower: &&Follower| Verdicts::of(&verdicts.each, follower) != Verdict::Fails;
+        Cow::Owned(list(self.followers.iter().filter(possible).map(|follower| &follower.id[..])))
+    }
+
+    /// The key before an update, where it is another one and the source has told it.
+    fn key_before<'a>(&self, change: &'a Change) -> Option<Key<'a>> {
+        let (key, old) = (change.row_key.as_deref()?, change.old_data.as_deref()?);
+        let before = self.key_in(old)?;
+        let mut after = json::elements(key);
+        // As values, because one may have gone through history, which prints numbers, spaces and members in its own way.
+        let same =
+            before.iter().all(|before| after.next().is_some_and(|after| json_equality::same(before, after)));
+        (!same || after.next().is_some()).then_some(before)
+    }
+
+    /// The key's values in an image, if it has all of them.
+    fn key_in<'a>(&self, image: &'a [u8]) -> Option<Key<'a>> {
+        let mut found: Vec<Option<&[u8]>> = vec![None; self.key.len()];
+        for (name, value) in json::members(image) {
+            if let Some(index) = self.key.iter().position(|column| column.name == name) {
+                found[index] = Some(value);
+            }
+        }
+        found.into_iter().collect::<Option<Key<'_>>>().filter(|key| !key.is_empty())
+    }
+}
+
+/// What the filters say of a row.
+struct Verdicts {
+    each: Vec<Verdict>,
+    /// Whether the row is in the client's copy.
+    union: Verdict,
+}
+
+impl Verdicts {
+    fn is_possible(&self) -> bool {
+        self.union != Verdict::Fails
+    }
+
+    fn of(each: &[Verdict], follower: &Follower) -> Verdict {
+        follower.predicate.map_or(Verdict::Passes, |index| each[index])
+    }
+}
+
+fn json_text(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    write_string(&mut out, text);
+    out
+}
+
+/// JSON texts as an array.
+fn list<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for text in texts {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(text);
+    }
+    out.push(b']');
+    out
+}
+
+fn has(table: &Table, name: &str) -> bool {
+    table.columns.iter().any(|column| column.name == name)
+}
+
+fn key_columns(table: &Table, projection: Option<&Projection>) -> Vec<KeyColumn> {
+    let columns = table.key.iter().filter_map(|index| table.columns.get(usize::from(*index)));
+    let column = |column: &waldelta_wal::Column| KeyColumn {
+        name: json_text(&column.name),
+        is_string: projection.is_some_and(|projection| projection.is_string(&column.name)),
+    };
+    columns.map(column).collect()
+}
+
+/// The columns that any of these filters reads and that are the same before an update which comes without an old image:
+/// those of the replica identity. Of a partitioned table whose partitions have different ones nothing is known.
+fn fixed(table: &Table, predicates: &[Predicate]) -> Vec<u16> {
+    if !matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index) {
+        return Vec::new();
+    }
+    let is_read = |index: &u16| predicates.iter().any(|predicate| predicate.columns().contains(index));
+    let of_identity = (0u16..).zip(&table.columns).filter(|(_, column)| column.identity);
+    of_identity.map(|(index, _)| index).filter(is_read).collect()
+}
+
+#[cfg(test)]
+mod tests;

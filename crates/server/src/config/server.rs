@@ -1,0 +1,109 @@
+//! The settings of the listener and of the client side, and what the fan-out makes of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::role::Role;
+
+/// The listener, and the bounds of the client side.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    /// What this process does of the service.
+    pub role: Role,
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Origins of web pages that may connect, such as `https://app.example.com`; loopback pages always may.
+    pub allowed_origins: Vec<String>,
+    /// Names that a request may call the service by, beside addresses and localhost: those of a proxy in front.
+    pub allowed_hosts: Vec<String>,
+    /// A quiet session gets a heartbeat this often.
+    pub heartbeat_ms: u64,
+    /// A client that takes in nothing for this long while something is written to it is let go.
+    pub write_timeout_ms: u64,
+    /// Sessions at most.
+    pub sessions_max: usize,
+    /// Reads of history for sessions that catch up, at the same time at most.
+    pub catch_up_reads_max: usize,
+    /// Snapshots that run at the same time at most.
+    pub snapshots_max: usize,
+    /// A session that waits for its snapshot for longer is let go; it can come back.
+    pub snapshot_wait_timeout_ms: u64,
+    /// A snapshot that a client has not taken over within this ends its session.
+    pub snapshot_timeout_ms: u64,
+    /// Bytes of snapshots that are kept ready for the next client at most.
+    pub snapshot_cache_bytes_max: usize,
+    /// On stop, clients are asked to go elsewhere within this time, before their connections are closed.
+    pub drain_ms: u64,
+    /// On stop, what is under way after that has this long to end.
+    pub stop_timeout_ms: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            role: Role::All,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7654)),
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            heartbeat_ms: 15_000,
+            write_timeout_ms: 30_000,
+            sessions_max: 10_000,
+            catch_up_reads_max: 8,
+            snapshots_max: 4,
+            snapshot_wait_timeout_ms: 60_000,
+            snapshot_timeout_ms: 600_000,
+            snapshot_cache_bytes_max: 256 << 20,
+            drain_ms: 5_000,
+            stop_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// What the client side needs.
+    pub(crate) fn fanout(&self) -> waldelta_fanout::Config {
+        waldelta_fanout::Config {
+            heartbeat_interval: Duration::from_millis(self.heartbeat_ms),
+            write_timeout: Duration::from_millis(self.write_timeout_ms),
+            sessions_max: self.sessions_max,
+            catch_up_reads_max: self.catch_up_reads_max,
+            snapshots_max: self.snapshots_max,
+            snapshot_wait_timeout: Duration::from_millis(self.snapshot_wait_timeout_ms),
+            snapshot_timeout: Duration::from_millis(self.snapshot_timeout_ms),
+            snapshot_cache_bytes_max: self.snapshot_cache_bytes_max,
+            drain: Duration::from_millis(self.drain_ms),
+            allowed_origins: self.allowed_origins.clone(),
+            allowed_hosts: self.allowed_hosts.clone(),
+            ..waldelta_fanout::Config::default()
+        }
+    }
+
+    /// The settings that cannot be 0, by name: no bound is not meant by a bound of nothing.
+    pub(super) fn at_least_one(&self) -> [(&'static str, u64); 8] {
+        [
+            ("server.heartbeat_ms", self.heartbeat_ms),
+            ("server.write_timeout_ms", self.write_timeout_ms),
+            ("server.sessions_max", self.sessions_max as u64),
+            ("server.catch_up_reads_max", self.catch_up_reads_max as u64),
+            ("server.snapshots_max", self.snapshots_max as u64),
+            ("server.snapshot_wait_timeout_ms", self.snapshot_wait_timeout_ms),
+            ("server.snapshot_timeout_ms", self.snapshot_timeout_ms),
+            ("server.snapshot_cache_bytes_max", self.snapshot_cache_bytes_max as u64),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two places say what the defaults are: the file that people read, and the part that is used without a server.
+    #[test]
+    fn the_defaults_are_those_of_the_client_side() {
+        let (ours, theirs) = (ServerConfig::default().fanout(), waldelta_fanout::Config::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+}

@@ -1,0 +1,36 @@
+//! The example for browsers (`examples/browser`), served as it is: a page, and the code to copy.
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::http::page;
+
+/// A file: its path, type and text.
+type File = (&'static str, &'static str, &'static str);
+
+const FILES: [File; 5] = [
+    ("/example/", "text/html; charset=utf-8", include_str!("../../../examples/browser/index.html")),
+    (
+        "/example/example.css",
+        "text/css; charset=utf-8",
+        include_str!("../../../examples/browser/example.css"),
+    ),
+    (
+        "/example/example.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../../examples/browser/example.js"),
+    ),
+    (
+        "/example/waldelta.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../../examples/browser/waldelta.js"),
+    ),
+    ("/example/copy.js", "text/javascript; charset=utf-8", include_str!("../../../examples/browser/copy.js")),
+];
+
+/// A route for each file.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    FILES.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
+        router.route(path, get(async move || page(content_type, text)))
+    })
+}

@@ -1,0 +1,165 @@
+//! The example in `examples/browser` in a real browser: its rows are the source's, it goes on from its cursor after a reload,
+//! a crash and a restart of the service, and begins anew only where it is told to.
+
+mod chromium;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::setting::{PATIENCE, Setting, waldelta_ok, with_databases};
+use chromium::Page;
+
+const SCHEMA: &str = include_str!("../../sql/source/demo.sql");
+const ROWS_SHOWN: &str = "JSON.stringify([...document.querySelectorAll('#rows tr')].map(
+    (row) => [...row.cells].slice(0, 3).map((cell) => cell.textContent)))";
+const ROWS: &str = "SELECT coalesce(json_agg(json_build_array(id::text, title, done::text) ORDER BY id), '[]') FROM demo_todos";
+
+/// The text of an element of the page.
+async fn text(page: &mut Page, id: &str) -> String {
+    let shown = page.evaluate(&format!("document.getElementById('{id}')?.textContent")).await;
+    shown.as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until the page is live and shows the rows that the source has, in the columns that it has.
+async fn shows_the_source(page: &mut Page, setting: &Setting, what: &str) {
+    let wanted: Value = serde_json::from_str(&setting.source.query_text(ROWS).await).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = page.evaluate(ROWS_SHOWN).await;
+        let shown: Value = serde_json::from_str(shown.as_str().unwrap_or("null")).unwrap();
+        let state = text(page, "state").await;
+        if shown == wanted && state == "live" {
+            return;
+        }
+        let log = text(page, "began").await;
+        assert!(Instant::now() < deadline, "{what}: {state}, {log}\nshown  {shown}\nwanted {wanted}");
+    }
+}
+
+async fn state_is(page: &mut Page, wanted: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let state = text(page, "state").await;
+        if state.starts_with(wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{state}, and not {wanted}");
+    }
+}
+
+#[tokio::test]
+async fn the_example_follows_the_source_and_goes_on_where_it_was() {
+    let mut setting = Setting::new("browser", SCHEMA).await;
+    let url = setting.service.http("/example/");
+    let mut page = Page::open("follows").await;
+    page.go_to(&url).await;
+    shows_the_source(&mut page, &setting, "the snapshot").await;
+    assert_eq!(text(&mut page, "began").await, "began with a snapshot");
+
+    setting
+        .source
+        .exec(
+            "UPDATE demo_todos SET done = true WHERE id = 2; INSERT INTO demo_todos (title) VALUES ('<b>new</b>');
+             UPDATE demo_todos SET id = 9007199254740993 WHERE id = 3; DELETE FROM demo_todos WHERE id = 1",
+        )
+        .await;
+    shows_the_source(&mut page, &setting, "changes").await;
+
+    // Away, and back: the rows are there before the service has said anything, and what was missed comes after the cursor.
+    page.go_to("about:blank").await;
+    setting
+        .source
+        .exec("INSERT INTO demo_todos (title) VALUES ('missed'); DELETE FROM demo_todos WHERE id = 2")
+        .await;
+    page.go_to(&url).await;
+    shows_the_source(&mut page, &setting, "after a reload").await;
+    assert_eq!(text(&mut page, "began").await, "went on from its cursor");
+
+    // The page stays; the service dies, and is there again.
+    page.evaluate("globalThis.stayed = true").await;
+    setting.service.kill9().await;
+    state_is(&mut page, "reconnecting").await;
+    setting.source.exec("UPDATE demo_todos SET done = NOT done").await;
+    setting.service.start_again().await;
+    shows_the_source(&mut page, &setting, "after kill -9").await;
+    setting.service.stop().await;
+    state_is(&mut page, "reconnecting").await;
+    setting
+        .source
+        .exec("INSERT INTO demo_todos (title) SELECT 'row ' || i FROM generate_series(1, 50) i")
+        .await;
+    setting.service.start_again().await;
+    shows_the_source(&mut page, &setting, "after a stop").await;
+    assert_eq!(text(&mut page, "began").await, "went on from its cursor");
+    assert_eq!(page.evaluate("globalThis.stayed").await, true);
+}
+
+/// From now on the page stores so many times more, and then breaks off, as if it had been closed in between.
+async fn cut_after(page: &mut Page, times: u32) {
+    let cut = "(() => {
+        const transaction = IDBDatabase.prototype.transaction;
+        let left = LEFT;
+        IDBDatabase.prototype.transaction = function (...asked) {
+            if (asked[1] === 'readwrite' && left-- <= 0) throw new Error('cut off');
+            return transaction.apply(this, asked);
+        };
+        return left;
+    })()";
+    assert_eq!(page.evaluate(&cut.replace("LEFT", &times.to_string())).await, times);
+}
+
+#[tokio::test]
+async fn the_example_has_rows_and_cursor_together_wherever_it_is_cut_off() {
+    let setting = Setting::new("browser_cut", SCHEMA).await;
+    let mut page = Page::open("cut").await;
+    page.go_to(&setting.service.http("/example/")).await;
+    shows_the_source(&mut page, &setting, "the snapshot").await;
+    for times in 0..6 {
+        cut_after(&mut page, times).await;
+        for step in 0..8 {
+            let sql = format!(
+                "INSERT INTO demo_todos (title) VALUES ('{times} {step}'); UPDATE demo_todos SET done = NOT done WHERE id % 3 = 0"
+            );
+            setting.source.exec(&sql).await;
+        }
+        state_is(&mut page, "stopped: Error: cut off").await;
+        page.reload().await;
+        shows_the_source(&mut page, &setting, &format!("cut off after {times}")).await;
+        assert_eq!(text(&mut page, "began").await, "went on from its cursor");
+    }
+}
+
+#[tokio::test]
+async fn the_example_takes_new_shapes_and_resets() {
+    let setting = Setting::new("browser_reset", SCHEMA).await;
+    let mut page = Page::open("reset").await;
+    page.go_to(&setting.service.http("/example/")).await;
+    shows_the_source(&mut page, &setting, "the snapshot").await;
+    setting
+        .source
+        .exec(
+            "ALTER TABLE demo_todos ADD COLUMN note text; ALTER TABLE demo_todos RENAME COLUMN changed TO at;
+             UPDATE demo_todos SET note = 'x' WHERE id = 1",
+        )
+        .await;
+    let columns = "[...document.querySelectorAll('#columns th')].map((cell) => cell.textContent).join()";
+    let deadline = Instant::now() + PATIENCE;
+    while page.evaluate(columns).await != "id,title,done,at,note" {
+        assert!(Instant::now() < deadline, "{}", page.evaluate(columns).await);
+    }
+    shows_the_source(&mut page, &setting, "another shape").await;
+    let kept = "[...document.querySelectorAll('#rows tr')].every((row) => row.cells[3].textContent !== '')";
+    assert_eq!(page.evaluate(kept).await, true, "values of a column that was renamed stay");
+
+    // Rows change in a way that no change tells; an operator has them read afresh.
+    setting.source.exec("ALTER TABLE demo_todos ALTER COLUMN title TYPE varchar USING 'it: ' || title").await;
+    setting.source.exec("UPDATE demo_todos SET done = true WHERE id = 2").await;
+    setting.settled().await;
+    waldelta_ok(&with_databases(&["recover", "--yes"], &setting.source, &setting.history));
+    shows_the_source(&mut page, &setting, "a reset").await;
+    page.reload().await;
+    shows_the_source(&mut page, &setting, "after a reload").await;
+    assert_eq!(text(&mut page, "began").await, "went on from its cursor");
+    setting.source.exec("TRUNCATE demo_todos").await;
+    shows_the_source(&mut page, &setting, "a truncate").await;
+}
