@@ -33,11 +33,11 @@ const EXPECTED: [&str; 10] = [
     r#"update [1] {"k": 10, "n": 1, "id": 1} without - without {"unchanged": ["big"]}"#,
     r#"update [1] {"k": 10, "n": 2, "id": 1} 100000 {"k": 10, "n": 1, "id": 1} 100000"#,
     r#"update [10] {"k": 10, "n": 3, "id": 1} without - without {"unchanged": ["big"]}"#,
-    r#"update [11] {"k": 11, "n": 3, "id": 1} without {"k": 10} without {"unchanged": ["big"]}"#,
+    r#"update [11] {"k": 11, "n": 3, "id": 1} without {"k": 10} without {"unchanged": ["big"], "moved_from": "[10]"}"#,
     r#"delete [20] - without {"k": 20} without"#,
     r#"insert [3] {"k": 30, "n": 0, "id": 3} 5 - without"#,
     r#"update [1] {"k": 11, "n": 4, "id": 1} without - without {"unchanged": ["big"]}"#,
-    r#"update [5] {"k": 11, "n": 4, "id": 5} without {"id": 1} without {"unchanged": ["big"]}"#,
+    r#"update [5] {"k": 11, "n": 4, "id": 5} without {"id": 1} without {"unchanged": ["big"], "moved_from": "[1]"}"#,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

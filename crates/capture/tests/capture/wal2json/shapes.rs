@@ -59,7 +59,8 @@ async fn a_column_dropped_meanwhile_is_not_taken_for_one_that_did_not_change() {
     world.source_db.exec("UPDATE t SET id = 3").await;
     let capture = world.run();
     world.wait_told(3).await;
-    assert_eq!(world.told(WHAT).await[2], r#"update [3] {"id": 3} {"unchanged": ["b"]}"#);
+    let moved = r#"update [3] {"id": 3} {"unchanged": ["b"], "moved_from": "[2]"}"#;
+    assert_eq!(world.told(WHAT).await[2], moved);
     capture.stop().await;
 }
 

@@ -84,8 +84,9 @@ async fn a_renamed_table_is_captured_on_and_what_went_by_is_shown() {
         world.wait_stored("table_name = 'public.u' AND row_key = '[3]'", 1).await;
         // It depends on who is quicker, history or the look.
         let has_row = world.stored_count("table_name = 'public.u' AND row_key = '[2]'").await == 1;
-        let expected: &[&str] = if has_row { &[] } else { &["not_listed"] };
-        assert_eq!(needs_repair(&capture.status.read()), expected);
+        let told = needs_repair(&capture.status.read());
+        // Where it was read after all, the alarm may have been given before.
+        assert!(told == ["not_listed"] || has_row && told.is_empty(), "{has_row}: {told:?}");
         let tables = "SELECT count(DISTINCT table_oid) FROM waldelta.change_history WHERE table_name <> 'public.other'";
         assert_eq!(world.stored(tables).await, "1");
         capture.stop().await;
