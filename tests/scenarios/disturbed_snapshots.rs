@@ -120,7 +120,9 @@ async fn by(hint: &str, statement: &str, tables: &[&str]) {
     let held = held(&setting, &replica).await;
     setting.source.exec(statement).await;
     let (mut socket, codes) = read_on(&setting, held.release().await, &mut replica, tables).await;
-    assert!(!codes.is_empty() && codes.iter().all(|code| code == "WD-TABLE-CHANGED"), "{codes:?}");
+    // Newer versions fail to list the publication's tables when one is dropped meanwhile: the client comes back all the same.
+    let is_expected = |code: &String| ["WD-TABLE-CHANGED", "WD-STATEMENT-FAILED"].contains(&code.as_str());
+    assert!(!codes.is_empty() && codes.iter().all(is_expected), "{codes:?}");
     setting.source.exec("UPDATE a_large SET value = 'small' WHERE id = 100").await;
     setting.equal(&mut socket, &mut replica, tables).await;
 }

@@ -42,6 +42,8 @@ pub struct Config {
     pub catch_up_bytes_max: usize,
     /// Bytes of snapshots that are kept ready for other clients, and of those that are read, at most: compressed.
     pub snapshot_cache_bytes_max: usize,
+    /// A snapshot is handed out for this long: so long may tables be in it that are no longer published.
+    pub snapshot_age_max: Duration,
     /// A snapshot with more bytes than this, compressed, is not kept: the source waits for those who take it.
     pub snapshot_bytes_max: usize,
     /// On a stop the sessions are let go one after the other within this time; few sessions in less.
@@ -72,6 +74,7 @@ impl Default for Config {
             catch_up_reads_max: 8,
             catch_up_bytes_max: 32 * 1024 * 1024,
             snapshot_cache_bytes_max: 256 * 1024 * 1024,
+            snapshot_age_max: Duration::from_secs(60),
             snapshot_bytes_max: 128 * 1024 * 1024,
             drain: Duration::from_secs(5),
             allowed_origins: Vec::new(),

@@ -125,7 +125,8 @@ impl History {
                 .bind(SqlLsn(stretch.from.0))
                 .bind(stretch.from.1)
                 .bind(SqlLsn(stretch.to.0))
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .bind(stretch.to.1);
             page.has_more = self
                 .read_entries(query, stretch.epoch, entries_max, bytes_max, &mut bytes, &mut page.entries)
                 .await?;

@@ -24,14 +24,22 @@ use crate::subscription::{Misfit, Pattern};
 use crate::wire::client::After;
 
 pub(crate) async fn changes(State(inner): State<Arc<Inner>>, uri: Uri, headers: HeaderMap) -> Response {
-    match answer(inner, &uri, &headers).await {
+    let request = match request::parse(&uri, &headers) {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
+    let form = request.form;
+    match answer(inner.clone(), request, &headers).await {
         Ok(response) => response,
+        // At any other status a browser's `EventSource` gives up for good.
+        Err(problem) if form == Form::EventStream && problem.may_be_retried() => {
+            stream::come_back(&problem, inner.retry_ms(inner.number()))
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn answer(inner: Arc<Inner>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem> {
-    let request = request::parse(uri, headers)?;
+async fn answer(inner: Arc<Inner>, request: Request, headers: &HeaderMap) -> Result<Response, Problem> {
     let waits = request.form != Form::Page || !request.wait.is_zero();
     let seat = if waits { Some(Seat::take(inner.clone())?) } else { None };
     fits(&inner, &request).await?;

@@ -25,6 +25,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
+    /// Whether the same request may be served a little later.
+    pub(crate) fn may_be_retried(&self) -> bool {
+        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+    }
+
     /// Something behind the service failed; the log has its words, which may hold values.
     pub(crate) fn unavailable(error: &Error) -> Self {
         let code = error.code();
@@ -46,8 +51,7 @@ pub(super) fn method_not_allowed() -> Ready<Problem> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         const RETRY_AFTER_S: u64 = 1;
-        let may_retry =
-            matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        let may_retry = self.may_be_retried();
         let explanation = self.code.explanation();
         let mut body = serde_json::json!({
             "type": "about:blank",

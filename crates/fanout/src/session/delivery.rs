@@ -138,12 +138,17 @@ impl Delivery {
 
     /// Lets go of snapshots that no longer matter at this position.
     pub(crate) fn settle(&mut self, cursor: Position) {
-        self.overlaps.retain(|overlap| cursor < overlap.until);
+        // In their order: one that is past still tells that those before it have no say in its tables any more.
+        let past = self.overlaps.iter().take_while(|overlap| overlap.until <= cursor).count();
+        self.overlaps.drain(..past);
     }
 
     /// Whether a snapshot shows what this transaction did to a table.
     pub(crate) fn holds(&self, table: &TableName, head: &TransactionHead) -> bool {
-        self.overlaps.iter().any(|overlap| overlap.holds(table, head))
+        // The newest has replaced the table's rows, also where it shows less than one before it: a shared snapshot may be older
+        // than one that the client had.
+        let newest = self.overlaps.iter().rev().find(|overlap| overlap.is_of(table));
+        newest.is_some_and(|overlap| overlap.holds(table, head))
     }
 
     /// The transaction of which a part was told is told again from its beginning.

@@ -174,7 +174,8 @@ pub(crate) struct Session {
     /// From here on the scope's tail knows this session.
     joined_at: Position,
     been_live: bool,
-    frontier_known: bool,
+    /// Questions for the client's frontier that are not answered yet.
+    frontier_asked: u32,
     frontier_by: Instant,
     /// Everything there was has been read.
     idle: bool,
@@ -230,7 +231,7 @@ impl Session {
             told: Position::default(),
             joined_at: Position::default(),
             been_live: false,
-            frontier_known: false,
+            frontier_asked: 0,
             frontier_by: instant,
             idle: false,
             reading: false,
@@ -261,10 +262,10 @@ impl Session {
             Event::Resolved(Ok((extent, after))) => self.begin(extent, after, out),
             Event::Resolved(Err(code)) => self.fail(code, Closing::TryLater(code), out),
             Event::FrontierKnown => {
-                self.frontier_known = true;
+                self.frontier_asked = self.frontier_asked.saturating_sub(1);
                 self.idle = false;
             }
-            Event::Hydration(step) => self.hydrated(step, out),
+            Event::Hydration(step) => self.hydrated(step, now, out),
             Event::Tail { items, routed } => self.take_tail(items, routed, now, out),
             Event::Private(read) => self.take_private(read, now, out),
             Event::Woken => self.idle = false,
@@ -303,7 +304,7 @@ impl Session {
     pub(crate) fn deadline(&self) -> Instant {
         match self.phase {
             Phase::AwaitingHello => self.hello_by,
-            Phase::CatchingUp if self.idle && !self.frontier_known => self.beat_at.min(self.frontier_by),
+            Phase::CatchingUp if self.idle && !self.knows_frontier() => self.beat_at.min(self.frontier_by),
             _ => self.beat_at,
         }
     }
@@ -336,6 +337,17 @@ impl Session {
         self.acks.recorded
     }
 
+    /// Finds out, once more, which transactions began before now: the client may not have what it did in them.
+    fn ask_frontier(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.frontier_asked += 1;
+        self.frontier_by = now.instant + self.rules.frontier_timeout;
+        out.push(Action::AskFrontier);
+    }
+
+    fn knows_frontier(&self) -> bool {
+        self.frontier_asked == 0
+    }
+
     /// Whether the shared tail is what it reads: live, nothing to be left out, and known to the tail.
     fn shares(&self) -> bool {
         self.phase == Phase::Live
@@ -351,7 +363,7 @@ impl Session {
             }
             return;
         }
-        if now.instant >= self.frontier_by && !self.frontier_known {
+        if now.instant >= self.frontier_by && !self.knows_frontier() {
             self.idle = false;
         }
         if now.instant < self.beat_at {

@@ -40,6 +40,7 @@ struct Shelf {
     tapes: HashMap<Tables, Vec<Arc<Tape>>>,
     growth: Growth,
     uses: u64,
+    age_max: Duration,
 }
 
 impl Library {
@@ -47,7 +48,12 @@ impl Library {
         // As many as can wait for one.
         let (ordered, orders) = mpsc::channel(config.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         Library {
-            shelf: Mutex::new(Shelf { tapes: HashMap::new(), growth: Growth::new(head), uses: 0 }),
+            shelf: Mutex::new(Shelf {
+                tapes: HashMap::new(),
+                growth: Growth::new(head),
+                uses: 0,
+                age_max: config.snapshot_age_max,
+            }),
             ordered,
             orders: tokio::sync::Mutex::new(orders),
             turns: Semaphore::new(config.snapshots_max.max(1)),
@@ -88,7 +94,7 @@ impl Library {
         if let Some((tape, place)) = found.find_map(|tape| Some((tape, tape.join(order, until, used)?))) {
             return Ok(follower(tape, place));
         }
-        let tape = Arc::new(Tape::new(tables.clone(), order, &self.holdings));
+        let tape = Arc::new(Tape::new(tables.clone(), order, gaps, &self.holdings));
         let place = tape.join(order, until, used).ok_or_else(busy)?;
         self.ordered.try_send(tape.clone()).map_err(|_full| busy())?;
         let new = follower(&tape, place);
@@ -198,7 +204,8 @@ impl Shelf {
     fn is_current(&self, tape: &Tape, feed: &Feed, gaps: &Gaps) -> bool {
         let Some((_, mark, bytes)) = tape.standing() else { return true };
         // While it is read, nobody knows what it will hold.
-        let is_worth = !tape.is_whole() || self.growth.is_worth(mark, bytes);
+        // Nothing tells here that a table was dropped, or is no longer published.
+        let is_worth = !tape.is_whole() || self.growth.is_worth(mark, bytes) && tape.age() <= self.age_max;
         is_worth && self.is_sound(tape, feed) && !tape.lacks(gaps)
     }
 

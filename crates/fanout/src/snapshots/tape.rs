@@ -38,6 +38,9 @@ struct State {
     head: Position,
     /// The position of the snapshot once it is fixed, and what history had grown to then.
     fixed: Option<(Position, Mark)>,
+    fixed_at: Option<Instant>,
+    /// The gaps that were open before anything of it was taken.
+    ordered_with: Gaps,
     begun: Option<Arc<Begun>>,
     /// Each table's shape, with the number of the first frame that comes after it.
     shapes: Vec<(u64, Arc<Table>)>,
@@ -111,8 +114,14 @@ pub(super) struct At {
 }
 
 impl Tape {
-    pub(super) fn new(tables: Tables, order: &Order, holdings: &Holdings) -> Self {
-        let state = State { at_least: order.at_least, head: order.head, ..State::default() };
+    /// `gaps` are those that were open when it was ordered.
+    pub(super) fn new(tables: Tables, order: &Order, gaps: &Gaps, holdings: &Holdings) -> Self {
+        let state = State {
+            at_least: order.at_least,
+            head: order.head,
+            ordered_with: gaps.clone(),
+            ..State::default()
+        };
         let named = format!("{tables:?}").len();
         Tape {
             tables,
@@ -231,6 +240,7 @@ impl Tape {
         let mut state = self.lock();
         let position = durable.max(state.at_least).max(state.head);
         state.fixed = Some((position, mark));
+        state.fixed_at = Some(Instant::now());
         position
     }
 
@@ -357,11 +367,22 @@ impl Tape {
         state.fixed.map(|(position, mark)| (position, mark, state.plain_bytes))
     }
 
-    /// Whether one of these gaps may hold what the snapshot does not show.
+    /// Whether one of these gaps, which are open, may hold what the snapshot does not show. In a gap that is open already more can
+    /// happen unseen. While it is read, nobody knows all of its tables.
     pub(super) fn lacks(&self, gaps: &Gaps) -> bool {
         let state = self.lock();
-        let is_of = |oid| state.shapes.iter().any(|(_, table)| table.oid == oid);
-        state.begun.as_ref().is_some_and(|begun| gaps.are_new(&begun.gaps, is_of))
+        match (&state.end, &state.begun) {
+            (Some(_), _) => {
+                gaps.are_new(&Gaps::default(), |oid| state.shapes.iter().any(|(_, table)| table.oid == oid))
+            }
+            (None, Some(begun)) => gaps.are_new(&begun.gaps, |_| true),
+            (None, None) => gaps.are_new(&state.ordered_with, |_| true),
+        }
+    }
+
+    /// How long ago its position was fixed.
+    pub(super) fn age(&self) -> Duration {
+        self.lock().fixed_at.map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     pub(super) fn begun(&self) -> Option<Arc<Begun>> {

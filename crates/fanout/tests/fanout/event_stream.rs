@@ -224,13 +224,17 @@ async fn as_many_may_follow_as_sessions_may_be_connected() {
         until(&mut stream, "live").await;
         streams.push(stream);
     }
-    let refused = open(&world, "", EVENTS).await;
+    // A browser's `EventSource` comes back from nothing but an event stream.
+    let told = open(&world, "", EVENTS).await;
+    assert_eq!((told.status(), told.header("content-type")), (200, Some("text/event-stream")));
+    let told = told.body(PATIENCE).await;
+    assert!(told.starts_with(": WD-TOO-MANY-SESSIONS\nretry: ") && told.ends_with("\n\n"), "{told}");
+    let refused = open(&world, "", LINES).await;
     assert_eq!((refused.status(), refused.header("retry-after").is_some()), (429, true));
     let body: Value = serde_json::from_str(&refused.body(PATIENCE).await).unwrap();
     assert_eq!((&body["code"], &body["retry_after_ms"]), (&json!("WD-TOO-MANY-SESSIONS"), &json!(1_000)));
     // A page that does not wait needs no place.
     assert_eq!(world.get("/v1/changes", "").await.0, 200);
     drop(streams);
-    wait_until("there is room again", PATIENCE, async || open(&world, "", EVENTS).await.status() == 200)
-        .await;
+    wait_until("there is room again", PATIENCE, async || open(&world, "", LINES).await.status() == 200).await;
 }

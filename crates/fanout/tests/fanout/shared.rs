@@ -197,7 +197,11 @@ async fn a_snapshot_is_taken_anew_when_history_has_outgrown_it_or_rows_changed_u
     world.database.exec(gap).await;
     let fourth = snapshot(&world, "web-7").await;
     assert_ne!(fourth.id(), third.id());
-    assert_eq!(snapshot(&world, "web-8").await.id(), fourth.id(), "it was open already");
+    let fifth = snapshot(&world, "web-8").await;
+    assert_ne!(fifth.id(), fourth.id(), "more may have changed in it unseen");
+    world.reset(&[&t]).await;
+    let sixth = snapshot(&world, "web-9").await;
+    assert_eq!(snapshot(&world, "web-10").await.id(), sixth.id(), "nothing is open any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

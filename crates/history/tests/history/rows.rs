@@ -193,6 +193,7 @@ async fn a_row_is_found_by_indexes_alone() {
     database.client().await.batch_execute("ANALYZE waldelta.change_history").await.unwrap();
     for sql in [
         include_str!("../../../../sql/queries/row_versions.sql")
+            .replace("$8", "5")
             .replace("$7", "10")
             .replace("$6", "'0/FFFFFF'")
             .replace("$5", "-1")
@@ -211,6 +212,14 @@ async fn a_row_is_found_by_indexes_alone() {
         }
     }
     assert_eq!(told(&entries(&history, 7, None, writer.head().cursor(), 5).await), ["7.0 insert"]);
+    // A bound inside a transaction is kept to.
+    let twice = transaction(START + 30_000, vec![insert(&t, 0, 7), insert(&t, 1, 7)]);
+    writer.append(vec![twice]).await.unwrap();
+    let last = writer.head().cursor();
+    for (index, found) in [(0, 2), (1, 3), (u32::MAX, 3)] {
+        let upto = Position { index, ..last };
+        assert_eq!(entries(&history, 7, None, upto, 5).await.len(), found, "{index}");
+    }
 }
 
 #[tokio::test]

@@ -77,6 +77,17 @@ struct Place {
     row_filter: Option<String>,
 }
 
+/// Newer versions open a publication's tables to list them (seen on 18): one that was dropped meanwhile is an error there.
+fn gone(error: Error, table: &Table) -> Error {
+    let gone = [SqlState::UNDEFINED_TABLE, SqlState::INTERNAL_ERROR];
+    match error {
+        Error::Query { source, .. } if source.code().is_some_and(|state| gone.contains(state)) => {
+            Error::TableChanged { table: table.name.clone() }
+        }
+        other => other,
+    }
+}
+
 /// Holds the table still and makes sure that it is the one that the snapshot knows.
 ///
 /// TRUNCATE and rewriting ALTERs take effect for open snapshots too: to them the table is empty. The lock is the one that
@@ -85,7 +96,10 @@ async fn locate(client: &Client, publication: &str, table: &Table) -> Result<Pla
     const WHAT: &str = "look whether a table is unchanged";
     let sql = include_str!("../../../../sql/source/snapshot_table.sql");
     let changed = || Error::TableChanged { table: table.name.clone() };
-    let name = match ask(client, WHAT, sql, &[&table.oid, &publication]).await?.first() {
+    let look = async || {
+        ask(client, WHAT, sql, &[&table.oid, &publication]).await.map_err(|error| gone(error, table))
+    };
+    let name = match look().await?.first() {
         Some(row) => {
             let name = TableName { schema: row.read("schema")?, name: row.read("name")? };
             let only = if row.read("is_partitioned")? { "" } else { "ONLY " };
@@ -95,7 +109,7 @@ async fn locate(client: &Client, publication: &str, table: &Table) -> Result<Pla
     };
     let lock = format!("LOCK TABLE {name} IN ACCESS SHARE MODE");
     client.batch_execute(&lock).await.map_err(|source| failed(&table.name, source))?;
-    match ask(client, WHAT, sql, &[&table.oid, &publication]).await?.first() {
+    match look().await?.first() {
         Some(row) if row.read("is_unchanged")? => {
             let row_filter = row.read::<Option<String>>("row_filter")?;
             Ok(Place { name, row_filter })

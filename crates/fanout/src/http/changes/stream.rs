@@ -46,6 +46,16 @@ pub(super) fn respond(seat: Seat, request: Request, after: Position, head: Posit
     (headers, Body::from_stream(pieces)).into_response()
 }
 
+/// An event stream that ends at once, and tells why and when to come back.
+pub(super) fn come_back(problem: &Problem, retry_ms: u64) -> Response {
+    let body = format!(": {}\nretry: {retry_ms}\n\n", problem.code.as_str());
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
+}
+
 /// A client that follows.
 struct Stream {
     seat: Seat,
@@ -101,6 +111,10 @@ impl Stream {
             if self.seat.inner.closing.is_cancelled() {
                 return Some(self.stop());
             }
+            // Also where there is always more: the source may be quicker than the client.
+            if self.phase == Phase::Live && self.until.is_some_and(|until| until <= Instant::now()) {
+                return self.finish();
+            }
             // Noted as seen before reading: what comes meanwhile wakes it again.
             self.heads.borrow_and_update();
             match self.follower.read().await {
@@ -119,8 +133,7 @@ impl Stream {
             }
             let until = self.until.filter(|_| has_caught_up);
             if until.is_some_and(|until| until <= Instant::now()) {
-                self.phase = Phase::Ended;
-                return (self.cursor < self.follower.position()).then(|| self.beat());
+                return self.finish();
             }
             let wake = until.map_or(self.quiet_until, |until| until.min(self.quiet_until));
             tokio::select! {
@@ -131,6 +144,12 @@ impl Stream {
                 },
             }
         }
+    }
+
+    /// The time that was asked for is over.
+    fn finish(&mut self) -> Option<Bytes> {
+        self.phase = Phase::Ended;
+        (self.cursor < self.follower.position()).then(|| self.beat())
     }
 
     /// When to come back after a break is told at once: those who are cut off together do not come back together.

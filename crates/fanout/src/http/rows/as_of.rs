@@ -78,6 +78,8 @@ async fn reaches_back(
     at: Position,
     extent: &Extent,
 ) -> Result<(), Problem> {
+    // Rows from before history stand at its beginning, each at an index of its own.
+    let at = Position::whole(at.epoch, at.commit_lsn);
     // What was stored before a gap is still there, in an epoch of its own.
     if at.epoch == extent.floor.epoch && at < extent.floor {
         return Err(unknown("history no longer has what was before"));
@@ -104,7 +106,7 @@ fn was_there(it: &RowChange, subject: &Subject) -> bool {
         // With this key after it the row was there with this key, unless it came from another.
         Operation::Update if has_key(it, &subject.row) => it.moved_from.is_none(),
         Operation::Update => true,
-        Operation::Delete => true,
+        Operation::Delete | Operation::Baseline => true,
         _ => false,
     }
 }

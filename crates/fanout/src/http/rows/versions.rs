@@ -72,7 +72,16 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
     super::write_subject(&mut out, subject);
     out.extend_from_slice(b",\"versions\":[");
     let mut is_first = true;
+    let mut end = None;
+    let mut is_cut = false;
     for entry in &page.entries {
+        // What was read is bounded, but values that did not change are told with each version.
+        is_cut = out.len() >= ANSWER_BYTES_MAX;
+        if is_cut {
+            break;
+        }
+        end = Some(entry.position());
+        tokio::task::yield_now().await;
         let next = State::after(inner, row, entry, Some(&state)).await.map_err(failed)?;
         let concerns = next != State::Absent || state != State::Absent || !is_of_all_rows(entry);
         if !concerns {
@@ -94,11 +103,9 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
         out.push(b'}');
         (state, told) = (next, document);
     }
-    let end = match page.entries.last() {
-        Some(entry) if page.has_more => entry.position(),
-        _ => upto,
-    };
-    write_text(&mut out, format_args!("],\"cursor\":\"{end}\",\"has_more\":{}}}\n", page.has_more));
+    let has_more = page.has_more || is_cut;
+    let end = end.filter(|_| has_more).unwrap_or(upto);
+    write_text(&mut out, format_args!("],\"cursor\":\"{end}\",\"has_more\":{has_more}}}\n"));
     Ok(out)
 }
 

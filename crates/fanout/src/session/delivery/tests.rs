@@ -266,6 +266,28 @@ fn a_snapshots_overlap_drops_exactly_what_it_shows() {
     assert!(to.delivery.overlaps.is_empty());
 }
 
+/// A snapshot that is shared may have been taken before the one that the client had.
+#[test]
+fn the_newest_snapshot_of_a_table_alone_says_what_its_rows_hold() {
+    let t = Arc::new(table("t"));
+    let mut to = Told::new(&["t"], false);
+    let overlap = |until, shown| Overlap {
+        tables: Tables { selection: selection(&["t"]), part: Part::All },
+        without: Vec::new(),
+        from: position(100),
+        until: position(until),
+        shows: Arc::new(move |xid| xid <= shown),
+    };
+    to.delivery.overlaps.extend([overlap(300, 270), overlap(200, 110)]);
+    let row = |id| [change(0, Operation::Insert, &t, id)];
+    assert!(to.of(110, &row(110), true).is_empty(), "both show it");
+    assert_eq!(to.of(120, &row(120), true), ["insert@120"], "the first shows it, but its rows were replaced");
+    to.delivery.settle(position(250));
+    assert_eq!(to.of(260, &row(260), true), ["insert@260"], "also when the newer one plays no role any more");
+    to.delivery.settle(position(300));
+    assert!(to.delivery.overlaps.is_empty());
+}
+
 #[test]
 fn a_snapshot_holds_nothing_of_a_table_that_it_left_out() {
     let (t, u) = (Arc::new(table("t")), Arc::new(table("u")));

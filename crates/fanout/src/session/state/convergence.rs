@@ -184,6 +184,7 @@ impl World {
                         return;
                     }
                 }
+                Action::AskFrontier => self.session.apply(Event::FrontierKnown, self.now, &mut Vec::new()),
                 Action::Hydrate(order) => (self.order, self.steps) = (Some(order), VecDeque::new()),
                 Action::Close(closing) => {
                     assert!(matches!(closing, Closing::TryLater(_)), "{closing:?}");

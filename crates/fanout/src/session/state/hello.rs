@@ -68,11 +68,10 @@ impl Session {
         // A snapshot that broke off goes on only for a client that has nothing else.
         self.snapshot_from = hello.snapshot_from.filter(|_| hello.after.is_none());
         self.selection = Selection::new(hello.subscriptions);
-        self.frontier_by = now.instant + self.rules.frontier_timeout;
         self.phase = Phase::Resolving;
         // The scope is entered before the head is read: nothing can fall between.
         out.push(Action::Attach(self.selection.clone()));
-        out.push(Action::AskFrontier);
+        self.ask_frontier(now, out);
         out.push(Action::Resolve(hello.after));
     }
 

@@ -4,6 +4,7 @@
 //! table's rows are there: whoever loses the connection meanwhile, and comes back, finds the reset again.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use waldelta_wal::TableName;
 
@@ -76,7 +77,7 @@ impl Session {
         out.push(Action::Hydrate(Order { tables, at_least, head, from: self.snapshot_from.take() }));
     }
 
-    pub(super) fn hydrated(&mut self, step: Step, out: &mut Vec<Action>) {
+    pub(super) fn hydrated(&mut self, step: Step, now: Now, out: &mut Vec<Action>) {
         if self.phase != Phase::Hydrating {
             return;
         }
@@ -100,6 +101,7 @@ impl Session {
                 let cursor = stream.unwrap_or(overlap.from);
                 out.push(Action::Send(server::snapshot_end(cursor, consistent_at, &tables)));
                 self.delivery.overlaps.push(overlap);
+                self.forget_frontier(now, out);
                 (self.cursor, self.at, self.told) = (cursor, cursor, cursor);
                 self.late = None;
                 self.phase = Phase::CatchingUp;
@@ -108,6 +110,16 @@ impl Session {
             }
             Step::Failed(failure) => self.hydration_failed(failure, out),
         }
+    }
+
+    /// The rows have replaced what the client had, and may be older than what it did itself meanwhile: its own changes are told
+    /// until it is live again, and then those of transactions that began before now.
+    fn forget_frontier(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.been_live = false;
+        if let Some(client) = &self.client {
+            client.frontier.store(u64::MAX, Ordering::Release);
+        }
+        self.ask_frontier(now, out);
     }
 
     fn hydration_failed(&mut self, failure: Failure, out: &mut Vec<Action>) {

@@ -104,7 +104,7 @@ impl Session {
     }
 
     fn caught_up(&mut self, now: Now, out: &mut Vec<Action>) {
-        let may_say_so = self.frontier_known || now.instant >= self.frontier_by;
+        let may_say_so = self.knows_frontier() || now.instant >= self.frontier_by;
         if self.phase == Phase::CatchingUp && may_say_so {
             self.phase = Phase::Live;
             self.been_live = true;

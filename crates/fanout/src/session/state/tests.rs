@@ -78,7 +78,16 @@ impl Scenario {
 
     fn apply(&mut self, event: Event) -> Vec<String> {
         let mut actions = Vec::new();
+        let frontier = self.session.client().map(|client| client.frontier.clone());
+        let before = frontier.as_ref().map(|frontier| frontier.load(Ordering::Acquire));
+        let is_step = matches!(event, Event::Hydration(_));
         self.session.apply(event, self.now, &mut actions);
+        // After a snapshot the frontier is asked for anew; the answer comes at once, and is the same.
+        if is_step && let Some(at) = actions.iter().position(|action| *action == Action::AskFrontier) {
+            actions.remove(at);
+            frontier.unwrap().store(before.unwrap(), Ordering::Release);
+            self.session.apply(Event::FrontierKnown, self.now, &mut actions);
+        }
         describe(&actions)
     }
 
@@ -366,6 +375,22 @@ fn own_changes_are_echoed_until_live_and_when_they_began_before_the_connection()
     assert!(!echoed(&mut it, 95, 97), "the client is there and has it");
     it.session.client().unwrap().frontier.store(200, Ordering::Release);
     assert!(echoed(&mut it, 97, 98), "it began before the client connected, however late it became durable");
+}
+
+/// The rows of a snapshot may be older than what the client did itself since it connected.
+#[test]
+fn after_a_snapshot_own_changes_are_told_until_it_is_known_what_began_before() {
+    let mut it = Scenario::live();
+    it.frame(ClientFrame::Subscribe(vec![subscription("s2", "u")]));
+    let mut actions = Vec::new();
+    it.session.apply(Event::Hydration(ended(100, 100)), it.now, &mut actions);
+    assert!(actions.contains(&Action::AskFrontier), "{:?}", describe(&actions));
+    assert!(it.session.client().unwrap().gets_own(u64::MAX - 1), "nobody knows yet which began before");
+    assert!(it.private(100, &[], 100, true).is_empty(), "it is not live before it is known");
+    it.session.client().unwrap().frontier.store(200, Ordering::Release);
+    it.apply(Event::FrontierKnown);
+    assert_eq!(it.private(100, &[], 100, true), ["live@100"]);
+    assert!(!it.session.client().unwrap().gets_own(200));
 }
 
 #[test]
