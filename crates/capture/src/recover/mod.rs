@@ -240,6 +240,11 @@ async fn look_and_decide(config: &Config, history: &History, undecodable: bool) 
     };
     let client = source.connect().await?;
     let found = look(source, &client, history, &captured, head.durable_end).await?;
+    // While somebody writes history, the slot was told meanwhile what was durable only after it was asked here.
+    let head = match history.captured().await? {
+        Some((_, now)) if now.epoch == head.epoch => now,
+        _ => head,
+    };
     let found = Found { undecodable, ..found };
     let Decision { mut failure, mut plan } = decide(source, &captured, head, &found);
     if failure.is_none() {
