@@ -306,9 +306,7 @@ fn is_by(change: &Change, client: Option<&Client>) -> bool {
 }
 
 fn too_large(told: &[Told<'_>]) -> bool {
-    let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
-    let bytes = |told: &Told<'_>| length(&told.change.data) + length(&told.change.old_data);
-    told.iter().map(bytes).sum::<usize>() > FRAME_BYTES_MAX
+    told.iter().map(|told| transaction::image_bytes(told.change)).sum::<usize>() > FRAME_BYTES_MAX
 }
 
 /// Whether a table has two shapes here: the `schema` frame between them needs the transaction in parts. A change that

@@ -9,7 +9,7 @@ const PLAIN_ZEROS_MAX: i64 = 20;
 
 /// A finite number: `0.d₁d₂… × 10^power`, its digits in ASCII without zeros at either end. Zero has none, and power 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Decimal<'a> {
+pub(crate) struct Decimal<'a> {
     negative: bool,
     power: i64,
     digits: Cow<'a, [u8]>,
@@ -26,7 +26,7 @@ pub(super) enum Number<'a> {
 
 impl<'a> Decimal<'a> {
     /// Reads a number: a sign, digits with a point, an exponent.
-    pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
         let (negative, text) = match text.split_first()? {
             (b'-', rest) => (true, rest),
             (b'+', rest) => (false, rest),

@@ -44,6 +44,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use condition::Condition;
+pub(crate) use decimal::Decimal;
 pub(crate) use equality::Equality;
 pub(crate) use error::FilterError;
 pub(crate) use predicate::Predicate;

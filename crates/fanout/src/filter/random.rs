@@ -138,7 +138,7 @@ const fn ours(
     literals: &'static [&'static str],
     asks: Asks,
 ) -> Subject {
-    Subject { name, sql_type, values, literals, asks, is_sql: false }
+    Subject { is_sql: false, ..subject(name, sql_type, values, literals, asks) }
 }
 
 /// Statements before the table's.

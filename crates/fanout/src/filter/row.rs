@@ -1,6 +1,6 @@
-//! A row's values, found in its image once for all predicates.
+//! A row's values, found in its image once for all predicates: as much as is known of them before and after a change.
 
-use waldelta_wal::Table;
+use waldelta_wal::{Change, ReplicaIdentity, Table};
 
 use super::IndexKey;
 use super::family::{Family, Read};
@@ -30,6 +30,29 @@ impl<'a> Row<'a> {
             }
         }
         self
+    }
+
+    /// The row after a change of it. A value that was not sent is the one before.
+    pub(crate) fn after(change: &'a Change, table: &Table) -> Self {
+        let row = Self::new(table, change.data.as_deref().unwrap_or_default());
+        match change.old_data.as_deref().filter(|_| !change.unchanged.is_empty()) {
+            Some(old) => row.or(table, old),
+            None => row,
+        }
+    }
+
+    /// The row before a change of it. Where the source sent none, it would have sent one of which the columns of the replica
+    /// identity were others: these are as after the change.
+    pub(crate) fn before(change: &'a Change, table: &Table) -> Self {
+        if let Some(old) = &change.old_data {
+            return Self::new(table, old);
+        }
+        let mut row = Self::new(table, change.data.as_deref().unwrap_or_default());
+        let is_told = matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
+        for (value, column) in row.values.iter_mut().zip(&table.columns) {
+            value.take_if(|_| !(is_told && column.identity));
+        }
+        row
     }
 
     /// A value, where the image has it.

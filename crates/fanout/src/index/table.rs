@@ -6,7 +6,7 @@ use std::sync::Arc;
 use waldelta_wal::{Change, Operation, Table};
 
 use super::bound::Bound;
-use super::images::{Images, Unsent};
+use super::images::Images;
 use super::{Number, Work};
 use crate::filter::Filter;
 
@@ -73,8 +73,7 @@ impl Filtered {
     ) {
         match change.operation {
             Operation::Insert | Operation::Baseline | Operation::Update | Operation::Delete => {
-                let unsent = Unsent::of(change, table);
-                let images = Images::of(change, table, &unsent);
+                let images = Images::of(change, table);
                 let ids = self.bound_to(table).passing(&images, work);
                 ids.iter().filter_map(|id| self.scopes.get(id)).flatten().for_each(|number| found(*number));
             }

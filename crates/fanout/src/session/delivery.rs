@@ -286,7 +286,6 @@ fn tell_shapes(shapes: &mut HashMap<u32, u32>, chunk: &[Told<'_>], frames: &mut 
 
 /// How many changes go into one frame: up to the bound in bytes, and up to where a table changes its shape.
 fn chunk_len(told: &[Told<'_>]) -> usize {
-    let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
     let mut bytes = 0;
     let mut shapes: Vec<(u32, u32)> = Vec::new();
     for (index, Told { change, .. }) in told.iter().enumerate() {
@@ -300,7 +299,7 @@ fn chunk_len(told: &[Told<'_>]) -> usize {
         if bytes > PART_BYTES_MAX {
             return index;
         }
-        bytes += length(&change.data) + length(&change.old_data);
+        bytes += transaction::image_bytes(change);
     }
     told.len()
 }

@@ -12,6 +12,7 @@ use crate::inner::Inner;
 use crate::pages::Run;
 use crate::stretch::Stretch;
 use crate::wire::oversize;
+use crate::wire::transaction::image_bytes;
 
 /// Bytes of images that are taken from the feed at once.
 const FEED_BYTES_MAX: usize = 128 * 1024;
@@ -176,10 +177,9 @@ fn has_replaced(transaction: &Transaction) -> bool {
 
 /// How many changes go into `room` bytes of images, and one more, so that it goes on whatever their size.
 fn slice_len(changes: &[Change], room: &mut usize) -> usize {
-    let length = |image: &Option<bytes::Bytes>| image.as_ref().map_or(0, bytes::Bytes::len);
     let taken = changes.iter().take_while(|change| {
         let fits = *room > 0;
-        *room = room.saturating_sub(length(&change.data) + length(&change.old_data));
+        *room = room.saturating_sub(image_bytes(change));
         fits
     });
     taken.count()

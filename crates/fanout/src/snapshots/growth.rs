@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use waldelta_history::{Entry, Feed, Gap};
-use waldelta_wal::{Change, Epoch, Lsn, Position, TableName};
+use waldelta_wal::{Epoch, Lsn, Position, TableName};
 
 use crate::subscription::{Tables, reset_table};
+use crate::wire::transaction::image_bytes;
 
 /// Bytes of history that are read past without a second thought, however small the snapshot is.
 const WORTH_BYTES_MIN: u64 = 4 * 1024 * 1024;
@@ -66,7 +67,7 @@ impl Growth {
             return;
         };
         for change in &transaction.changes {
-            self.bytes += image_bytes(change);
+            self.bytes += image_bytes(change) as u64;
             if let Some(table) = reset_table(change) {
                 self.resets.insert(table, self.upto);
             }
@@ -105,18 +106,13 @@ impl Gaps {
     }
 }
 
-fn image_bytes(change: &Change) -> u64 {
-    let images = [&change.data, &change.old_data];
-    images.into_iter().flatten().map(|image| image.len() as u64).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
     use waldelta_history::{Head, Large, Transaction};
-    use waldelta_wal::{EndLsn, Epoch, Lsn, Operation};
+    use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Operation};
 
     use super::*;
     use crate::subscription::{Part, Selection};

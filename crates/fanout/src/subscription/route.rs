@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use waldelta_wal::{Change, Operation, ReplicaIdentity, Table, TableName, quote_ident};
+use waldelta_wal::{Change, Operation, Table, TableName, quote_ident};
 
 use super::Subscription;
 use crate::filter::{FilterError, Predicate, Row, Verdict};
@@ -53,8 +53,8 @@ pub(crate) struct Route {
     followers: Vec<Follower>,
     /// The filters, each once.
     predicates: Vec<Predicate>,
-    /// Columns that a filter reads and that an update without an old image leaves as they are.
-    fixed: Vec<u16>,
+    /// Whether any of them reads a column that names rows to the source: else nothing is known of a row before that was not sent.
+    reads_identity: bool,
     old: bool,
     projection: Option<Projection>,
 }
@@ -111,7 +111,7 @@ impl Route {
             all: list(ids.iter().map(Vec::as_slice)).into(),
             followers: Vec::new(),
             predicates: Vec::new(),
-            fixed: Vec::new(),
+            reads_identity: false,
             old: false,
             projection: None,
         })
@@ -158,7 +158,7 @@ impl Route {
             key: key_columns(table, projection.as_ref()),
             all,
             followers,
-            fixed: fixed(table, &predicates),
+            reads_identity: reads_identity(table, &predicates),
             predicates,
             old: subscriptions.iter().any(|subscription| subscription.old),
             projection,
@@ -250,37 +250,15 @@ impl Route {
 
     /// The verdicts on the row after a change.
     fn after(&self, change: &Change, table: &Table) -> Verdicts {
-        let row = Row::new(table, change.data.as_deref().unwrap_or_default());
-        match change.old_data.as_deref().filter(|_| !change.unchanged.is_empty()) {
-            Some(old) => self.verdicts(&row.or(table, old)),
-            None => self.verdicts(&row),
-        }
+        self.verdicts(&Row::after(change, table))
     }
 
     /// The verdicts on the row before a change.
     fn before(&self, change: &Change, table: &Table) -> Verdicts {
-        if let Some(old) = &change.old_data {
-            return self.verdicts(&Row::new(table, old));
+        match change.old_data.is_some() || self.reads_identity {
+            true => self.verdicts(&Row::before(change, table)),
+            false => self.verdicts(&Row::new(table, b"")),
         }
-        // The source would have sent a row of which these columns are others.
-        let mut known = vec![b'{'];
-        if let Some(data) = change.data.as_deref().filter(|_| !self.fixed.is_empty()) {
-            let row = Row::new(table, data);
-            for index in &self.fixed {
-                if let (Some(value), Some(column)) =
-                    (row.value(*index), table.columns.get(usize::from(*index)))
-                {
-                    if known.len() > 1 {
-                        known.push(b',');
-                    }
-                    write_string(&mut known, &column.name);
-                    known.push(b':');
-                    known.extend_from_slice(value);
-                }
-            }
-        }
-        known.push(b'}');
-        self.verdicts(&Row::new(table, &known))
     }
 
     fn verdicts(&self, row: &Row<'_>) -> Verdicts {
@@ -375,15 +353,10 @@ fn key_columns(table: &Table, projection: Option<&Projection>) -> Vec<KeyColumn>
     columns.map(column).collect()
 }
 
-/// The columns that any of these filters reads and that are the same before an update which comes without an old image:
-/// those of the replica identity. Of a partitioned table whose partitions have different ones nothing is known.
-fn fixed(table: &Table, predicates: &[Predicate]) -> Vec<u16> {
-    if !matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index) {
-        return Vec::new();
-    }
-    let is_read = |index: &u16| predicates.iter().any(|predicate| predicate.columns().contains(index));
-    let of_identity = (0u16..).zip(&table.columns).filter(|(_, column)| column.identity);
-    of_identity.map(|(index, _)| index).filter(is_read).collect()
+fn reads_identity(table: &Table, predicates: &[Predicate]) -> bool {
+    let read = predicates.iter().flat_map(Predicate::columns);
+    let mut columns = read.filter_map(|index| table.columns.get(usize::from(*index)));
+    columns.any(|column| column.identity)
 }
 
 #[cfg(test)]

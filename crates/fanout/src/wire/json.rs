@@ -33,6 +33,22 @@ pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Writes a member that lists names, where there are any.
+pub(crate) fn write_names<'a>(out: &mut Vec<u8>, member: &str, names: impl Iterator<Item = &'a String>) {
+    let mut is_open = false;
+    for name in names {
+        match is_open {
+            true => out.push(b','),
+            false => write_text(out, format_args!(",\"{member}\":[")),
+        }
+        is_open = true;
+        write_string(out, name);
+    }
+    if is_open {
+        out.push(b']');
+    }
+}
+
 /// Writes anything that prints; writing into memory cannot fail.
 pub(crate) fn write_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let written = out.write_fmt(text);

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::json::{self, string};
+use crate::filter::Decimal;
 
 /// Values that are nested deeper are compared as text.
 const DEPTH_MAX: usize = 64;
@@ -40,7 +41,7 @@ fn same_within(a: &[u8], b: &[u8], depth: usize) -> bool {
             a.len() == b.len() && a.iter().zip(&b).all(equal)
         }
         (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => {
-            number(a).is_some_and(|a| Some(a) == number(b))
+            Decimal::parse(a).is_some_and(|a| Some(a) == Decimal::parse(b))
         }
         _ => false,
     }
@@ -52,27 +53,6 @@ fn members(object: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
     let mut all = named.collect::<Option<Vec<_>>>()?;
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     Some(all)
-}
-
-/// A number: whether it is negative, its digits without zeros at either end, and the power of ten that the first stands
-/// before (`0.d₁d₂… × 10ᵖ`).
-fn number(text: &[u8]) -> Option<(bool, Vec<u8>, i64)> {
-    let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
-    let exponent_at = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
-    let (mantissa, exponent) = text.split_at(exponent_at);
-    let exponent: i64 = match exponent.get(1..) {
-        None => 0,
-        Some(digits) => std::str::from_utf8(digits).ok()?.parse().ok()?,
-    };
-    let point = mantissa.iter().position(|b| *b == b'.').unwrap_or(mantissa.len());
-    let digits: Vec<u8> = mantissa.iter().copied().filter(|b| *b != b'.').collect();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let Some(first) = digits.iter().position(|b| *b != b'0') else { return Some((false, Vec::new(), 0)) };
-    let last = digits.iter().rposition(|b| *b != b'0').unwrap_or(first);
-    let power = i64::try_from(point).ok()?.checked_sub(i64::try_from(first).ok()?)?.checked_add(exponent)?;
-    Some((negative, digits[first..=last].to_vec(), power))
 }
 
 #[cfg(test)]

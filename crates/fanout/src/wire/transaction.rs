@@ -31,6 +31,11 @@ pub(crate) struct Envelope<'a> {
     pub last: bool,
 }
 
+/// Bytes of a change's images: about what it takes in a frame.
+pub(crate) fn image_bytes(change: &Change) -> usize {
+    [&change.data, &change.old_data].into_iter().flatten().map(Bytes::len).sum()
+}
+
 /// Who made a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TxAuthor<'a> {
@@ -237,18 +242,7 @@ impl Fields<'_> {
     fn write_names(&self, out: &mut Vec<u8>, member: &str, columns: &[String]) {
         let projection = self.route.projection();
         let told = columns.iter().filter(|column| projection.is_none_or(|projection| projection.has(column)));
-        let mut is_open = false;
-        for column in told {
-            match is_open {
-                true => out.push(b','),
-                false => write_text(out, format_args!(",\"{member}\":[")),
-            }
-            is_open = true;
-            write_string(out, column);
-        }
-        if is_open {
-            out.push(b']');
-        }
+        json::write_names(out, member, told);
     }
 
     fn write_end(&self, out: &mut Vec<u8>, sub: &[u8]) {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::http::place::{Edge, Place, unavailable};
 use crate::http::problem::Problem;
 use crate::inner::Inner;
-use crate::wire::json::{write_string, write_text};
+use crate::wire::json::{write_names, write_string, write_text};
 use crate::wire::oversize;
 use crate::wire::timestamp::Timestamp;
 
@@ -140,7 +140,7 @@ pub(super) fn write_document(out: &mut Vec<u8>, state: &State, document: Option<
         Some(image) => out.extend_from_slice(&image.to_json()),
         None => out.extend_from_slice(b"null"),
     }
-    write_names(out, "unchanged", state.image().map_or(&[], Image::missing));
+    write_names(out, "unchanged", state.image().map_or(&[][..], Image::missing).iter());
 }
 
 /// Writes an object that is left open: when, by whom and how the row came to be so.
@@ -192,21 +192,7 @@ pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEnt
         out.extend_from_slice(key);
     }
     if has_key {
-        write_names(out, "flagged", &change.flagged);
-    }
-}
-
-/// A list of columns, where there are any.
-fn write_names(out: &mut Vec<u8>, member: &str, columns: &[String]) {
-    for (index, column) in columns.iter().enumerate() {
-        match index {
-            0 => write_text(out, format_args!(",\"{member}\":[")),
-            _ => out.push(b','),
-        }
-        write_string(out, column);
-    }
-    if !columns.is_empty() {
-        out.push(b']');
+        write_names(out, "flagged", change.flagged.iter());
     }
 }
 

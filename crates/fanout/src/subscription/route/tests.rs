@@ -4,6 +4,8 @@ mod model;
 
 use std::sync::Arc;
 
+use waldelta_wal::ReplicaIdentity;
+
 use super::*;
 use crate::subscription::{Numbers, Selection};
 use crate::testing::{change, filtered, subscription, table};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use waldelta_wal::ReplicaIdentity;
 
 use super::*;
 
