@@ -13,6 +13,7 @@ mod probe;
 use std::time::Duration;
 
 use waldelta_history::{Head, History, ReadLimit};
+use waldelta_source::catalog;
 use waldelta_wal::{Code, EndLsn, Epoch, Lsn, Position};
 
 pub use act::act;
@@ -239,13 +240,15 @@ async fn look_and_decide(config: &Config, history: &History, undecodable: bool) 
         return Ok(Diagnosis { failure: Some(Error::NotBegun), plan, head, undecodable, lost: None });
     };
     let client = source.connect().await?;
-    let found = look(source, &client, history, &captured, head.durable_end).await?;
-    // While somebody writes history, the slot was told meanwhile what was durable only after it was asked here.
+    let mut found = look(source, &client, history, &captured, head.durable_end).await?;
+    found.undecodable = undecodable;
+    // Somebody may write history meanwhile. What the slot was told is durable by now, and what is durable by now was
+    // written at the source: asked in another order, a slot that streams well would seem ahead, or its server behind.
     let head = match history.captured().await? {
         Some((_, now)) if now.epoch == head.epoch => now,
         _ => head,
     };
-    let found = Found { undecodable, ..found };
+    found.identity.wal_end = catalog::identity(&client).await?.wal_end;
     let Decision { mut failure, mut plan } = decide(source, &captured, head, &found);
     if failure.is_none() {
         // What else is checked before a start.

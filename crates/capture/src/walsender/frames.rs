@@ -112,6 +112,11 @@ impl Frames {
         self.at = self.last;
     }
 
+    /// Where the next message begins.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     /// Whether all messages were taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.at == self.bytes.len()

@@ -92,8 +92,7 @@ impl Reader {
     /// Reads until the end, whichever it is.
     pub(super) fn run(mut self) -> Result<(), Error> {
         if let Some(first) = self.pending.take() {
-            self.look_through(&first)?;
-            self.pending = Some(first);
+            self.pending = self.look_through(first)?;
         }
         match self.stream() {
             // What an aborted socket says is of no interest.
@@ -175,8 +174,7 @@ impl Reader {
         self.heard_at = Instant::now();
         self.incoming.note_read(count)?;
         if let Some(block) = self.incoming.take_whole() {
-            self.look_through(&block)?;
-            self.pending = Some(block);
+            self.pending = self.look_through(block)?;
         }
         if count < SHORT_READ_BYTES && self.link.is_appending() {
             thread::sleep(COALESCE_WAIT);
@@ -192,10 +190,13 @@ impl Reader {
         Err(Error::Silent { silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX) })
     }
 
-    /// Looks for what concerns the connection itself.
-    fn look_through(&mut self, block: &Bytes) -> Result<(), Error> {
+    /// Looks for what concerns the connection itself. What is left of the block may be handed on.
+    fn look_through(&mut self, block: Bytes) -> Result<Option<Bytes>, Error> {
         let mut frames = Frames::new(block.clone());
-        while let Some(frame) = frames.next_frame() {
+        let mut end = block.len();
+        loop {
+            let begin = frames.at();
+            let Some(frame) = frames.next_frame() else { break };
             match (frame.tag, frame.body.first()) {
                 (tag::COPY_DATA_TAG, Some(b'k')) => {
                     if let Envelope::Keepalive { reply_requested: true, .. } = Envelope::parse(frame.body)? {
@@ -215,9 +216,12 @@ impl Reader {
                 (tag::NOTICE_RESPONSE_TAG, _) => {
                     let notice = ServerError::parse(frame.body);
                     tracing::warn!(%notice, "the walsender says");
-                    // From 18 on a missing publication is only a warning, and its changes are skipped for good.
+                    // From 18 on a missing publication is only a warning, and its changes are skipped for good. A
+                    // keepalive behind it would say that there was nothing, and the slot would move past them.
                     if notice.severity == "WARNING" && (notice.is("55000") || notice.is("42704")) {
                         self.ending = Some(Error::Publication(notice));
+                        end = begin;
+                        break;
                     }
                 }
                 (tag::COPY_DONE_TAG | tag::COMMAND_COMPLETE_TAG, _) => {
@@ -226,7 +230,7 @@ impl Reader {
                 _ => {}
             }
         }
-        Ok(())
+        Ok((end > 0).then(|| block.slice(..end)))
     }
 
     fn is_report_due(&self) -> bool {

@@ -90,8 +90,9 @@ async fn carry_out(
     resets: &[(Gap, Reset)],
 ) -> anyhow::Result<Option<Done>> {
     let status = waldelta_capture::Status::new();
-    let begun =
-        Box::pin(recover::act(capture, history, &status, diagnosis)).await.context("begin a new epoch")?;
+    let begun = Box::pin(recover::act(capture, history, &status, diagnosis))
+        .await
+        .with_context(|| format!("begin a new epoch, because {}", diagnosis.message()))?;
     if !resets.is_empty() {
         let client = capture.source.connect_primary().await.context("connect to the source")?;
         let tables: Vec<Reset> = resets.iter().map(|(_, reset)| reset.clone()).collect();

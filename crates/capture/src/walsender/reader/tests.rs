@@ -31,6 +31,21 @@ struct Report {
     applied: u64,
 }
 
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind];
+    message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+    message.extend(body);
+    message
+}
+
+fn keepalive(end: u64, reply_requested: bool) -> Vec<u8> {
+    let mut body = vec![b'k'];
+    body.extend(end.to_be_bytes());
+    body.extend([0; 8]);
+    body.push(reply_requested.into());
+    body
+}
+
 impl Scene {
     fn begin(timing: Timing, blocks_max: usize) -> Self {
         let (server, client) = UnixStream::pair().unwrap();
@@ -49,18 +64,11 @@ impl Scene {
     }
 
     fn say(&mut self, kind: u8, body: &[u8]) {
-        let mut message = vec![kind];
-        message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-        message.extend(body);
-        self.server.write_all(&message).unwrap();
+        self.server.write_all(&message(kind, body)).unwrap();
     }
 
     fn keepalive(&mut self, end: u64, reply_requested: bool) {
-        let mut body = vec![b'k'];
-        body.extend(end.to_be_bytes());
-        body.extend([0; 8]);
-        body.push(reply_requested.into());
-        self.say(b'd', &body);
+        self.say(b'd', &keepalive(end, reply_requested));
     }
 
     /// The next message of the client.
@@ -80,9 +88,10 @@ impl Scene {
         Report { written: word(1), flushed: word(9), applied: word(17) }
     }
 
-    fn outcome(self) -> Result<(), Error> {
-        drop(self.blocks);
+    /// What it ends with when the server is gone and all that came was taken.
+    fn outcome(mut self) -> Result<(), Error> {
         drop(self.server);
+        while self.blocks.blocking_recv().is_some() {}
         self.thread.join().unwrap()
     }
 }
@@ -196,6 +205,21 @@ fn a_missing_publication_is_known_by_error_and_by_warning() {
         assert_eq!(matches!(outcome, Error::Publication(_)), missing, "{outcome:?}");
         assert_eq!(outcome.is_retryable(), !missing);
     }
+}
+
+#[test]
+fn nothing_behind_a_warning_of_a_missing_publication_is_handed_on() {
+    let mut scene = Scene::begin(TIMING, 4);
+    let mut block = message(b'd', b"w before");
+    block.extend(message(b'N', b"VWARNING\0C55000\0Mx\0\0"));
+    block.extend(message(b'd', &keepalive(900, false)));
+    scene.server.write_all(&block).unwrap();
+    let mut handed = Vec::new();
+    while let Some(block) = scene.blocks.blocking_recv() {
+        handed.extend_from_slice(&block);
+    }
+    assert_eq!(handed, message(b'd', b"w before"));
+    assert!(matches!(scene.thread.join().unwrap(), Err(Error::Publication(_))));
 }
 
 #[test]
