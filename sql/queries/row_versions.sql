@@ -1,7 +1,7 @@
 -- What befell the row of table $2 that has the key $3, in one epoch ($1), after ($4, $5) and at or before ($6, $8), oldest first,
--- $7 entries at most: its versions, the changes by which it got another key, what concerns all rows of its table, and the
--- beginnings of gaps, which stand behind everything that committed before them. Epoch and lsn are bounded separately beside the
--- row comparison, or no partition would be pruned. Hashes are compared first, as the indexes have them; then the keys.
+-- $7 entries at most: its versions, the changes by which it got another key, and what concerns all rows of its table. Epoch and
+-- lsn are bounded separately beside the row comparison, or no partition would be pruned. Hashes are compared first, as the
+-- indexes have them; then the keys.
 SELECT lsn, seq, transaction_id, "timestamp", table_oid, schema_version, operation, row_key,
     data::text, old_data::text, metadata::text, client_id, NULL::pg_lsn, metadata ->> 'moved_from'
 FROM (
@@ -31,14 +31,6 @@ FROM (
         WHERE epoch = $1 AND lsn >= $4 AND lsn <= $6 AND (lsn, seq) > ($4, $5) AND (lsn, seq) <= ($6, $8)
             AND operation IN ('truncate', 'reset', 'skip') AND table_oid = $2 AND row_key IS NULL
         ORDER BY lsn, seq
-        LIMIT $7
-    ) UNION ALL (
-        SELECT from_lsn - 1, 2147483647, NULL, found_at, $2::oid, NULL, 'gap', NULL, NULL, NULL, NULL, NULL
-        FROM waldelta.gaps
-        WHERE epoch = $1 AND from_lsn - 1 >= $4 AND from_lsn - 1 <= $6 AND (from_lsn - 1, 2147483647) > ($4, $5)
-            AND (from_lsn - 1, 2147483647) <= ($6, $8)
-            AND (table_oid = $2 OR table_oid IS NULL)
-        ORDER BY from_lsn
         LIMIT $7
     )
     ORDER BY lsn, seq

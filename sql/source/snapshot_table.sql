@@ -1,6 +1,9 @@
 -- A table as this transaction's snapshot has it, and whether it is still the same. $1: its object id, $2: the publication,
--- whose row filter the snapshot keeps to as the stream does (rowfilter came with PostgreSQL 15: by way of jsonb it is no
--- error before).
+-- whose row filter the snapshot keeps to as the stream does. Where everything of a schema is published, or everything that
+-- there is, a table's own filter is not kept to.
+-- The filter is not asked of pg_publication_tables: since PostgreSQL 16 that opens every published table, and waits for
+-- whoever has one locked. prqual came with PostgreSQL 15: before, its name stands for the null beside it. 6237 is
+-- pg_publication_namespace, which came with 15 too.
 -- The catalog rows are read with the snapshot, pg_relation_filenode, pg_partition_tree and pg_identify_object tell what is
 -- now: where the two differ the table was truncated or rewritten, partitions came or went, so that the snapshot may lack
 -- rows, or columns have other names, maybe each other's.
@@ -15,9 +18,20 @@ WITH RECURSIVE leaves AS (
 SELECT n.nspname::text AS schema,
        c.relname::text AS name,
        c.relkind = 'p' AS is_partitioned,
-       (SELECT to_jsonb(t) ->> 'rowfilter'
-        FROM pg_publication_tables t
-        WHERE t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname) AS row_filter,
+       (SELECT f.row_filter
+        FROM (SELECT NULL::pg_node_tree AS prqual) older
+        CROSS JOIN LATERAL (
+            SELECT pg_get_expr(prqual, r.prrelid) AS row_filter
+            FROM pg_publication p
+            JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+            WHERE p.pubname = $2 AND NOT p.puballtables
+              AND NOT EXISTS (
+                  SELECT
+                  FROM pg_depend q
+                  JOIN pg_depend s ON s.classid = 6237 AND s.objid = q.objid
+                  WHERE q.classid = 6237 AND q.refclassid = 'pg_publication'::regclass AND q.refobjid = p.oid
+                    AND s.refclassid = 'pg_namespace'::regclass AND s.refobjid = c.relnamespace)
+        ) f) AS row_filter,
        coalesce((SELECT bool_and(l.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(l.oid))
                  FROM leaves l WHERE l.relkind = 'r'), true)
        AND (c.relkind <> 'p'

@@ -345,6 +345,7 @@ struct Hints {
     url: String,
     tail: String,
     page: String,
+    example: String,
 }
 
 impl Hints {
@@ -355,8 +356,15 @@ impl Hints {
         let url = psql.split('\'').nth(1)?;
         let tail = lines.iter().find(|line| line.contains(" tail --url "))?;
         let page = lines.iter().find(|line| line.starts_with("http://"))?;
+        let example = lines.iter().find(|line| line.contains("/example/"))?.split_whitespace().next()?;
         let own = |line: &str| line.to_owned();
-        Some(Hints { psql: own(psql), url: own(url), tail: own(tail), page: own(page) })
+        Some(Hints {
+            psql: own(psql),
+            url: own(url),
+            tail: own(tail),
+            page: own(page),
+            example: own(example),
+        })
     }
 }
 
@@ -401,7 +409,7 @@ fn dev(folder: &Folder, more: &[&str]) -> ServiceOptions {
 }
 
 #[tokio::test]
-async fn dev_works_by_its_three_lines_and_leaves_nothing_behind() {
+async fn dev_works_by_its_lines_and_leaves_nothing_behind() {
     let folder = Folder::new();
     let mut service = Service::spawn(dev(&folder, &["--ephemeral"]));
     let hints = ready(&mut service, 1).await;
@@ -414,7 +422,14 @@ async fn dev_works_by_its_three_lines_and_leaves_nothing_behind() {
     assert!(shown.contains("update public.demo_todos") && shown.contains(r#""done":true"#), "{shown}");
 
     assert_eq!(hints.page, format!("{}/", service.http("")));
-    for (path, text) in [("/", "<!doctype html>"), ("/page.js", "WebSocket"), ("/page.css", "{")] {
+    assert_eq!(hints.example, service.http("/example/"));
+    for (path, text) in [
+        ("/", "<!doctype html>"),
+        ("/page.js", "WebSocket"),
+        ("/page.css", "{"),
+        ("/example/", "<!doctype html>"),
+        ("/example/example.js", "demo_todos"),
+    ] {
         let (status, body) = service.get(path).await;
         assert!(
             status == 200 && body.to_lowercase().contains(&text.to_lowercase()),

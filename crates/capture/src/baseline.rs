@@ -4,7 +4,6 @@
 //! consistent point, and the stream begins with what committed after. Memory is bounded by one batch of rows.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use waldelta_history::{BaselineRow, History, Writer};
@@ -23,7 +22,8 @@ const HOLDER: &str = "waldelta baseline";
 /// all.
 pub(crate) async fn write(source: &Source, history: &History, exported: &str) -> Result<(), Error> {
     let snapshot = Snapshot::import(source, exported).await?;
-    let taken_at_us = wall_clock_us();
+    // They have no commit time. Changes of the source have one by its clock, and times that clients ask for are compared with both.
+    let taken_at_us = snapshot.opened_at_us().await?;
     let mut writer = history.writer(HOLDER).await?;
     for published in snapshot.tables().await? {
         write_table(&snapshot, &mut writer, published, taken_at_us).await?;
@@ -50,13 +50,4 @@ async fn write_table(
     let rows = baseline.commit().await?;
     tracing::info!(table = %table.name, rows, "the rows that existed before are in history");
     Ok(())
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the time shown for rows that have no commit time; nothing decides by it"
-)]
-fn wall_clock_us() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,12 +1,16 @@
 //! What outlives a session: the cursor that each client acknowledged last, and when it was here.
 //!
-//! A client that is away is a row in history and nothing in memory. While it is here it costs few writes: what many acknowledge
-//! in one moment is recorded by one statement, and that it is here is noted once a minute.
+//! A client that is away is a row in history and nothing in memory, until it is forgotten. While it is here it costs few writes:
+//! what many acknowledge in one moment is recorded by one statement, and that it is here is noted once a minute. Which process it
+//! is connected to is [`connections`]' part.
+
+mod connections;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use connections::Connections;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{ClientNote, History};
@@ -28,9 +32,15 @@ pub(crate) const NOTE_EVERY: Duration = Duration::from_secs(60);
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Clients that came and went between two looks at most; of more, some are not noted.
 const GONE_MAX: usize = 10_000;
+/// How often it is looked whether clients are to be forgotten, and when again if that failed.
+const FORGET_EVERY: Duration = Duration::from_secs(6 * 3_600);
+const FORGET_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// What is to be written of clients.
 pub(crate) struct Clients {
+    /// Which of them are connected here.
+    pub connections: Connections,
+    forget_after: Duration,
     acks: mpsc::Sender<Ack>,
     queue: tokio::sync::Mutex<mpsc::Receiver<Ack>>,
     gone: Mutex<Vec<Visit>>,
@@ -51,9 +61,11 @@ pub(crate) struct Visit {
 }
 
 impl Clients {
-    pub(crate) fn new() -> Self {
+    /// Clients that were not here for `forget_after` are forgotten.
+    pub(crate) fn new(forget_after: Duration) -> Self {
         let (acks, queue) = mpsc::channel(QUEUE_MAX);
-        Clients { acks, queue: tokio::sync::Mutex::new(queue), gone: Mutex::default() }
+        let (queue, gone) = (tokio::sync::Mutex::new(queue), Mutex::default());
+        Clients { connections: Connections::new(), forget_after, acks, queue, gone }
     }
 
     /// Records the last cursor that a client has acknowledged, together with what others acknowledge meanwhile.
@@ -73,6 +85,14 @@ impl Clients {
 
     /// Writes until `ended` is cancelled, and then what is left.
     pub(crate) async fn run(&self, history: &History, sessions: &Sessions, ended: &CancellationToken) {
+        tokio::join!(
+            self.write(history, sessions, ended),
+            ended.run_until_cancelled(self.connections.run(history)),
+            ended.run_until_cancelled(self.forget(history)),
+        );
+    }
+
+    async fn write(&self, history: &History, sessions: &Sessions, ended: &CancellationToken) {
         let mut queue = self.queue.lock().await;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -122,8 +142,31 @@ impl Clients {
                 tracing::debug!(error = &error as &dyn std::error::Error, "note which clients are here");
                 return;
             }
+            let ids = self.connections.of(batch.iter().map(|note| note.client_id));
+            if let Err(error) = self.connections.ask(history, &ids).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "ask which clients are elsewhere");
+            }
         }
         here.iter().for_each(|entry| entry.noted(now));
+    }
+
+    /// Has clients forgotten that were away for long, without end. Others do the same: one at a time.
+    async fn forget(&self, history: &History) {
+        loop {
+            let again_after = match history.forget_clients(self.forget_after).await {
+                Ok(forgotten) => {
+                    if let Some(clients @ 1..) = forgotten {
+                        tracing::info!(clients, "clients that were away for long are forgotten");
+                    }
+                    FORGET_EVERY
+                }
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "forget clients");
+                    FORGET_AGAIN_AFTER
+                }
+            };
+            tokio::time::sleep(again_after).await;
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Config {
     pub snapshot_age_max: Duration,
     /// A snapshot with more bytes than this, compressed, is not kept: the source waits for those who take it.
     pub snapshot_bytes_max: usize,
+    /// What is kept of a client that was not here for this long is forgotten; it can still resume by its cursor.
+    pub forget_clients_after: Duration,
     /// On a stop the sessions are let go one after the other within this time; few sessions in less.
     pub drain: Duration,
     /// Origins of web pages that may connect, such as `https://app.example.com`; those of this machine always may.
@@ -76,6 +78,7 @@ impl Default for Config {
             snapshot_cache_bytes_max: 256 * 1024 * 1024,
             snapshot_age_max: Duration::from_secs(60),
             snapshot_bytes_max: 128 * 1024 * 1024,
+            forget_clients_after: Duration::from_secs(90 * 86_400),
             drain: Duration::from_secs(5),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waldelta_history::History;
@@ -21,7 +21,7 @@ use crate::http::values::transfer::Places;
 use crate::leaving::Leaving;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
-use crate::registry::Registry;
+use crate::registry::{Client, Registry};
 use crate::session::state::Seat;
 use crate::sessions::{Entry, Sessions, Standing};
 use crate::snapshots::Library;
@@ -74,7 +74,7 @@ impl Inner {
         let permits = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
         let reads = permits(config.catch_up_reads_max);
         Inner {
-            registry: Arc::new(Registry::new(head, config.scope_bytes_max)),
+            registry: Arc::new(Registry::new(head, config.scope_bytes_max, config.sessions_max)),
             frontier: Frontier::new(),
             admission: Admission::new(history.clone(), metrics.extents.clone()),
             pages: Pages::new(
@@ -83,7 +83,7 @@ impl Inner {
                 metrics.catch_up_reads.clone(),
                 metrics.catch_up_shared.clone(),
             ),
-            clients: Clients::new(),
+            clients: Clients::new(config.forget_clients_after),
             sessions: Sessions::default(),
             reads,
             snapshots: Library::new(&config, head),
@@ -147,13 +147,15 @@ pub(crate) struct Listed {
     seat: Seat,
     entry: Arc<Entry>,
     place: Place,
+    /// Whose session it is, once that is known.
+    client_id: Option<Arc<str>>,
 }
 
 impl Listed {
     pub(crate) fn new(inner: Arc<Inner>, number: u64, place: Place, user_agent: Option<Arc<str>>) -> Self {
         let entry = inner.sessions.add(number, user_agent);
         let seat = Seat { number, wake: Arc::default(), replaced: CancellationToken::new() };
-        Listed { inner, seat, entry, place }
+        Listed { inner, seat, entry, place, client_id: None }
     }
 
     pub(crate) fn seat(&self) -> Seat {
@@ -168,11 +170,24 @@ impl Listed {
     pub(crate) fn arrived(&mut self) {
         self.place.arrival = None;
     }
+
+    /// It is known whose session it is: of its connections, to whatever process, this is the newest. Told once; what is given
+    /// back ends when that has a number.
+    pub(crate) fn belongs_to(&mut self, client: &Client) -> Option<oneshot::Receiver<()>> {
+        if self.client_id.is_some() {
+            return None;
+        }
+        self.client_id = Some(client.id.clone());
+        Some(self.inner.clients.connections.begins(client, &self.entry))
+    }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
         self.inner.sessions.remove(self.seat.number);
+        if let Some(client_id) = &self.client_id {
+            self.inner.clients.connections.ends(client_id, self.seat.number);
+        }
         if self.entry.is_due(Instant::now())
             && let Some(visit) = self.entry.visit()
         {

@@ -21,7 +21,9 @@ mod index;
 mod inner;
 mod leaving;
 mod metrics;
+mod pace;
 mod pages;
+mod parts;
 mod question;
 mod registry;
 mod scope;
@@ -45,6 +47,7 @@ pub use config::Config;
 pub use describe::openapi_text;
 pub use error::Error;
 pub use http::guarded;
+pub use parts::Part;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{History, KnownClient};
 use waldelta_source::Source;
@@ -115,24 +118,18 @@ impl Fanout {
     /// Serves the sessions until `stop` is cancelled. From then on nobody is admitted, requests that wait end, and the sessions
     /// are let go (`goaway`, 1012) one after the other within [`Config::drain`]: who has not had its turn is served as before.
     /// Returns when the last has gone and what is kept of clients is written. It is run once.
+    ///
+    /// All of it is one task: a transaction that takes long to route takes turns with whoever else has work here. Where there is
+    /// more than one worker, [`Fanout::parts`] are better.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
-        let inner = &self.inner;
-        let ended = CancellationToken::new();
-        let letting_go = async {
-            stop.cancelled().await;
-            inner.leaving.begin(inner.sessions.count(), inner.config.drain);
-            inner.tracker.close();
-            inner.tracker.wait().await;
-            ended.cancel();
-        };
-        tokio::join!(
-            hub::run(inner.history.feed(), &inner.registry, &inner.metrics, &ended),
-            inner.frontier.run(&inner.source, &ended),
-            snapshots::run(inner, &ended),
-            inner.clients.run(&inner.history, &inner.sessions, &ended),
-            letting_go,
-        );
+        futures_util::future::join_all(self.parts(stop).map(|part| part.run)).await;
         Ok(())
+    }
+
+    /// The same in parts, to be run at the same time, each on a task of its own. The one named `fanout` ends last: with it,
+    /// [`Fanout::run`] would have returned. They are run once.
+    pub fn parts(&self, stop: CancellationToken) -> [Part; 5] {
+        parts::of(&self.inner, stop)
     }
 
     /// The sessions there are, oldest first.

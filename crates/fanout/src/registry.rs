@@ -3,31 +3,45 @@
 //! One lock, held for look-ups only: never while filters are evaluated or frames are made. It also holds the position up to
 //! which transactions are being routed: whoever joins is told it, and reads everything up to it elsewhere. In the same
 //! moment in which the router says what it is about to route, it takes over who came and went; so each scope is either
-//! told to read the transaction elsewhere, or in the index when that is asked. The index has a lock of its own, which nobody
-//! takes but the router.
+//! told to read the transaction elsewhere, or in the index when that is asked. That holds however long the routing then takes,
+//! and whoever comes or goes meanwhile. The index has a lock of its own, which nobody takes but the router.
+//!
+//! What subscriptions cost in memory is counted here, by scope and by session, and bounded: beyond it nobody enters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::{Change, Position, TableName};
+use waldelta_wal::{Change, Code, Position, TableName};
 
+use crate::closing::Closing;
 use crate::index::{Found, Index, Moves, Number, Which, Work};
-use crate::scope::{Budget, Scope};
+use crate::pace::Pace;
+use crate::scope::{Budget, Scope, cost};
 use crate::subscription::Selection;
 
 /// Bytes of ready frames that all scopes keep together at most.
 const FRAMES_BYTES_MAX: usize = 256 << 20;
 
+/// Bytes that subscriptions may take for each session that may be there: most take a small part of it.
+const SUBSCRIPTIONS_BYTES_PER_SESSION: usize = 32 << 10;
+/// So much they may take together, however few sessions there may be.
+const SUBSCRIPTIONS_BYTES_MIN: usize = 64 << 20;
+/// One session may have this part of what all may have.
+const SESSION_SHARE: usize = 16;
+
 /// The scopes and clients that exist.
 pub(crate) struct Registry {
     state: Mutex<State>,
-    /// Locked before `state` where both are.
-    index: Mutex<Index>,
+    /// The router has it for as long as it runs.
+    index: tokio::sync::Mutex<Index>,
     scope_bytes_max: usize,
     budget: Arc<Budget>,
+    /// Bytes that subscriptions may still take.
+    room: Arc<Semaphore>,
+    session_bytes_max: usize,
 }
 
 #[derive(Default)]
@@ -49,6 +63,8 @@ struct Entered {
     scope: Arc<Scope>,
     number: Number,
     sessions: usize,
+    /// What it costs beside its frames.
+    _room: OwnedSemaphorePermit,
 }
 
 /// A connected client and where its session listens.
@@ -92,6 +108,37 @@ pub(crate) struct Attachment {
     registry: Arc<Registry>,
     client: Arc<str>,
     number: u64,
+    /// What the session keeps of its subscriptions.
+    _room: OwnedSemaphorePermit,
+}
+
+/// Why a session does not enter a scope: what its subscriptions would cost in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoRoom {
+    /// More than one session may have, whoever else is there.
+    #[error("the subscriptions of one session are too large")]
+    Alone,
+    /// More than is left beside the others.
+    #[error("the subscriptions of all sessions together are too large")]
+    Together,
+}
+
+impl NoRoom {
+    /// The stable code that it shows as.
+    pub(crate) fn code(self) -> Code {
+        match self {
+            NoRoom::Alone => Code::SubscriptionsTooLarge,
+            NoRoom::Together => Code::TooManySubscriptions,
+        }
+    }
+
+    /// How the session ends.
+    pub(crate) fn closing(self) -> Closing {
+        match self {
+            NoRoom::Alone => Closing::NotAllowed(self.code()),
+            NoRoom::Together => Closing::TooMany(self.code()),
+        }
+    }
 }
 
 /// What a transaction is about, as far as it is known.
@@ -117,20 +164,52 @@ pub(crate) struct Destinations {
 }
 
 impl Registry {
-    /// Begins with nothing routed but what lies at or below `from`.
-    pub(crate) fn new(from: Position, scope_bytes_max: usize) -> Self {
+    /// Begins with nothing routed but what lies at or below `from`. Scopes keep `scope_bytes_max` bytes of frames each, and
+    /// subscriptions may cost what goes with so many sessions.
+    pub(crate) fn new(from: Position, scope_bytes_max: usize, sessions_max: usize) -> Self {
+        let all = sessions_max.saturating_mul(SUBSCRIPTIONS_BYTES_PER_SESSION);
+        Self::with_room(from, scope_bytes_max, all.clamp(SUBSCRIPTIONS_BYTES_MIN, Semaphore::MAX_PERMITS))
+    }
+
+    fn with_room(from: Position, scope_bytes_max: usize, room: usize) -> Self {
         let state = State { target: from, routed: from, ..State::default() };
-        let budget = Arc::new(Budget::new(FRAMES_BYTES_MAX));
-        Registry { state: Mutex::new(state), index: Mutex::default(), scope_bytes_max, budget }
+        Registry {
+            state: Mutex::new(state),
+            index: tokio::sync::Mutex::default(),
+            scope_bytes_max,
+            budget: Arc::new(Budget::new(FRAMES_BYTES_MAX)),
+            room: Arc::new(Semaphore::new(room)),
+            session_bytes_max: room / SESSION_SHARE,
+        }
+    }
+
+    /// The index, for the one who routes.
+    pub(crate) async fn index(&self) -> tokio::sync::MutexGuard<'_, Index> {
+        self.index.lock().await
     }
 
     /// Enters a scope, making it if it is the first, as the session of a client. An older session of the same client is
     /// ended; one that is itself older than the client's newest is ended too.
-    pub(crate) fn attach(self: &Arc<Self>, selection: &Selection, client: &Client) -> Attachment {
+    ///
+    /// # Errors
+    /// Where what the subscriptions cost has no room. Then nothing has changed.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        selection: &Selection,
+        client: &Client,
+    ) -> Result<Attachment, NoRoom> {
+        let (of_session, of_scope) = (cost::of_session(selection), cost::of_scope(selection));
+        if of_session.max(of_scope) > self.session_bytes_max {
+            return Err(NoRoom::Alone);
+        }
+        let room = self.take(of_session)?;
         let mut state = self.lock();
+        let scope = match state.enter(selection) {
+            Some(scope) => scope,
+            None => state.make(selection, self.scope_bytes_max, &self.budget, self.take(of_scope)?),
+        };
         state.attachments += 1;
         let (joined_at, number) = (state.target, state.attachments);
-        let scope = state.enter(selection, self.scope_bytes_max, &self.budget);
         let newest = state.clients.get(&client.id).is_none_or(|other| other.client.session <= client.session);
         if newest {
             let present = Present { client: client.clone(), scope: scope.clone(), attachment: number };
@@ -142,30 +221,48 @@ impl Registry {
             client.replaced.cancel();
         }
         drop(state);
-        Attachment { scope, joined_at, registry: self.clone(), client: client.id.clone(), number }
+        let (registry, client) = (self.clone(), client.id.clone());
+        Ok(Attachment { scope, joined_at, registry, client, number, _room: room })
     }
 
-    /// Says that a transaction is about to be routed, and where to.
-    pub(crate) fn destinations<'a>(
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NoRoom> {
+        let bytes = u32::try_from(bytes).map_err(|_| NoRoom::Alone)?;
+        self.room.clone().try_acquire_many_owned(bytes).map_err(|_| NoRoom::Together)
+    }
+
+    /// Says that a transaction is about to be routed, and finds out where to. The index is this registry's.
+    pub(crate) async fn destinations(
         &self,
+        index: &mut Index,
         position: Position,
         subject: Subject<'_>,
-        authors: impl Iterator<Item = &'a str>,
+        authors: &HashSet<&str>,
+        pace: &mut Pace,
     ) -> Destinations {
-        // Nothing that is done under it can panic.
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let (moves, authors) = {
             let mut state = self.lock();
             state.target = state.target.max(position);
             (std::mem::take(&mut state.moves), state.present(authors))
         };
-        index.apply(moves);
+        index.apply(moves, pace).await;
         let Found { scopes, work } = match subject {
             Subject::Unknown => index.everybody(),
-            Subject::Tables { tables, messages } => index.of_tables(tables, messages),
-            Subject::Changes(changes) => index.concerned(changes),
+            Subject::Tables { tables, messages } => index.of_tables(tables, messages, pace).await,
+            Subject::Changes(changes) => index.concerned(changes, pace).await,
         };
         Destinations { scopes, authors, work }
+    }
+
+    /// Routing begins. Should it have been given up before in the middle of a transaction, which some scopes then have and others
+    /// have not, their sessions read it elsewhere.
+    pub(crate) fn begin(&self) {
+        let given_up = {
+            let state = self.lock();
+            (state.target > state.routed).then_some(state.target)
+        };
+        if let Some(target) = given_up {
+            self.cut(target);
+        }
     }
 
     /// Says that everything up to `position` has been routed.
@@ -197,16 +294,26 @@ impl Registry {
 }
 
 impl State {
-    fn enter(&mut self, selection: &Selection, scope_bytes_max: usize, budget: &Arc<Budget>) -> Arc<Scope> {
-        if let Some(entered) = self.scopes.get_mut(selection) {
-            entered.sessions += 1;
-            return entered.scope.clone();
-        }
+    /// Enters the scope of this selection, if there is one.
+    fn enter(&mut self, selection: &Selection) -> Option<Arc<Scope>> {
+        let entered = self.scopes.get_mut(selection)?;
+        entered.sessions += 1;
+        Some(entered.scope.clone())
+    }
+
+    /// Makes a scope, and enters it.
+    fn make(
+        &mut self,
+        selection: &Selection,
+        bytes_max: usize,
+        budget: &Arc<Budget>,
+        room: OwnedSemaphorePermit,
+    ) -> Arc<Scope> {
         let selection = Arc::new(selection.clone());
-        let scope = Arc::new(Scope::new(selection.clone(), self.target, scope_bytes_max, budget));
+        let scope = Arc::new(Scope::new(selection.clone(), self.target, bytes_max, budget));
         self.scopes_made += 1;
         let number = self.scopes_made;
-        self.scopes.insert(selection, Entered { scope: scope.clone(), number, sessions: 1 });
+        self.scopes.insert(selection, Entered { scope: scope.clone(), number, sessions: 1, _room: room });
         self.moves.enter(number, scope.clone());
         scope
     }
@@ -220,16 +327,10 @@ impl State {
         }
     }
 
-    /// Those of these clients who are connected, each once, with its scope.
-    fn present<'a>(&self, clients: impl Iterator<Item = &'a str>) -> Vec<(Client, Arc<Scope>)> {
-        let mut found: Vec<(Client, Arc<Scope>)> = Vec::new();
-        for id in clients {
-            let known = found.iter().any(|(client, _)| *client.id == *id);
-            if let Some(present) = self.clients.get(id).filter(|_| !known) {
-                found.push((present.client.clone(), present.scope.clone()));
-            }
-        }
-        found
+    /// Those of these clients who are connected, with their scopes.
+    fn present(&self, clients: &HashSet<&str>) -> Vec<(Client, Arc<Scope>)> {
+        let present = clients.iter().filter_map(|id| self.clients.get(*id));
+        present.map(|present| (present.client.clone(), present.scope.clone())).collect()
     }
 }
 
@@ -244,107 +345,4 @@ impl Drop for Attachment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{position, subscription};
-
-    fn client(id: &str, session: u64) -> Client {
-        Client {
-            id: id.into(),
-            session,
-            include_own: false,
-            frontier: Arc::new(AtomicU64::new(u64::MAX)),
-            wake: Arc::default(),
-            replaced: CancellationToken::new(),
-        }
-    }
-
-    fn selection(tables: &[&str]) -> Selection {
-        Selection::new(
-            tables.iter().enumerate().map(|(n, table)| subscription(&n.to_string(), table)).collect(),
-        )
-    }
-
-    fn name(name: &str) -> TableName {
-        name.parse().unwrap()
-    }
-
-    fn about(tables: &[TableName]) -> Subject<'_> {
-        Subject::Tables { tables, messages: false }
-    }
-
-    fn scopes(registry: &Registry, lsn: u64, subject: Subject<'_>) -> Vec<Arc<Scope>> {
-        let found = registry.destinations(position(lsn), subject, std::iter::empty());
-        found.scopes.into_iter().map(|(scope, _)| scope).collect()
-    }
-
-    #[test]
-    fn equal_selections_share_a_scope_until_the_last_leaves() {
-        let registry = Arc::new(Registry::new(position(10), 1 << 20));
-        let a = registry.attach(&selection(&["t", "*"]), &client("a", 1));
-        let b = registry.attach(&selection(&["t", "*"]), &client("b", 2));
-        assert!(Arc::ptr_eq(&a.scope, &b.scope));
-        let other = registry.attach(&selection(&["u"]), &client("c", 3));
-        let of_t = scopes(&registry, 11, about(&[name("t"), name("x")]));
-        assert_eq!(of_t.len(), 1, "once, though two patterns and two tables lead to it");
-        assert!(Arc::ptr_eq(&of_t[0], &a.scope));
-        let messages = Subject::Tables { tables: &[], messages: true };
-        assert_eq!(scopes(&registry, 11, messages).len(), 1, "messages go to who follows everything");
-        assert!(scopes(&registry, 11, about(&[])).is_empty());
-        drop(a);
-        assert_eq!(scopes(&registry, 12, Subject::Unknown).len(), 2);
-        drop((b, other, of_t));
-        assert!(scopes(&registry, 13, Subject::Unknown).is_empty());
-        assert!(registry.index.lock().unwrap().is_empty() && registry.lock().clients.is_empty());
-    }
-
-    #[test]
-    fn who_comes_and_goes_between_transactions_is_not_kept() {
-        let registry = Arc::new(Registry::new(position(10), 1 << 20));
-        for session in 0..100 {
-            drop(registry.attach(&selection(&["t"]), &client("a", session)));
-        }
-        assert!(registry.lock().moves.is_empty());
-        let stays = registry.attach(&selection(&["t"]), &client("a", 100));
-        assert_eq!(scopes(&registry, 11, Subject::Unknown).len(), 1);
-        let tail = Arc::downgrade(&stays.scope);
-        drop(stays);
-        assert!(tail.upgrade().is_none(), "the index does not keep the frames of a scope that is gone");
-        let again = registry.attach(&selection(&["t"]), &client("a", 101));
-        let found = scopes(&registry, 12, Subject::Unknown);
-        assert!(found.len() == 1 && Arc::ptr_eq(&found[0], &again.scope));
-    }
-
-    #[test]
-    fn whoever_joins_is_told_what_may_have_been_routed_without_it() {
-        let registry = Arc::new(Registry::new(position(10), 1 << 20));
-        let a = registry.attach(&selection(&["t"]), &client("a", 1));
-        assert_eq!(a.joined_at, position(10));
-        let of_t = [name("t")];
-        let found = registry.destinations(position(20), about(&of_t), ["a", "a", "z"].into_iter());
-        assert_eq!(found.authors.len(), 1);
-        let b = registry.attach(&selection(&["u"]), &client("b", 2));
-        assert_eq!((b.joined_at, registry.routed()), (position(20), position(10)), "20 is under way");
-        registry.routed_to(position(30));
-        assert_eq!(registry.attach(&selection(&["u"]), &client("c", 3)).joined_at, position(30));
-    }
-
-    #[test]
-    fn the_newest_session_of_a_client_wins() {
-        let registry = Arc::new(Registry::new(position(10), 1 << 20));
-        let (old, new) = (client("a", 1), client("a", 2));
-        let first = registry.attach(&selection(&["t"]), &old);
-        let again = registry.attach(&selection(&["t"]), &old);
-        drop(first);
-        assert!(!old.replaced.is_cancelled(), "the same session with other subscriptions is no newer one");
-        let second = registry.attach(&selection(&["t"]), &new);
-        assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
-        drop(again);
-        let found = registry.destinations(position(11), about(&[]), ["a"].into_iter());
-        assert_eq!(found.authors[0].0.session, 2, "the old one's end does not take the new one away");
-        let late = client("a", 1);
-        let _late = registry.attach(&selection(&["u"]), &late);
-        assert!(late.replaced.is_cancelled(), "an older session does not come back");
-        drop(second);
-    }
-}
+mod tests;

@@ -4,14 +4,15 @@
 //! sessions: each of them holds a position and comes for what is after it.
 
 mod budget;
+pub(crate) mod cost;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 pub(crate) use budget::Budget;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use waldelta_wal::{Position, Table};
 
 use crate::subscription::{Misfit, Route, Selection};
@@ -21,6 +22,8 @@ use crate::wire::server;
 const ITEM_BYTES: usize = 192;
 /// Tables whose looks are kept; beyond that they are made anew.
 const LOOKS_MAX: usize = 64;
+/// Bytes that a look costs beside its route and its frame, about.
+const LOOK_BYTES: usize = 256;
 
 /// The shared state of sessions with equal subscriptions.
 pub(crate) struct Scope {
@@ -45,6 +48,8 @@ struct Known {
     table: Option<Arc<Table>>,
     /// Nothing where the table is not selected.
     look: Option<Arc<Look>>,
+    /// It may be kept.
+    _room: OwnedSemaphorePermit,
 }
 
 /// One transaction that concerns the scope, or one of its authors.
@@ -125,7 +130,7 @@ impl Scope {
         self.lock().newest
     }
 
-    /// How a table looks, made once for its shape; without a table, how messages do. `None` where it is not selected.
+    /// How a table looks, made once for its shape while there is room; without a table, how messages do. `None` where it is not selected.
     ///
     /// # Errors
     /// Where a subscription does not fit the shape: its sessions end when they find that out.
@@ -148,7 +153,18 @@ impl Scope {
         if looks.len() >= LOOKS_MAX {
             looks.clear();
         }
-        looks.insert(oid, Known { table: table.cloned(), look: look.clone() });
+        let frame = look.iter().filter_map(|look| look.schema.as_ref()).map(|schema| schema.frame.len());
+        let bytes =
+            LOOK_BYTES + cost::of_route(&self.selection, table.map(Arc::as_ref)) + frame.sum::<usize>();
+        // Where all scopes together keep too many, this one forgets its own; what then still finds no room is made anew each
+        // time.
+        let room = self.budget.room_for_look(bytes).or_else(|| {
+            looks.clear();
+            self.budget.room_for_look(bytes)
+        });
+        if let Some(room) = room {
+            looks.insert(oid, Known { table: table.cloned(), look: look.clone(), _room: room });
+        }
         Ok(look)
     }
 

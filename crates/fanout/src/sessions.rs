@@ -84,6 +84,11 @@ impl Entry {
         Some(Visit { client_id, user_agent: self.user_agent.clone() })
     }
 
+    /// What its program calls itself.
+    pub(crate) fn user_agent(&self) -> Option<Arc<str>> {
+        self.user_agent.clone()
+    }
+
     /// Whether its client is to be noted by now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let known = lock(&self.standing).client_id.is_some();

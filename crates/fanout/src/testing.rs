@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use waldelta_history::{EpochSpan, Lineage, Transaction};
 use waldelta_wal::{
     Author, Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Position, ReplicaIdentity, Reset, Table,
@@ -10,6 +11,11 @@ use waldelta_wal::{
 };
 
 use crate::subscription::{Route, Selection, Subscription};
+
+/// What a future comes to that waits for nobody.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("it waits for nobody")
+}
 
 pub(crate) fn position(lsn: u64) -> Position {
     Position::whole(Epoch(1), Lsn(lsn))

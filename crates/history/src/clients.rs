@@ -1,12 +1,15 @@
 //! What is kept of clients while they are away: the last cursor that each acknowledged, and when it was here.
 //!
-//! No stream depends on it: a client says by itself where it goes on from. Rows are kept for good; how often they are written
-//! is the caller's to bound.
+//! No stream depends on it: a client says by itself where it goes on from. Rows are kept until somebody has them forgotten; how
+//! often they are written is the caller's to bound.
 
-use sqlx::Row;
+use std::time::Duration;
+
 use sqlx::postgres::PgRow;
+use sqlx::{ConnectOptions, Connection, Row};
 use waldelta_wal::Position;
 
+use crate::pool::connect_options;
 use crate::sql_row::{optional_time_us_at, time_us_at};
 use crate::{Error, History};
 
@@ -14,6 +17,14 @@ const RECORD_ACKS: &str = include_str!("../../../sql/queries/record_acks.sql");
 const NOTE_CLIENTS: &str = include_str!("../../../sql/queries/note_clients.sql");
 const LIST_CLIENTS: &str = include_str!("../../../sql/queries/list_clients.sql");
 const ACKED: &str = "SELECT cursor FROM waldelta.clients WHERE client_id = $1";
+const FORGET_CLIENTS: &str = include_str!("../../../sql/queries/forget_clients.sql");
+
+/// Key of the advisory lock of whoever has clients forgotten: "WALDELTC".
+const FORGET_LOCK_KEY: i64 = 0x5741_4C44_454C_5443;
+/// Clients that are looked at in one SQL transaction.
+const STRETCH: i64 = 1_000;
+/// Pause between two of them.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A client that is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +94,37 @@ impl History {
         let failed = |source| Error::Read { what: "clients", source };
         let rows = sqlx::query(LIST_CLIENTS).bind(i64::from(limit)).fetch_all(self.pool()).await;
         rows.map_err(failed)?.iter().map(|row| known(row).map_err(failed)?).collect()
+    }
+
+    /// Forgets the clients that were not here for so long: a stretch after the other, with pauses, on a connection of its own.
+    /// How many; `None` where another process is at it.
+    pub async fn forget_clients(&self, unseen_for: Duration) -> Result<Option<u64>, Error> {
+        let options = connect_options(&self.config().target, "waldelta-history-forget");
+        let mut connection = options.connect().await.map_err(Error::ForgetClients)?;
+        // It ends with the connection.
+        let is_ours: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+            .bind(FORGET_LOCK_KEY)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(Error::ForgetClients)?;
+        if !is_ours {
+            return Ok(None);
+        }
+        let (mut after, mut forgotten) = (Some(String::new()), 0);
+        while let Some(from) = after {
+            let stretch = sqlx::query(FORGET_CLIENTS)
+                .bind(from)
+                .bind(STRETCH)
+                .bind(unseen_for.as_secs_f64())
+                .fetch_one(&mut connection)
+                .await
+                .map_err(Error::ForgetClients)?;
+            after = stretch.try_get(0).map_err(Error::ForgetClients)?;
+            forgotten += stretch.try_get::<i64, _>(1).map_err(Error::ForgetClients)?.unsigned_abs();
+            tokio::time::sleep(PAUSE).await;
+        }
+        connection.close().await.map_err(Error::ForgetClients)?;
+        Ok(Some(forgotten))
     }
 }
 

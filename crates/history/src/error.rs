@@ -177,6 +177,21 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// What is asked for would be looked for in whole partitions, as long as their indexes are not built.
+    #[error("look a row or a time up in history, whose indexes are being built: {missing} are left")]
+    IndexesMissing {
+        /// How many are left to be built, over all partitions.
+        missing: usize,
+    },
+    /// An index of a partition could not be built or attached.
+    #[error("build the index {name}")]
+    BuildIndex {
+        /// Its name.
+        name: String,
+        /// What the database said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// What is stored cannot be understood.
     #[error("understand what history holds: {what}")]
     Corrupt {
@@ -197,6 +212,15 @@ pub enum Error {
     /// That clients are here could not be stored.
     #[error("note which clients are here")]
     NoteClients(#[source] sqlx::Error),
+    /// To which process the connections of clients came could not be stored.
+    #[error("write which connections of clients are the newest")]
+    TakeClients(#[source] sqlx::Error),
+    /// Clients that were away for long could not be forgotten.
+    #[error("forget clients that were away for long")]
+    ForgetClients(#[source] sqlx::Error),
+    /// No connection that listens.
+    #[error("listen to what other processes tell")]
+    Listen(#[source] sqlx::Error),
     /// History could not be dropped.
     #[error("drop history")]
     Drop(#[source] tokio_postgres::Error),
@@ -222,6 +246,7 @@ impl Error {
             Error::Poison { .. } => Code::PoisonRow,
             Error::BaselineExists { .. } => Code::BaselineExists,
             Error::Corrupt { .. } => Code::HistoryCorrupt,
+            Error::IndexesMissing { .. } => Code::IndexesMissing,
             Error::AheadOfSource { .. } => Code::SourceBehind,
             Error::Unusable { .. } => Code::ConfigInvalid,
             Error::SkipPassed { .. } => Code::SkipPassed,
@@ -232,12 +257,17 @@ impl Error {
             Error::Begin(source)
             | Error::RecordAck(source)
             | Error::NoteClients(source)
+            | Error::TakeClients(source)
+            | Error::ForgetClients(source)
             | Error::OrderSkip(source) => unreachable_or(source_is_link(source), Code::HistoryWriteFailed),
-            Error::Read { source, .. } => unreachable_or(source_is_link(source), Code::HistoryReadFailed),
+            Error::Read { source, .. } | Error::Listen(source) => {
+                unreachable_or(source_is_link(source), Code::HistoryReadFailed)
+            }
             Error::Ask(source)
             | Error::TakeLease(source)
             | Error::ReleaseLease(source)
             | Error::CreatePartition { source, .. }
+            | Error::BuildIndex { source, .. }
             | Error::StoreTable { source, .. }
             | Error::NoteSource(source)
             | Error::BeginEpoch(source)
@@ -254,6 +284,9 @@ impl Error {
             | Error::Begin(source)
             | Error::RecordAck(source)
             | Error::NoteClients(source)
+            | Error::TakeClients(source)
+            | Error::ForgetClients(source)
+            | Error::Listen(source)
             | Error::OrderSkip(source) => pool_can_recover(source),
             Error::Read { source, .. } => pool_can_recover(source),
             Error::Migrate(source) => match source {
@@ -264,6 +297,7 @@ impl Error {
             | Error::TakeLease(source)
             | Error::ReleaseLease(source)
             | Error::CreatePartition { source, .. }
+            | Error::BuildIndex { source, .. }
             | Error::StoreTable { source, .. }
             | Error::NoteSource(source)
             | Error::BeginEpoch(source)
@@ -271,6 +305,7 @@ impl Error {
             | Error::Drop(source) => driver_can_recover(source),
             // A writer that was replaced is a standby from now on, and tries for the lease as one.
             Error::CommitUnknown { .. }
+            | Error::IndexesMissing { .. }
             | Error::LeaseHeld { .. }
             | Error::Fenced { .. }
             | Error::WriterClosed => true,

@@ -8,22 +8,51 @@
 //! fan-out then and start another one. A new epoch is no going back: the feed begins anew at its head.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
+use waldelta_pgconn::chain_text;
+use waldelta_wal::Code;
 
 use crate::large::Survey;
 use crate::page::{Part, ReadLimit};
 use crate::pool::connect_options;
-use crate::{Entry, Error, HEAD_CHANNEL, Head, History, Transaction};
+use crate::{Entry, Error, HEAD_CHANNEL, Head, History, Transaction, lock};
 
 /// Looked at least this often.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Bounds of one page of the tail.
 const PAGE: ReadLimit = ReadLimit { changes_max: 10_000, bytes_max: 8 << 20 };
 
+/// Why what another process writes does not come into the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowFailure {
+    /// When it first failed.
+    pub since: Instant,
+    /// Code of the last failure.
+    pub code: Code,
+    /// What failed.
+    pub message: String,
+}
+
 impl History {
+    /// What keeps [`Self::follow`] from reading; `None` while it reads, and while it is not run.
+    pub fn follow_failure(&self) -> Option<FollowFailure> {
+        lock(&self.inner.follow_failure).clone()
+    }
+
+    /// It has read all there is, or is not needed.
+    pub(crate) fn follows(&self) {
+        *lock(&self.inner.follow_failure) = None;
+    }
+
+    fn cannot_follow(&self, error: &Error) {
+        let mut failure = lock(&self.inner.follow_failure);
+        let since = failure.as_ref().map_or_else(Instant::now, |known| known.since);
+        *failure = Some(FollowFailure { since, code: error.code(), message: chain_text(error) });
+    }
+
     /// Follows a history that another process writes: keeps the feed filled by LISTEN and poll until cancelled.
     ///
     /// While the database cannot be reached it keeps trying; only an error that does not pass ends it early.
@@ -41,7 +70,12 @@ impl History {
             if listener.is_none() {
                 listener = self.listen().await;
             }
-            match self.catch_up().await {
+            let caught_up = self.catch_up().await;
+            match &caught_up {
+                Ok(()) => self.follows(),
+                Err(error) => self.cannot_follow(error),
+            }
+            match caught_up {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => {
                     tracing::warn!(
@@ -64,21 +98,9 @@ impl History {
         }
     }
 
-    /// A connection that listens, apart from the readers' so that it takes none of theirs. Without it there is the poll.
+    /// A connection that listens for new heads. Without it there is the poll.
     async fn listen(&self) -> Option<PgListener> {
-        let options = connect_options(&self.config().target, "waldelta-history-listen");
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .acquire_timeout(POLL_EVERY)
-            .connect_lazy_with(options);
-        let listening = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(HEAD_CHANNEL).await?;
-            Ok::<_, sqlx::Error>(listener)
-        };
-        match listening.await {
+        match self.listener("waldelta-history-listen", HEAD_CHANNEL).await {
             Ok(listener) => Some(listener),
             Err(error) => {
                 tracing::debug!(
@@ -88,6 +110,24 @@ impl History {
                 None
             }
         }
+    }
+
+    /// A connection that listens, apart from the readers' so that it takes none of theirs.
+    pub(crate) async fn listener(
+        &self,
+        application_name: &str,
+        channel: &str,
+    ) -> Result<PgListener, sqlx::Error> {
+        let options = connect_options(&self.config().target, application_name);
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(POLL_EVERY)
+            .connect_lazy_with(options);
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 
     /// Puts into the feed what became durable since its head.

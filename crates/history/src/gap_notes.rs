@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 
-use waldelta_wal::{Lsn, Operation, Piece, Reset};
+use waldelta_wal::{EndLsn, Lsn, Operation, Piece, Reset};
 
 use crate::NewGap;
+use crate::gaps::FoundGap;
 
 /// In the order of the transactions.
 #[derive(Debug, Default)]
@@ -17,20 +18,26 @@ pub(crate) struct GapNotes {
 /// What is done at once: gaps are opened, one per table, and then ended.
 #[derive(Debug, Default)]
 pub(crate) struct GapStep {
-    pub(crate) opened: HashMap<u32, NewGap>,
+    pub(crate) opened: HashMap<u32, FoundGap>,
     /// By table, the commit that resets it.
     pub(crate) closed: HashMap<u32, Lsn>,
 }
 
 impl GapNotes {
-    /// Notes what this piece does. Pieces come in order, so the first of a table is the earliest.
+    /// Notes what this piece does. Pieces come in order, so the first of a table is the earliest: there its gap begins, and it
+    /// reaches up to the end of the last.
     pub(crate) fn note(&mut self, piece: &Piece) {
         let commit_lsn = piece.head.commit_lsn;
         for repair in &piece.repairs {
             let (table_oid, reason) = (repair.table_oid, repair.reason.as_str().to_owned());
             let step =
                 self.step(|step| step.closed.get(&table_oid).is_none_or(|closed| *closed == commit_lsn));
-            step.opened.entry(table_oid).or_insert(NewGap { table_oid, from: commit_lsn, reason });
+            let found = EndLsn(Lsn(commit_lsn.0.saturating_add(1)));
+            let gap = NewGap { table_oid, from: commit_lsn, reason };
+            step.opened
+                .entry(table_oid)
+                .and_modify(|known| known.found = found)
+                .or_insert(FoundGap { gap, found });
         }
         for change in piece.changes.iter().filter(|change| change.operation == Operation::Reset) {
             // Who reads past the reset reads the table as it is after the whole transaction.
@@ -110,11 +117,16 @@ mod tests {
 
     /// Of each step, where gaps begin and where they end.
     fn steps(pieces: &[Piece]) -> Vec<(Places, Places)> {
+        of_steps(pieces, |found| found.gap.from.0)
+    }
+
+    fn of_steps(pieces: &[Piece], place: impl Fn(&FoundGap) -> u64) -> Vec<(Places, Places)> {
         let mut notes = GapNotes::default();
         pieces.iter().for_each(|piece| notes.note(piece));
         assert_eq!(notes.is_empty(), notes.steps().is_empty());
         let of_step = |step: &GapStep| {
-            let mut opened: Vec<_> = step.opened.values().map(|gap| (gap.table_oid, gap.from.0)).collect();
+            let mut opened: Vec<_> =
+                step.opened.values().map(|found| (found.gap.table_oid, place(found))).collect();
             let mut closed: Vec<_> = step.closed.iter().map(|(table_oid, to)| (*table_oid, to.0)).collect();
             opened.sort_unstable();
             closed.sort_unstable();
@@ -134,6 +146,15 @@ mod tests {
         assert_eq!(
             steps(&[piece(1, &[], &[7]), piece(2, &[7], &[]), piece(3, &[], &[7]), piece(4, &[8], &[7])]),
             [(vec![], vec![(7, 1)]), (vec![(7, 2), (8, 4)], vec![(7, 3)])]
+        );
+    }
+
+    #[test]
+    fn a_gap_reaches_up_to_the_end_of_the_last_that_was_told_of_it() {
+        let pieces = [piece(1, &[7, 8], &[]), piece(3, &[7], &[]), piece(5, &[], &[7]), piece(9, &[7], &[])];
+        assert_eq!(
+            of_steps(&pieces, |found| found.found.0.0),
+            [(vec![(7, 4), (8, 2)], vec![(7, 5)]), (vec![(7, 10)], vec![])]
         );
     }
 

@@ -9,7 +9,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
 use tokio_postgres::types::PgLsn;
-use waldelta_wal::{Epoch, Lsn, TableName};
+use waldelta_wal::{EndLsn, Epoch, Lsn, TableName};
 
 use crate::gap_notes::GapNotes;
 use crate::link::Link;
@@ -17,6 +17,7 @@ use crate::sql_row::{lsn_at, optional_oid_at, time_us_at};
 use crate::{Error, History, Writer, metrics};
 
 const OPEN_GAPS: &str = include_str!("../../../sql/queries/open_gaps.sql");
+const WIDEN_GAPS: &str = include_str!("../../../sql/queries/widen_gaps.sql");
 const CLOSE_GAPS: &str = include_str!("../../../sql/queries/close_gaps.sql");
 const LIST_OPEN_GAPS: &str = include_str!("../../../sql/queries/list_open_gaps.sql");
 const NOTE_FINGERPRINTS: &str = include_str!("../../../sql/queries/note_fingerprints.sql");
@@ -37,6 +38,14 @@ pub struct NewGap {
     pub from: Lsn,
     /// What has happened to it, for people: stored and shown as it is.
     pub reason: String,
+}
+
+/// A new gap with where it was noticed.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundGap {
+    pub(crate) gap: NewGap,
+    /// What happened, happened to rows before this place.
+    pub(crate) found: EndLsn,
 }
 
 /// A stretch in which rows changed that history has no changes of.
@@ -108,7 +117,8 @@ fn open_gap(row: &PgRow) -> Result<Gap, sqlx::Error> {
 impl Writer {
     /// Stores what a look at the source's catalog has shown: tables that need repair from now on, and what to compare the
     /// next look with. Both or neither, and only while this is the writer. Returns the gaps that were opened: a table that
-    /// has an open one gets no second one.
+    /// has an open one gets no second one. What a look has shown happened before the durable end; also where it shows a table
+    /// whose gap is open to be another one than before.
     ///
     /// # Errors
     /// [`Error::TransactionOpen`] while a large transaction is being appended, which changes nothing. After any other the
@@ -126,7 +136,10 @@ impl Writer {
         }
         let mut link = self.link.take().ok_or(Error::WriterClosed)?;
         link.begin().await?;
-        let opened = open(&link, self.head.epoch, &gaps).await?;
+        let (epoch, found) = (self.head.epoch, self.head.durable_end);
+        let gaps: Vec<_> = gaps.into_iter().map(|gap| FoundGap { gap, found }).collect();
+        let opened = open(&link, epoch, &gaps).await?;
+        widen(&link, epoch, &fingerprints, found).await?;
         note_fingerprints(&link, &fingerprints).await?;
         let moved = self.move_to(self.head.durable_end);
         link.commit(moved).await.map_err(|failure| self.failed(moved, failure, None))?;
@@ -171,15 +184,34 @@ async fn close(link: &Link, epoch: Epoch, tables: &HashMap<u32, Lsn>) -> Result<
     Ok(closed)
 }
 
-async fn open(link: &Link, epoch: Epoch, gaps: &[NewGap]) -> Result<Vec<NewGap>, Error> {
+/// Gaps that are open reach up to `found`, of the tables that were other than they had been.
+async fn widen(
+    link: &Link,
+    epoch: Epoch,
+    fingerprints: &[(u32, String)],
+    found: EndLsn,
+) -> Result<(), Error> {
+    for tables in fingerprints.chunks(ROWS_MAX) {
+        let tables: Vec<_> = tables.iter().map(|(table_oid, _)| *table_oid).collect();
+        let found = PgLsn::from(found.0.0);
+        link.client
+            .execute(WIDEN_GAPS, &[&epoch.0.cast_signed(), &tables, &found])
+            .await
+            .map_err(Error::NoteSource)?;
+    }
+    Ok(())
+}
+
+async fn open(link: &Link, epoch: Epoch, gaps: &[FoundGap]) -> Result<Vec<NewGap>, Error> {
     let mut opened = Vec::new();
     for gaps in gaps.chunks(ROWS_MAX) {
-        let tables: Vec<_> = gaps.iter().map(|gap| gap.table_oid).collect();
-        let from: Vec<_> = gaps.iter().map(|gap| PgLsn::from(gap.from.0)).collect();
-        let reasons: Vec<_> = gaps.iter().map(|gap| gap.reason.as_str()).collect();
+        let tables: Vec<_> = gaps.iter().map(|it| it.gap.table_oid).collect();
+        let from: Vec<_> = gaps.iter().map(|it| PgLsn::from(it.gap.from.0)).collect();
+        let reasons: Vec<_> = gaps.iter().map(|it| it.gap.reason.as_str()).collect();
+        let found: Vec<_> = gaps.iter().map(|it| PgLsn::from(it.found.0.0)).collect();
         let rows = link
             .client
-            .query(OPEN_GAPS, &[&epoch.0.cast_signed(), &tables, &from, &reasons])
+            .query(OPEN_GAPS, &[&epoch.0.cast_signed(), &tables, &from, &reasons, &found])
             .await
             .map_err(Error::NoteSource)?;
         opened.extend(rows.iter().map(|row| NewGap {

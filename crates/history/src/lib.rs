@@ -11,6 +11,7 @@ mod writer;
 mod baseline;
 mod captures;
 mod clients;
+mod connections;
 mod copy_buffer;
 mod encode;
 mod encoding;
@@ -18,15 +19,18 @@ mod epochs;
 mod follow;
 mod gap_notes;
 mod gaps;
+mod indexes;
 mod large;
 mod lease;
 mod link;
+mod long;
 mod metrics;
 mod moved;
 mod page;
 mod partition;
 mod poison;
 mod pool;
+mod row_gaps;
 mod row_versions;
 mod schema;
 mod sequence;
@@ -37,13 +41,16 @@ mod times;
 mod writing;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use baseline::{Baseline, BaselineRow};
 pub use clients::{ClientNote, KnownClient};
+pub use connections::{ConnectionListener, NewestConnection, NumberedClient};
 pub use epochs::{EpochSpan, Lineage, NewEpoch};
 pub use error::Error;
 pub use feed::{Behind, Entry, Feed, Transaction};
+pub use follow::FollowFailure;
 pub use gaps::{Gap, NewGap};
 pub use large::{Large, Touched};
 pub use lease::LeaseKeeper;
@@ -51,7 +58,7 @@ pub use metrics::describe as describe_metrics;
 pub use page::{Page, Part, ReadLimit};
 #[doc(hidden)]
 pub use reader::READ_AFTER_SQL;
-pub use row_versions::{RowChange, RowEntry, RowId, RowPage, Since};
+pub use row_versions::{Last, Reads, RowChange, RowEntry, RowHistory, RowPage, Since};
 pub use shapes::Numbered;
 use sqlx::PgPool;
 use waldelta_pgconn::Target;
@@ -127,21 +134,35 @@ struct Inner {
     writer: Mutex<Option<(Weak<()>, Backend)>>,
     /// Whoever was writing when a writer was refused here last.
     refused_for: Mutex<Option<Backend>>,
+    /// No partition lacks an index.
+    has_indexes: AtomicBool,
+    /// Why the history that another process writes cannot be followed now.
+    follow_failure: Mutex<Option<FollowFailure>>,
 }
 
 impl History {
     /// Connects and brings the schema up to date.
     pub async fn open(config: &Config) -> Result<Self, Error> {
+        Self::open_telling(config, |_| {}).await
+    }
+
+    /// The same; `tell` hears what is waited for, each time it is something else.
+    pub async fn open_telling(
+        config: &Config,
+        tell: impl Fn(&'static str) + Send + Sync,
+    ) -> Result<Self, Error> {
         if config.partition_bytes == 0 {
             return Err(Error::Unusable { what: "partitions of 0 bytes" });
         }
         pool::check(&config.target)?;
-        schema::migrate(config).await?;
+        schema::migrate(config, &tell).await?;
         let inner = Inner {
             pool: pool::open(config),
             feed: Arc::new(Feed::new(Head::default(), config.feed_bytes_max)),
             tables: Mutex::default(),
             writer: Mutex::default(),
+            has_indexes: AtomicBool::default(),
+            follow_failure: Mutex::default(),
             refused_for: Mutex::default(),
             config: config.clone(),
         };
@@ -190,6 +211,8 @@ impl History {
         let alive = Arc::new(());
         *lock(&self.inner.writer) = Some((Arc::downgrade(&alive), taken.backend));
         *lock(&self.inner.refused_for) = None;
+        // Who writes follows nobody.
+        self.follows();
         Ok(Writer::new(self.clone(), link, taken, tables, alive))
     }
 

@@ -52,6 +52,13 @@ mod tests {
         assert!(!sql.contains('{'), "{sql}");
     }
 
+    /// PostgreSQL cuts longer names off, and then an index would not be found by its name.
+    #[test]
+    fn an_index_can_be_named_as_its_partition_with_an_ending() {
+        let longest = Partition::of(Epoch(u32::MAX), Lsn(u64::MAX), GIB_16).name() + "_transaction_idx";
+        assert!(longest.len() <= 63, "{longest}");
+    }
+
     #[test]
     fn the_last_partition_does_not_wrap_around() {
         let sql = Partition::of(Epoch(2), Lsn(u64::MAX - 1), GIB_16).create_statements();

@@ -14,21 +14,21 @@ use sqlx::query::Query;
 use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Position, Table, TableName, TransactionHead};
 
 use crate::page::PageBuilder;
+use crate::row_gaps::{GapStretch, RowGaps};
 use crate::sql_row::{SqlLsn, length_at, lsn_at, text_at, u32_at};
-use crate::{Error, History};
+use crate::{Error, History, Lineage};
 
 const ROW_VERSIONS: &str = include_str!("../../../sql/queries/row_versions.sql");
 const LAST_ROW_VERSION: &str = include_str!("../../../sql/queries/last_row_version.sql");
 const TABLE_NAMED: &str = include_str!("../../../sql/queries/table_named.sql");
 const HISTORY_FROM: &str = include_str!("../../../sql/queries/history_from.sql");
 
-/// The row that has a key in a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowId {
-    /// Object id of the table.
-    pub table_oid: u32,
-    /// Compact JSON array of the key's values, as [`Change::row_key`] has it.
-    pub key: String,
+/// The rows of one table over time: its changes are read when they are asked for, its gaps and the epochs are known.
+pub struct RowHistory<'h> {
+    history: &'h History,
+    table_oid: u32,
+    lineage: Lineage,
+    gaps: RowGaps,
 }
 
 /// Something that befell a row.
@@ -36,8 +36,13 @@ pub struct RowId {
 pub enum RowEntry {
     /// A change: of the row, by which a row left this key, or of all rows of the table.
     Change(Box<RowChange>),
-    /// From behind this position on rows changed in a way that history has no changes of.
-    Gap(Position),
+    /// Rows changed in a way that history has no changes of.
+    Gap {
+        /// From behind this position on.
+        from: Position,
+        /// Up to this one: what comes behind it tells rows as they are again. `None`: nothing does, as far as is known.
+        until: Option<Position>,
+    },
 }
 
 /// A change that concerns a row.
@@ -49,6 +54,8 @@ pub struct RowChange {
     pub change: Change,
     /// The key that the row had before this change, where that is another one.
     pub moved_from: Option<String>,
+    /// Whether it lies in a gap: it tells the row as it was at this place, and not how it was before or how long it stayed so.
+    pub in_gap: bool,
 }
 
 impl RowEntry {
@@ -56,18 +63,55 @@ impl RowEntry {
     pub fn position(&self) -> Position {
         match self {
             RowEntry::Change(it) => Position { index: it.change.seq, ..it.head.position() },
-            RowEntry::Gap(position) => *position,
+            RowEntry::Gap { from, .. } => *from,
         }
     }
 }
 
+impl From<GapStretch> for RowEntry {
+    fn from(GapStretch { from, until }: GapStretch) -> Self {
+        RowEntry::Gap { from, until }
+    }
+}
+
 /// Entries in order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RowPage {
     /// Oldest first.
     pub entries: Vec<RowEntry>,
-    /// Whether there is more before the position that bounded the read.
+    /// Everything up to here is in it.
+    pub through: Position,
+    /// Whether there may be more before the position that bounded the read.
     pub has_more: bool,
+}
+
+/// What befell a row last.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Last {
+    /// This.
+    Entry(RowEntry),
+    /// Nothing.
+    Nothing,
+    /// Nothing after this position; what was before was not looked at, because no reads were left.
+    Unread(Position),
+}
+
+/// What may still be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// Queries, each by an index.
+    pub queries: usize,
+    /// Bytes of images, about: the last read may go beyond.
+    pub bytes: usize,
+}
+
+impl Reads {
+    /// Whether there was one left for a query.
+    fn take_query(&mut self) -> bool {
+        let is_left = self.queries > 0 && self.bytes > 0;
+        self.queries = self.queries.saturating_sub(1);
+        is_left
+    }
 }
 
 /// Since when history has a table.
@@ -102,60 +146,97 @@ impl History {
         since().map(Some).map_err(failed)
     }
 
-    /// What befell a row after `after` and at or before `upto`, `entries_max` entries and about `bytes_max` bytes of them at
-    /// most, but one at least.
-    pub async fn row_versions(
+    /// The rows of a table, with the gaps that are known by now. Refused while indexes are being built.
+    pub async fn rows(&self, table_oid: u32) -> Result<RowHistory<'_>, Error> {
+        self.require_indexes().await?;
+        let lineage = self.lineage().await?;
+        let gaps = self.row_gaps(table_oid, &lineage).await?;
+        Ok(RowHistory { history: self, table_oid, lineage, gaps })
+    }
+}
+
+impl RowHistory<'_> {
+    /// What befell the row of this key after `after` and at or before `upto`, `entries_max` entries at most, which are 1 or
+    /// more, and at least one where there is one within the reads.
+    pub async fn versions(
         &self,
-        row: &RowId,
+        key: &str,
         after: Option<Position>,
         upto: Position,
         entries_max: usize,
-        bytes_max: usize,
+        reads: &mut Reads,
     ) -> Result<RowPage, Error> {
-        let mut page = RowPage::default();
-        let mut bytes = 0;
-        for stretch in self.stretches(after, upto).await? {
-            if page.entries.len() >= entries_max || bytes >= bytes_max {
+        let mut page = RowPage { entries: Vec::new(), through: upto, has_more: false };
+        let mut through = after.unwrap_or_default();
+        for stretch in self.stretches(after, upto) {
+            if page.entries.len() >= entries_max || !reads.take_query() {
                 // There may be nothing more: the next page tells.
-                page.has_more = true;
-                return Ok(page);
+                (page.through, page.has_more) = (through, true);
+                break;
             }
             let limit = (entries_max - page.entries.len()).saturating_add(1);
-            let query = bound(ROW_VERSIONS, row, stretch.epoch)
+            let query = bound(ROW_VERSIONS, stretch.epoch, self.table_oid, key)
                 .bind(SqlLsn(stretch.from.0))
                 .bind(stretch.from.1)
                 .bind(SqlLsn(stretch.to.0))
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
                 .bind(stretch.to.1);
-            page.has_more = self
-                .read_entries(query, stretch.epoch, entries_max, bytes_max, &mut bytes, &mut page.entries)
-                .await?;
-            if page.has_more {
-                return Ok(page);
+            if self.read_entries(query, stretch.epoch, entries_max, reads, &mut page.entries).await? {
+                (page.through, page.has_more) =
+                    (page.entries.last().map_or(through, RowEntry::position), true);
+                break;
             }
+            through = stretch.last();
         }
+        self.add_gaps(&mut page, after, entries_max);
         Ok(page)
     }
 
-    /// The last that befell a row at or before `upto`. With `columns`: of updates, only one that tells one of these.
-    pub async fn last_row_version(
+    /// Puts the beginnings of gaps in their places.
+    fn add_gaps(&self, page: &mut RowPage, after: Option<Position>, entries_max: usize) {
+        let gaps = self.gaps.between(after, page.through);
+        page.entries.extend(gaps.iter().take(entries_max).map(|gap| RowEntry::from(*gap)));
+        page.entries.sort_by_key(RowEntry::position);
+        if page.entries.len() > entries_max || gaps.len() > entries_max {
+            page.entries.truncate(entries_max);
+            page.has_more = true;
+            page.through = page.entries.last().map_or(page.through, RowEntry::position);
+        }
+    }
+
+    /// The last that befell the row of this key at or before `upto`. With `columns`: of updates, only one that tells one of
+    /// these.
+    pub async fn last_version(
         &self,
-        row: &RowId,
+        key: &str,
         upto: Position,
         columns: &[String],
-    ) -> Result<Option<RowEntry>, Error> {
-        for stretch in self.stretches(None, upto).await?.into_iter().rev() {
-            let query = bound(LAST_ROW_VERSION, row, stretch.epoch)
+        reads: &mut Reads,
+    ) -> Result<Last, Error> {
+        // What stands before the end of a gap says nothing of what is behind it.
+        let gap = self.gaps.last(upto);
+        let after = match gap {
+            Some(GapStretch { until: Some(until), .. }) if until < upto => Some(until),
+            Some(gap) => return Ok(Last::Entry(gap.into())),
+            None => None,
+        };
+        for stretch in self.stretches(after, upto).into_iter().rev() {
+            if !reads.take_query() {
+                return Ok(Last::Unread(stretch.last()));
+            }
+            let query = bound(LAST_ROW_VERSION, stretch.epoch, self.table_oid, key)
+                .bind(SqlLsn(stretch.from.0))
+                .bind(stretch.from.1)
                 .bind(SqlLsn(stretch.to.0))
                 .bind(stretch.to.1)
                 .bind(columns);
             let mut entries = Vec::new();
-            self.read_entries(query, stretch.epoch, 1, usize::MAX, &mut 0, &mut entries).await?;
+            self.read_entries(query, stretch.epoch, 1, reads, &mut entries).await?;
             if let Some(entry) = entries.pop() {
-                return Ok(Some(entry));
+                return Ok(Last::Entry(entry));
             }
         }
-        Ok(None)
+        Ok(gap.map_or(Last::Nothing, |gap| Last::Entry(gap.into())))
     }
 
     /// Adds entries up to the bounds; whether there are more.
@@ -164,28 +245,27 @@ impl History {
         query: Query<'_, Postgres, PgArguments>,
         epoch: Epoch,
         entries_max: usize,
-        bytes_max: usize,
-        bytes: &mut usize,
+        reads: &mut Reads,
         entries: &mut Vec<RowEntry>,
     ) -> Result<bool, Error> {
         let failed = |source| Error::Read { what: "versions of a row", source };
         let mut read = Vec::new();
         let mut has_more = false;
         {
-            let mut connection = self.pool().acquire().await.map_err(failed)?;
+            let mut connection = self.history.pool().acquire().await.map_err(failed)?;
             let mut stream = query.fetch(&mut *connection);
             while let Some(row) = stream.try_next().await.map_err(failed)? {
-                has_more = entries.len() + read.len() >= entries_max || *bytes >= bytes_max;
+                has_more = entries.len() + read.len() >= entries_max || reads.bytes == 0;
                 if has_more {
                     break;
                 }
                 for image in [8, 9, 10] {
-                    *bytes += length_at(&row, image).map_err(failed)?;
+                    reads.bytes = reads.bytes.saturating_sub(length_at(&row, image).map_err(failed)?);
                 }
                 read.push(row);
             }
             drop(stream);
-            if has_more && *bytes >= bytes_max {
+            if has_more && reads.bytes == 0 {
                 // Kept, the connection would receive all the rest before it is used again.
                 connection.close_on_drop();
             }
@@ -198,38 +278,41 @@ impl History {
 
     async fn entry(&self, epoch: Epoch, row: &PgRow) -> Result<RowEntry, Error> {
         let failed = |source| Error::Read { what: "versions of a row", source };
-        if text_at(row, 6).map_err(failed)? == Some("gap") {
-            return Ok(RowEntry::Gap(Position::whole(epoch, lsn_at(row, 0).map_err(failed)?)));
-        }
         let moved_from = text_at(row, 13).map_err(failed)?.map(str::to_owned);
         let taken = PageBuilder::default().take_apart(epoch, row)?;
         let table = match taken.shape {
-            Some((oid, version)) => Some(self.table(oid, version).await?),
+            Some((oid, version)) => Some(self.history.table(oid, version).await?),
             None => None,
         };
         let (head, change) = taken.into_parts();
-        Ok(RowEntry::Change(Box::new(RowChange { head, change: Change { table, ..change }, moved_from })))
+        let in_gap = self.gaps.has(Position { index: change.seq, ..head.position() });
+        let change = Change { table, ..change };
+        Ok(RowEntry::Change(Box::new(RowChange { head, change, moved_from, in_gap })))
     }
 
     /// The stretches of epochs between two positions, oldest first, each without what did not survive.
-    async fn stretches(&self, after: Option<Position>, upto: Position) -> Result<Vec<Stretch>, Error> {
-        let lineage = self.lineage().await?;
-        let spans = lineage
-            .epochs()
-            .iter()
-            .filter(|span| span.epoch <= upto.epoch && after.is_none_or(|after| after.epoch <= span.epoch));
-        Ok(spans
+    fn stretches(&self, after: Option<Position>, upto: Position) -> Vec<Stretch> {
+        let spans =
+            self.lineage.epochs().iter().filter(|span| {
+                span.epoch <= upto.epoch && after.is_none_or(|after| after.epoch <= span.epoch)
+            });
+        spans
             .filter_map(|span| {
                 let from = after.filter(|after| after.epoch == span.epoch);
                 let bound = (upto.epoch == span.epoch).then_some(upto);
                 Stretch::within(span.epoch, from, bound, span.end)
             })
-            .collect())
+            .collect()
     }
 }
 
-fn bound<'q>(sql: &'static str, row: &'q RowId, epoch: Epoch) -> Query<'q, Postgres, PgArguments> {
-    sqlx::query(sql).bind(epoch.0.cast_signed()).bind(Oid(row.table_oid)).bind(&row.key)
+fn bound<'q>(
+    sql: &'static str,
+    epoch: Epoch,
+    table_oid: u32,
+    key: &'q str,
+) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).bind(epoch.0.cast_signed()).bind(Oid(table_oid)).bind(key)
 }
 
 /// Rows of one epoch: after `from` and up to `to`, each a commit LSN and a `seq` in it.
@@ -263,6 +346,15 @@ impl Stretch {
         }
         (from < to).then_some(Stretch { epoch, from, to })
     }
+
+    /// The last position in it.
+    fn last(&self) -> Position {
+        let index = match self.to.1 {
+            i32::MAX => Position::WHOLE,
+            index => index.cast_unsigned(),
+        };
+        Position { epoch: self.epoch, commit_lsn: self.to.0, index }
+    }
 }
 
 #[cfg(test)]
@@ -288,7 +380,11 @@ mod tests {
             (Some(at(19, whole)), None, end(20), None),
             (Some(at(25, 0)), None, end(20), None),
         ] {
-            assert_eq!(Stretch::within(epoch, after, upto, ends), expected, "{after:?} {upto:?} {ends:?}");
+            let found = Stretch::within(epoch, after, upto, ends);
+            assert_eq!(found, expected, "{after:?} {upto:?} {ends:?}");
+            if let (Some(found), Some(upto), None) = (found, upto, ends) {
+                assert_eq!(found.last(), upto);
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Bringing the schema `waldelta` up to date, and dropping history's part of it.
 //!
 //! The source's side may keep objects in the same schema of the same database; they are not touched.
+//!
+//! No migration does what takes longer the more history there is: nothing is appended meanwhile. Indexes are made on the parent
+//! alone and built elsewhere, see `indexes`.
 
 use std::borrow::Cow;
 
@@ -11,15 +14,16 @@ use tokio_postgres::error::SqlState;
 use crate::lease;
 use crate::link;
 use crate::pool::{SCHEMA, connect_options};
-use crate::{Config, Error};
+use crate::{Config, Error, long};
 
 /// Migrations in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "history", include_str!("../../../sql/migrations/0001_history.sql")),
     (2, "repair", include_str!("../../../sql/migrations/0002_repair.sql")),
     (3, "epochs", include_str!("../../../sql/migrations/0003_epochs.sql")),
     (4, "clients", include_str!("../../../sql/migrations/0004_clients.sql")),
     (5, "rows", include_str!("../../../sql/migrations/0005_rows.sql")),
+    (6, "gaps", include_str!("../../../sql/migrations/0006_gaps.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");
@@ -29,27 +33,38 @@ const LOCK_KEY: i64 = 0x5741_4C44_454C_544D;
 /// The oldest version that has what is used here.
 const SERVER_VERSION_MIN: i32 = 14_00_00;
 
-/// Checks the server and applies what is missing. Safe when several processes do it at once.
-pub(crate) async fn migrate(config: &Config) -> Result<(), Error> {
-    check_server(config).await?;
+/// Checks the server and applies what is missing. Safe when several processes do it at once. `tell` hears what is waited for;
+/// the log does where that is long.
+pub(crate) async fn migrate(
+    config: &Config,
+    tell: &(impl Fn(&'static str) + Send + Sync),
+) -> Result<(), Error> {
+    let step = |until: &'static str| {
+        tell(until);
+        until
+    };
+    long::told(step("the history database answers"), check_server(config)).await?;
     let options = connect_options(&config.target, "waldelta-history-migrate");
     let mut connection = options.connect().await.map_err(Error::Open)?;
     // The lock ends with the connection, also after an error.
-    sqlx::query("SELECT pg_advisory_lock($1)")
-        .bind(LOCK_KEY)
-        .execute(&mut connection)
-        .await
-        .map_err(Error::Open)?;
-    create_schema(&mut connection).await?;
-    let migrator = migrator();
-    match migrator.run_direct(None, &mut connection, false).await {
-        Ok(()) => {}
-        Err(MigrateError::VersionMissing(version)) => {
-            return Err(Error::SchemaNewer { version, name: description(&mut connection, version).await? });
-        }
-        Err(error) => return Err(Error::Migrate(error)),
-    }
+    let locked = sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK_KEY).execute(&mut connection);
+    let other = step("another process has brought the schema of history up to date");
+    long::told(other, locked).await.map_err(Error::Open)?;
+    let ours = step("the schema of history is up to date");
+    long::told(ours, apply(&mut connection)).await?;
     connection.close().await.map_err(Error::Open)
+}
+
+/// Applies what is missing, with the lock held.
+async fn apply(connection: &mut PgConnection) -> Result<(), Error> {
+    create_schema(connection).await?;
+    match migrator().run_direct(None, connection, false).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(version)) => {
+            Err(Error::SchemaNewer { version, name: description(connection, version).await? })
+        }
+        Err(error) => Err(Error::Migrate(error)),
+    }
 }
 
 fn migrator() -> Migrator {

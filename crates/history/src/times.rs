@@ -3,6 +3,8 @@
 //! Commit times are those of the source's clock. They do not rise with positions: a transaction may get its time before another
 //! one and its place after it, and a clock can be set back. So what lies behind the position that is found may be older than the
 //! time, and what lies before it is not younger.
+//!
+//! Refused while the index by time is being built, see `indexes`.
 
 use waldelta_wal::{EndLsn, Epoch, Lsn, Position};
 
@@ -26,6 +28,7 @@ impl History {
         floor: Position,
         head: Position,
     ) -> Result<Position, Error> {
+        self.require_indexes().await?;
         let lineage = self.lineage().await?;
         let spans = lineage.epochs().iter();
         for span in spans.filter(|span| floor.epoch <= span.epoch && span.epoch <= head.epoch) {

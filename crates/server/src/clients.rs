@@ -1,4 +1,5 @@
 //! `GET /v1/clients`: the clients that history knows, whether they are connected to this process, to another one or to none.
+//! Those that were away for long are forgotten (`server.forget_clients_after_days`).
 //!
 //! It is for people. Where those are that are connected here, the sessions in `/v1/status` say.
 

@@ -165,7 +165,7 @@ impl Config {
             Oversize::Poison => waldelta_wal::Oversize::Poison,
             Oversize::Reference => waldelta_wal::Oversize::Reference,
         };
-        // Whether history's database is in UTF-8 is for it to say, see `service::open_history`.
+        // Whether history's database is in UTF-8 is for it to say, see `service::Opening`.
         let values = ValuePolicy { oversize, ascii_escapes_only: false };
         let primary = match self.source.primary_url.as_str() {
             "" => None,
@@ -223,6 +223,9 @@ impl Config {
         let mut at_least_one = at_least_one.into_iter().chain(self.server.at_least_one());
         if let Some((name, _)) = at_least_one.find(|(_, value)| *value == 0) {
             return Err(invalid(format!("{name} must be at least 1")));
+        }
+        if let Some(nonsense) = self.server.nonsense() {
+            return Err(invalid(nonsense));
         }
         if self.capture.takeover_after_ms < TAKEOVER_AFTER_MS_MIN {
             return Err(invalid(format!(

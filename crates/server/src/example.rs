@@ -28,6 +28,12 @@ const FILES: [File; 5] = [
     ("/example/copy.js", "text/javascript; charset=utf-8", include_str!("../../../examples/browser/copy.js")),
 ];
 
+/// Where the page is, on a service with this address.
+pub(crate) fn address(service: &str) -> String {
+    let [(path, ..), ..] = FILES;
+    format!("{}{path}", service.trim_end_matches('/'))
+}
+
 /// A route for each file.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |router, (path, content_type, text)| {

@@ -70,8 +70,8 @@ pub(crate) fn problem(status: StatusCode, code: Code, detail: &str) -> Response 
 }
 
 /// 200 while clients are served as this process's role has it, else 503 with the reason: one that captures with current data,
-/// one that stands by too; one that only serves them with what is durable, whoever writes it. `?verbose` tells more, one thing
-/// a line.
+/// one that stands by too; one that only serves them with what is durable, whoever writes it. Who follows what another writes, and
+/// cannot, is not ready. Before history is open `service::opening` answers. `?verbose` tells more, one thing a line.
 async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
     let status = operations.observer.read();
     let (ready, mut text) = readiness(&status, operations.leaving.is_cancelled());
@@ -82,7 +82,7 @@ async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
 }
 
 /// A table that needs repair is served with what history has: it makes nothing unready.
-fn readiness(status: &Status, stopping: bool) -> (bool, String) {
+pub(crate) fn readiness(status: &Status, stopping: bool) -> (bool, String) {
     if stopping {
         return (false, "stopping\n".to_owned());
     }

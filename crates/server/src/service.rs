@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
-pub(crate) use opening::{open_history, try_open_history};
+pub(crate) use opening::{Opening, try_open_history};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use waldelta_capture::State;
@@ -79,7 +79,8 @@ impl Service {
                     // Capture that needs a decision leaves the clients served with what is durable. One that has
                     // fallen over without a word, by a panic, ends the service: it would look alive.
                     Some(Ended { name: "capture", result: Err(_) }) if self.capture_has_stopped() => {}
-                    Some(Ended { name: "announcer", result: Ok(()) }) => {}
+                    // Their work is done.
+                    Some(Ended { name: "announcer" | "indexes" | "opening", result: Ok(()) }) => {}
                     Some(Ended { name, result }) => break Some((name, result)),
                     None => break None,
                 },

@@ -1,10 +1,11 @@
 //! The status model: one reading of the whole service, from which `/v1/status`, `/readyz`, the metrics and `waldelta
 //! status` are all made, so that their numbers agree.
 
+mod unfollowed;
 mod writer;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use waldelta_capture::{Budget, NeedsRepair, Reading, State};
@@ -144,6 +145,8 @@ pub(crate) struct Observer {
     pub capture: Option<Arc<waldelta_capture::Status>>,
     pub writer: Option<Arc<Watched>>,
     pub fanout: Option<Fanout>,
+    /// How long history that another process writes may not be followed before this one is not ready.
+    pub unfollowed_max: Duration,
 }
 
 impl Observer {
@@ -171,6 +174,10 @@ impl Observer {
             slot: None,
             sessions: Vec::new(),
         };
+        let state = reading.as_ref().map(|reading| &reading.state);
+        if let Some(failure) = unfollowed::failure(&self.history, state, self.unfollowed_max) {
+            unfollowed::tell(&mut status, &failure);
+        }
         if let Some(reading) = reading {
             status.needs_repair = tables(reading.needs_repair);
             status.joining = tables(reading.joining);

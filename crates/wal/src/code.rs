@@ -174,6 +174,16 @@ codes! {
         cause: "Its id is empty, too long or used twice, its table is not `schema.table`, `schema.*` or `*`, it asks for rows or columns of more than one table, or there are too many.",
         fix: "Correct the subscription that the message names."
     }
+    SubscriptionsTooLarge = "WD-SUBSCRIPTIONS-TOO-LARGE" {
+        title: "The subscriptions of one session are too large.",
+        cause: "Their filters, lists of values and lists of columns would take more memory than one session may have of what `server.sessions_max` leaves for all.",
+        fix: "Follow fewer values: filter by a column that many rows share, or divide the subscriptions among several client ids."
+    }
+    TooManySubscriptions = "WD-TOO-MANY-SUBSCRIPTIONS" {
+        title: "No more subscriptions are admitted for now.",
+        cause: "The filters and lists of all connected clients together take as much memory as `server.sessions_max` leaves for them.",
+        fix: "Reconnect later; or raise `server.sessions_max`, or have clients use the same subscriptions, which then are kept once."
+    }
     FilterInvalid = "WD-FILTER-INVALID" {
         title: "A subscription's filter or columns cannot be used.",
         cause: "`where` is not in the form that filters have, or names a column that the table has not; or `columns` does. The table may have been altered since.",
@@ -198,6 +208,11 @@ codes! {
         title: "The service is stopping or restarting.",
         cause: "It was asked to stop.",
         fix: "Reconnect after the time given and resume from the last cursor."
+    }
+    Starting = "WD-STARTING" {
+        title: "The service is starting.",
+        cause: "It waits for its history database, or brings the schema there up to date.",
+        fix: "Come back after the time given; `/readyz` says what it waits for."
     }
     OriginRefused = "WD-ORIGIN-REFUSED" {
         title: "Web pages of this origin may not connect.",
@@ -649,6 +664,11 @@ codes! {
         cause: "A fault in Waldelta: history refuses it, so that nothing is stored twice or in the wrong order.",
         fix: "Restart; capture goes on from what is durable. Please report it with the message."
     }
+    IndexesMissing = "WD-INDEXES-MISSING" {
+        title: "History cannot be looked up by row or by time yet.",
+        cause: "A new version brought indexes that older parts of history do not have yet. They are built in the background, while everything else goes on; without them each question would read history from its beginning.",
+        fix: "Come back later. The log tells when all indexes are there; long transactions in the history database delay it."
+    }
     SkipPassed = "WD-SKIP-PASSED" {
         title: "What was to be skipped is in history already.",
         cause: "The position lies before the durable end: it was stored, or skipped, before; or it belongs to an earlier epoch.",
@@ -683,5 +703,10 @@ codes! {
         title: "Too many snapshots are being taken already.",
         cause: "As many clients as `server.snapshots_max` allows are reading their first rows, and none of them ended in time.",
         fix: "Come back after the time in the close reason. If it lasts, raise `server.snapshots_max` or see which clients read slowly."
+    }
+    SnapshotTimeout = "WD-SNAPSHOT-TIMEOUT" {
+        title: "A snapshot was not read from the source to its end in time.",
+        cause: "Its tables could not be read within `server.snapshot_timeout_ms`: they are large, the source is slow, somebody has one of them locked, or a client that follows the same snapshot held it up.",
+        fix: "Come back after the time in the close reason. If it lasts, raise `server.snapshot_timeout_ms`, or look for locks in pg_locks."
     }
 }

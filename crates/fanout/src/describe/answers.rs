@@ -62,6 +62,7 @@ fn row_as_of() -> Value {
         .has("at", named("Cursor"))
         .has("data", nullable(named("Row")))
         .may_have("unchanged", list(text("A column."), "Columns whose value is not known."))
+        .may_have("cut", cut())
         .has("version", named("RowChange"))
         .end()
 }
@@ -70,6 +71,7 @@ fn row_version() -> Value {
     row_change("A version of a row, with the row as it then was; null: it was not there.")
         .has("data", nullable(named("Row")))
         .may_have("unchanged", list(text("A column."), "Columns whose value is not known."))
+        .may_have("cut", cut())
         .may_have("patch", named("Patch"))
         .may_have("reverse", named("Patch"))
         .end()
@@ -89,6 +91,20 @@ fn row_change(about: &'static str) -> Object {
         .may_have("moved_from", key())
         .may_have("moved_to", key())
         .may_have("flagged", list(text("A column."), "Columns whose value is not what `to_jsonb` gives."))
+        .may_have("until", named("Cursor"))
+        .may_have(
+            "in_gap",
+            flag("It lies in a gap: the row was so at this place, and is not known behind it."),
+        )
+}
+
+fn cut() -> Value {
+    Object::new(
+        "How far the columns in `unchanged` were looked for: the row of this key as of this place has them.",
+    )
+    .has("key", key())
+    .has("at", named("Cursor"))
+    .end()
 }
 
 fn key() -> Value {

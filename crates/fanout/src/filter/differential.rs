@@ -122,14 +122,15 @@ impl World {
         passing
     }
 
-    /// A row that passes has one of the values that an index looks for.
+    /// A row that passes has one of the values that an index looks for, in each of the columns where it does.
     fn check_equality(&self, predicate: &Predicate) {
-        let Some(equality) = predicate.equality() else { return };
         for image in &self.images {
             let row = self.row(image);
             if predicate.verdict(&row) == Verdict::Passes {
-                let key = row.index_key(&self.table, equality.column).expect("null equals nothing");
-                assert!(equality.values.contains(&key), "{}", predicate.sql());
+                for equality in predicate.equalities() {
+                    let key = row.index_key(&self.table, equality.column).expect("null equals nothing");
+                    assert!(equality.values.contains(&key), "{}", predicate.sql());
+                }
             }
         }
     }

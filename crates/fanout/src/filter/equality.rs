@@ -1,4 +1,4 @@
-//! What an index can know of a predicate: the one column by which most rows are left out without deciding it.
+//! What an index can know of a predicate: columns by which most rows are left out without deciding it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,16 +20,39 @@ pub(crate) struct Equality {
 /// For each column that has to have one of a few values: these.
 type Needed = BTreeMap<u16, BTreeSet<IndexKey>>;
 
-/// The most selective equality that has to hold: the one with the fewest values, of the key if there is one, and of a boolean
-/// only where there is no other.
-pub(super) fn of(test: &Test, table: &Table) -> Option<Equality> {
-    let rank = |(column, values): &(u16, BTreeSet<IndexKey>)| {
-        let shape = table.columns.get(usize::from(*column));
-        let is_bool = shape.is_some_and(|column| Family::of(column) == Family::Bool);
-        (is_bool, values.len(), !table.key.contains(column), *column)
+/// Columns of one filter by which it is found at most.
+const COLUMNS_MAX: usize = 4;
+/// Under so many combinations of values is a filter found at most, where it is found by more than one column.
+const PATHS_MAX: usize = 16;
+
+/// Equalities that all have to hold, each of another column; none where nothing of the kind is known. The most selective are
+/// taken: those with the fewest values, and of a boolean only where there is no other. Of these the key's columns come first,
+/// since they are known of a row before its change where others are not.
+pub(super) fn of(test: &Test, table: &Table) -> Vec<Equality> {
+    let is_bool = |column: u16| {
+        let shape = table.columns.get(usize::from(column));
+        shape.is_some_and(|column| Family::of(column) == Family::Bool)
     };
-    let (column, values) = needed(test).into_iter().min_by_key(rank)?;
-    Some(Equality { column, values: values.into_iter().collect() })
+    let mut all: Vec<Equality> = needed(test)
+        .into_iter()
+        .map(|(column, values)| Equality { column, values: values.into_iter().collect() })
+        .collect();
+    all.sort_by_key(|one| {
+        (is_bool(one.column), one.values.len(), !table.key.contains(&one.column), one.column)
+    });
+    let (mut taken, mut paths) = (Vec::new(), 1);
+    for one in all {
+        let is_first = taken.is_empty();
+        let fits = taken.len() < COLUMNS_MAX && paths * one.values.len() <= PATHS_MAX;
+        if is_first || fits {
+            paths *= one.values.len();
+            taken.push(one);
+        }
+    }
+    taken.sort_by_key(|one| {
+        (!table.key.contains(&one.column), is_bool(one.column), one.values.len(), one.column)
+    });
+    taken
 }
 
 fn needed(test: &Test) -> Needed {

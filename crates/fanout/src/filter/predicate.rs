@@ -22,7 +22,7 @@ pub(crate) struct Predicate(Arc<Bound>);
 struct Bound {
     test: Test,
     columns: Vec<u16>,
-    equality: Option<Equality>,
+    equalities: Vec<Equality>,
     sql: String,
 }
 
@@ -50,8 +50,8 @@ impl Predicate {
     pub(crate) fn new(filter: &Filter, table: &Table) -> Result<Self, FilterError> {
         let mut columns = BTreeSet::new();
         let test = bind(filter.condition(), table, &mut columns)?;
-        let (equality, sql) = (equality::of(&test, table), sql::expression(&test, table));
-        Ok(Predicate(Arc::new(Bound { test, columns: columns.into_iter().collect(), equality, sql })))
+        let (equalities, sql) = (equality::of(&test, table), sql::expression(&test, table));
+        Ok(Predicate(Arc::new(Bound { test, columns: columns.into_iter().collect(), equalities, sql })))
     }
 
     /// Indexes into the table's columns of those that it reads, ascending.
@@ -71,9 +71,9 @@ impl Predicate {
         self.0.sql.clone()
     }
 
-    /// A column and values such that only rows with one of them there can pass; `None` where nothing of the kind is known.
-    pub(crate) fn equality(&self) -> Option<&Equality> {
-        self.0.equality.as_ref()
+    /// Columns, each with values such that only rows with one of them there can pass; empty where nothing of the kind is known.
+    pub(crate) fn equalities(&self) -> &[Equality] {
+        &self.0.equalities
     }
 }
 

@@ -306,7 +306,25 @@ fn the_equality_that_an_index_takes() {
         ("n IN (1, 1.0, 1e0)", Some((4, 1))),
     ] {
         let predicate = bound(filter, &table);
-        let found = predicate.equality().map(|equality| (equality.column, equality.values.len()));
+        let first = predicate.equalities().first();
+        let found = first.map(|equality| (equality.column, equality.values.len()));
+        assert_eq!(found, expected, "{filter}");
+    }
+}
+
+#[test]
+fn an_index_takes_as_many_equalities_as_leave_few_ways_to_a_filter() {
+    let table = numbers();
+    for (filter, expected) in [
+        ("a = 1 AND b = 'x'", &[(1, 1), (2, 1)][..]),
+        ("b IN ('x', 'y') AND a = 1 AND id = 2 AND n > 5", &[(0, 1), (1, 1), (2, 2)]),
+        ("id IN (1, 2) AND b = 'x'", &[(0, 2), (2, 1)]),
+        ("a IN (1, 2, 3, 4) AND n IN (1, 2, 3, 4, 5)", &[(1, 4)]),
+        ("a IN (1, 2, 3, 4) AND n IN (1, 2, 3, 4, 5) AND c", &[(1, 4), (3, 1)]),
+        ("a = 1 AND b = 'x' AND c AND n = 1 AND id = 1", &[(0, 1), (1, 1), (2, 1), (4, 1)]),
+    ] {
+        let predicate = bound(filter, &table);
+        let found: Vec<_> = predicate.equalities().iter().map(|one| (one.column, one.values.len())).collect();
         assert_eq!(found, expected, "{filter}");
     }
 }
@@ -331,7 +349,7 @@ fn equal_values_have_one_key() {
         for value in images {
             let image = format!("{{\"{names}\":{value}}}");
             let key = Row::new(&table, image.as_bytes()).index_key(&table, column).unwrap();
-            let equality = predicate.equality().unwrap();
+            let [equality] = predicate.equalities() else { panic!("{filter}") };
             assert_eq!((equality.column, &equality.values[..]), (column, &[key][..]), "{filter} {image}");
         }
         let null = format!("{{\"{names}\":null}}");

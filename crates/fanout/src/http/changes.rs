@@ -2,6 +2,7 @@
 //!
 //! A client of this is always catching up: its own changes are told, marked `own`.
 
+mod cut;
 mod follow;
 mod page;
 pub(in crate::http) mod request;

@@ -12,6 +12,7 @@ mod rows;
 mod snapshot;
 mod stream;
 mod time;
+mod upgrade;
 pub(crate) mod values;
 
 use std::sync::Arc;

@@ -15,7 +15,6 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use waldelta_history::RowId;
 use waldelta_wal::{Code, Table, TableName};
 
 use super::place::unavailable;
@@ -59,7 +58,8 @@ fn respond(answer: Result<Vec<u8>, Problem>) -> Response {
 /// The row that a request is about.
 struct Subject {
     table: Arc<Table>,
-    row: RowId,
+    /// Compact JSON array of the key's values, as changes have it.
+    key: String,
 }
 
 impl Subject {
@@ -71,7 +71,7 @@ impl Subject {
             Problem::new(StatusCode::NOT_FOUND, Code::TableNotCaptured, detail)
         })?;
         let key = key::parse(&key, &table)?;
-        Ok(Subject { row: RowId { table_oid: table.oid, key }, table })
+        Ok(Subject { table, key })
     }
 }
 
@@ -79,7 +79,7 @@ impl Subject {
 fn write_subject(out: &mut Vec<u8>, subject: &Subject) {
     out.extend_from_slice(b"{\"table\":");
     write_string(out, &subject.table.name.to_string());
-    write_text(out, format_args!(",\"key\":{}", subject.row.key));
+    write_text(out, format_args!(",\"key\":{}", subject.key));
 }
 
 /// The query string, in order.

@@ -50,8 +50,9 @@ async fn answer(inner: &Arc<Inner>, uri: &Uri, headers: &HeaderMap) -> Result<Re
         head: extent.head,
         from: None,
     };
-    let gaps = hydrate::open_gaps(inner).await.map_err(problem)?;
     let feed = inner.history.feed();
+    snapshots::hear_of(order.head, feed).await;
+    let gaps = hydrate::open_gaps(inner).await.map_err(problem)?;
     if let Some(id) = inner.snapshots.current(&order, feed, &gaps)
         && coding.is_known(&id, headers)
     {

@@ -3,23 +3,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use waldelta_wal::Code;
 
 use super::problem::Problem;
+use super::upgrade::Upgrade;
 use crate::closing::Closing;
 use crate::inner::{Inner, Listed};
 use crate::session::actor;
+use crate::session::socket::WebSocket;
 use crate::wire::SUBPROTOCOL;
 
-/// Clients send little: what is read at once. tungstenite reserves it for each connection, 128 KiB by default.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
-/// Bytes that are collected before the socket is written to.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// A single frame fits: a row of a thousand replaced values, or a part and one large change.
-const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// A frame that is a little too large is still read, so that the client can be told; a much larger one is not.
 const TOLD_TOO_LARGE: usize = 4;
 /// Characters of what a program calls itself that are kept.
@@ -28,36 +23,30 @@ const USER_AGENT_CHARS_MAX: usize = 120;
 pub(crate) async fn stream(
     State(inner): State<Arc<Inner>>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Response {
     if inner.closing.is_cancelled() {
         return refusal(&inner, StatusCode::SERVICE_UNAVAILABLE, Code::Stopping);
     }
-    let message_bytes_max = inner.config.client_frame_bytes_max * TOLD_TOO_LARGE;
-    let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(message_bytes_max)
-        .max_frame_size(message_bytes_max);
-    let offers_any = upgrade.requested_protocols().next().is_some();
-    let upgrade = upgrade.protocols([SUBPROTOCOL]);
-    let spoken = upgrade.selected_protocol().is_some() || !offers_any;
-    let admitted = match spoken {
+    let admitted = match upgrade.would_speak(SUBPROTOCOL) {
         true => inner.admit(),
         false => Err(Closing::SubprotocolUnknown),
     };
-    // The web server runs the upgraded socket on a task of its own; the token lets a stop wait for it.
-    let token = inner.tracker.token();
+    let message_bytes_max = inner.config.client_frame_bytes_max * TOLD_TOO_LARGE;
+    // The tracker lets a stop wait for the sessions.
+    let tracker = inner.tracker.clone();
     match admitted {
         Ok(place) => {
             let user_agent = user_agent(&headers);
-            upgrade.on_upgrade(async move |socket: WebSocket| {
-                let _token = token;
+            let (response, connection) = upgrade.accept(SUBPROTOCOL);
+            tracker.spawn(async move {
+                let Some(connection) = connection.await else { return };
+                let socket = WebSocket::over(connection, message_bytes_max).await;
                 let number = inner.number();
                 let listed = Listed::new(inner.clone(), number, place, user_agent);
                 actor::run(inner, socket, listed).await;
-            })
+            });
+            response
         }
         Err(closing) => {
             inner.metrics.refused.increment(1);
@@ -69,10 +58,14 @@ pub(crate) async fn stream(
                 };
                 return refusal(&inner, status, closing.code().unwrap_or(Code::TooManyArrivals));
             };
-            upgrade.on_upgrade(async move |socket: WebSocket| {
-                let (_token, _permit) = (token, permit);
+            let (response, connection) = upgrade.accept(SUBPROTOCOL);
+            tracker.spawn(async move {
+                let _permit = permit;
+                let Some(connection) = connection.await else { return };
+                let socket = WebSocket::over(connection, message_bytes_max).await;
                 actor::turn_away(&inner, socket, closing).await;
-            })
+            });
+            response
         }
     }
 }

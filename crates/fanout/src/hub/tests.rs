@@ -1,16 +1,35 @@
 //! Who is told of a transaction, and in what form.
 
+mod turns;
+
 use std::sync::atomic::AtomicU64;
 
 use waldelta_history::Touched;
-use waldelta_wal::Operation;
+use waldelta_wal::{Change, Operation, Table};
 
 use super::*;
 use crate::registry::Attachment;
 use crate::subscription::{Selection, Subscription};
 use crate::testing::{
-    change, filtered, head, message, position, reset_change, schema_change, subscription, table,
+    at_once, change, filtered, head, message, position, reset_change, schema_change, subscription, table,
 };
+
+fn router(registry: &Registry, pace: Pace) -> Router<'_> {
+    Router { registry, index: at_once(registry.index()), pace }
+}
+
+/// Routes a transaction whose changes are here, without letting others have their turn.
+pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) -> Work {
+    at_once(router(registry, Pace::of(usize::MAX)).route_whole(transaction))
+}
+
+fn route(registry: &Registry, entry: &Entry) -> Work {
+    at_once(router(registry, Pace::of(usize::MAX)).route(entry))
+}
+
+fn registry() -> Arc<Registry> {
+    Arc::new(Registry::new(position(10), 1 << 20, 10_000))
+}
 
 fn attach(registry: &Arc<Registry>, id: &str, table: &str) -> Attachment {
     attach_as(registry, id, subscription("s", table))
@@ -29,7 +48,7 @@ fn attach_as(registry: &Arc<Registry>, id: &str, subscription: Subscription) -> 
         wake: Arc::default(),
         replaced: CancellationToken::new(),
     };
-    registry.attach(&Selection::new(vec![subscription]), &client)
+    registry.attach(&Selection::new(vec![subscription]), &client).unwrap()
 }
 
 fn large(lsn: u64, touched: Option<Touched>) -> Entry {
@@ -42,7 +61,7 @@ fn items(attachment: &Attachment, after: u64) -> Vec<Arc<Item>> {
 
 #[test]
 fn a_large_transaction_goes_to_the_scopes_concerned_and_to_its_authors() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let [reader, both, other, author, again] =
         [("reader", "t"), ("both", "t"), ("other", "u"), ("author", "v"), ("again", "v")]
             .map(|(id, table)| attach(&registry, id, table));
@@ -92,7 +111,7 @@ fn a_large_transaction_goes_to_the_scopes_concerned_and_to_its_authors() {
 
 #[test]
 fn a_shape_goes_to_the_scopes_of_its_table_and_a_message_to_those_of_everything() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let [t, u, everything] =
         [("a", "t"), ("b", "u"), ("c", "*")].map(|(id, table)| attach(&registry, id, table));
     let (one, two) = (Arc::new(table("t")), Arc::new(Table { version: 2, ..table("t") }));
@@ -119,12 +138,14 @@ fn a_shape_goes_to_the_scopes_of_its_table_and_a_message_to_those_of_everything(
     let Content::Frame(frame) = &of_all.unwrap().content else { panic!("no frame") };
     let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
     assert_eq!((&frame["xid"], &frame["changes"][0]["op"]), (&serde_json::Value::Null, &"message".into()));
-    assert_eq!(registry.destinations(position(60), Subject::Unknown, std::iter::empty()).scopes.len(), 3);
+    route(&registry, &large(60, None));
+    let unknown = [&t, &u, &everything].map(|scope| items(scope, 50).len());
+    assert_eq!(unknown, [1, 1, 1]);
 }
 
 #[test]
 fn a_reset_is_read_by_the_sessions_that_follow_its_table() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let [t, u, everything] =
         [("a", "t"), ("b", "u"), ("c", "*")].map(|(id, table)| attach(&registry, id, table));
     let of_u = Arc::new(table("u"));
@@ -145,7 +166,7 @@ fn a_reset_is_read_by_the_sessions_that_follow_its_table() {
 
 #[test]
 fn what_was_left_out_concerns_nobody() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let everything = attach(&registry, "a", "*");
     let skipped = change(0, Operation::Skip, &Arc::new(table("t")), 1);
     let nowhere = Change { operation: Operation::Skip, ..message(1, "hello") };
@@ -167,7 +188,7 @@ fn told(item: &Item) -> Vec<(String, i64)> {
 
 #[test]
 fn sessions_that_a_change_does_not_concern_are_not_woken() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let ids = 0..500i64;
     let attached: Vec<_> =
         ids.clone().map(|id| attach_filtered(&registry, &format!("c{id}"), &format!("id = {id}"))).collect();
@@ -188,7 +209,7 @@ fn sessions_that_a_change_does_not_concern_are_not_woken() {
 
 #[test]
 fn a_row_goes_from_one_filter_to_another() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let [a, b, c, longer] =
         ["v = 'a'", "v = 'b'", "v = 'c'", "v > 'a'"].map(|filter| attach_filtered(&registry, filter, filter));
     let author = attach_filtered(&registry, "author", "id = 100");
@@ -214,7 +235,7 @@ fn a_row_goes_from_one_filter_to_another() {
 
 #[test]
 fn sessions_find_out_by_themselves_that_a_filter_does_not_fit_any_more() {
-    let registry = Arc::new(Registry::new(position(10), 1 << 20));
+    let registry = registry();
     let [of_v, of_id] = ["v = 'a'", "id > 0"].map(|filter| attach_filtered(&registry, filter, filter));
     let mut without = Table { version: 2, ..table("t") };
     without.columns.truncate(1);
@@ -232,7 +253,7 @@ fn sessions_find_out_by_themselves_that_a_filter_does_not_fit_any_more() {
 #[test]
 fn nothing_is_missed_between_coming_and_being_routed_to() {
     const TURNS: u64 = 40;
-    let registry = Arc::new(Registry::new(position(10), 1 << 30));
+    let registry = Arc::new(Registry::new(position(10), 1 << 30, 10_000));
     let t = Arc::new(table("t"));
     std::thread::scope(|threads| {
         let come_and_go = |thread: u64| {

@@ -1,4 +1,4 @@
-//! Distinct filters bound to one shape of a table: by the values of the column that they compare for equality, and the rest.
+//! Distinct filters bound to one shape of a table: by the values of the columns that they compare for equality, and the rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,36 +6,38 @@ use std::sync::Arc;
 use waldelta_wal::Table;
 
 use super::Work;
-use super::images::{Images, Key};
+use super::images::Images;
 use super::table::Id;
-use crate::filter::{Equality, Filter, IndexKey, Predicate};
+use super::values::ByValues;
+use crate::filter::{Equality, Filter, Predicate};
+use crate::pace::{EVALUATION_BYTES, Pace};
+use crate::scope::cost;
 
 /// The filters of a table.
 pub(super) struct Bound {
     table: Arc<Table>,
-    predicates: HashMap<Id, Predicate>,
-    /// Those that compare for equality, by column.
-    by_column: BTreeMap<u16, ByValue>,
+    filters: HashMap<Id, Fit>,
+    /// Those that compare for equality, by the columns that they do it with.
+    by_columns: BTreeMap<Vec<u16>, ByValues>,
     /// Those that do not.
     rest: BTreeSet<Id>,
     /// Those that do not fit the shape. They pass always: who has one has to find out that its filter is none any more.
     unfit: BTreeSet<Id>,
 }
 
-/// The filters that compare one column for equality.
-#[derive(Default)]
-struct ByValue {
-    /// Ascending: most values have one filter, and a list is small for that.
-    values: HashMap<IndexKey, Vec<Id>>,
-    all: BTreeSet<Id>,
+/// A filter that fits the shape.
+struct Fit {
+    predicate: Predicate,
+    /// What evaluating it counts as, beside the bytes of the row.
+    bytes: usize,
 }
 
 impl Bound {
     pub(super) fn new(table: Arc<Table>) -> Self {
         Bound {
             table,
-            predicates: HashMap::new(),
-            by_column: BTreeMap::new(),
+            filters: HashMap::new(),
+            by_columns: BTreeMap::new(),
             rest: BTreeSet::new(),
             unfit: BTreeSet::new(),
         }
@@ -58,84 +60,55 @@ impl Bound {
             self.unfit.insert(id);
             return;
         };
-        match predicate.equality() {
-            Some(equality) => self.by_column.entry(equality.column).or_default().insert(id, equality),
-            None => {
+        match predicate.equalities() {
+            [] => {
                 self.rest.insert(id);
             }
+            equalities => {
+                self.by_columns.entry(columns(equalities)).or_default().insert(id, equalities);
+            }
         }
-        self.predicates.insert(id, predicate);
+        self.filters.insert(id, Fit { predicate, bytes: EVALUATION_BYTES + cost::text_bytes(filter) });
     }
 
     pub(super) fn remove(&mut self, id: Id) {
         self.unfit.remove(&id);
         self.rest.remove(&id);
-        let predicate = self.predicates.remove(&id);
-        let Some(equality) = predicate.as_ref().and_then(Predicate::equality) else { return };
-        if let Some(by_value) = self.by_column.get_mut(&equality.column) {
-            by_value.remove(id, equality);
-            if by_value.all.is_empty() {
-                self.by_column.remove(&equality.column);
+        let Some(fit) = self.filters.remove(&id) else { return };
+        let equalities = fit.predicate.equalities();
+        let columns = columns(equalities);
+        if let Some(by_values) = self.by_columns.get_mut(&columns) {
+            by_values.remove(id, equalities);
+            if by_values.is_empty() {
+                self.by_columns.remove(&columns);
             }
         }
     }
 
     /// The filters that a row passes, or may pass, before its change or after it.
-    pub(super) fn passing(&self, images: &Images<'_>, work: &mut Work) -> Vec<Id> {
+    pub(super) async fn passing(&self, images: &Images<'_>, work: &mut Work, pace: &mut Pace) -> Vec<Id> {
         let mut candidates: Vec<Id> = Vec::new();
-        for (column, by_value) in &self.by_column {
-            by_value.look_up(*column, images, work, &mut candidates);
+        for (columns, by_values) in &self.by_columns {
+            by_values.look_up(columns, images, work, &mut candidates);
+            pace.did(EVALUATION_BYTES).await;
         }
         // Both images may lead to one filter.
         candidates.sort_unstable();
         candidates.dedup();
         candidates.extend(&self.rest);
         work.evaluations += candidates.len() as u64;
-        candidates.retain(|id| self.predicates.get(id).is_none_or(|predicate| images.may_pass(predicate)));
-        candidates.extend(&self.unfit);
-        candidates
+        let mut passing: Vec<Id> = self.unfit.iter().copied().collect();
+        for id in candidates {
+            let Some(fit) = self.filters.get(&id) else { continue };
+            if images.may_pass(&fit.predicate) {
+                passing.push(id);
+            }
+            pace.did(fit.bytes + images.bytes()).await;
+        }
+        passing
     }
 }
 
-impl ByValue {
-    fn insert(&mut self, id: Id, equality: &Equality) {
-        self.all.insert(id);
-        for value in &equality.values {
-            let ids = self.values.entry(value.clone()).or_default();
-            if let Err(at) = ids.binary_search(&id) {
-                ids.insert(at, id);
-            }
-        }
-    }
-
-    fn remove(&mut self, id: Id, equality: &Equality) {
-        self.all.remove(&id);
-        for value in &equality.values {
-            if let Some(ids) = self.values.get_mut(value) {
-                if let Ok(at) = ids.binary_search(&id) {
-                    ids.remove(at);
-                }
-                if ids.is_empty() {
-                    self.values.remove(value);
-                }
-            }
-        }
-    }
-
-    /// Adds the filters that have the value of either image; all where one is not known.
-    fn look_up(&self, column: u16, images: &Images<'_>, work: &mut Work, into: &mut Vec<Id>) {
-        let begun = into.len();
-        for key in images.keys(column) {
-            work.lookups += 1;
-            match key {
-                Key::Null => {}
-                Key::Is(key) => into.extend(self.values.get(&key).into_iter().flatten()),
-                Key::Unknown => {
-                    into.truncate(begun);
-                    into.extend(&self.all);
-                    return;
-                }
-            }
-        }
-    }
+fn columns(equalities: &[Equality]) -> Vec<u16> {
+    equalities.iter().map(|equality| equality.column).collect()
 }

@@ -4,12 +4,14 @@
 use waldelta_wal::{Change, Operation, Table};
 
 use crate::filter::{IndexKey, Predicate, Row, Verdict};
+use crate::wire::transaction::image_bytes;
 
 /// The row before and after a change of it, each where there was one.
 pub(super) struct Images<'a> {
     table: &'a Table,
     before: Option<Row<'a>>,
     after: Option<Row<'a>>,
+    bytes: usize,
 }
 
 /// A value as an index has it.
@@ -23,6 +25,16 @@ pub(super) enum Key {
     Unknown,
 }
 
+impl Key {
+    /// The value, where it is one.
+    pub(super) fn known(self) -> Option<IndexKey> {
+        match self {
+            Key::Is(key) => Some(key),
+            Key::Null | Key::Unknown => None,
+        }
+    }
+}
+
 impl<'a> Images<'a> {
     pub(super) fn of(change: &'a Change, table: &'a Table) -> Self {
         let had = matches!(change.operation, Operation::Update | Operation::Delete);
@@ -31,7 +43,13 @@ impl<'a> Images<'a> {
             table,
             before: had.then(|| Row::before(change, table)),
             after: has.then(|| Row::after(change, table)),
+            bytes: image_bytes(change),
         }
+    }
+
+    /// How much there is to look at.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether either of them passes, or may.
@@ -39,15 +57,16 @@ impl<'a> Images<'a> {
         self.rows().any(|row| predicate.verdict(row) != Verdict::Fails)
     }
 
-    /// A column's value in each of them.
-    pub(super) fn keys(&self, column: u16) -> impl Iterator<Item = Key> {
-        self.rows().map(move |row| match row.value(column) {
+    /// A column's value in one of them.
+    pub(super) fn key(&self, row: &Row<'_>, column: u16) -> Key {
+        match row.value(column) {
             None => Key::Unknown,
             Some(_) => row.index_key(self.table, column).map_or(Key::Null, Key::Is),
-        })
+        }
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
+    /// Those that there are.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row<'a>> {
         [&self.before, &self.after].into_iter().flatten()
     }
 }

@@ -1,9 +1,10 @@
 //! The index: which scopes a change concerns, found at a cost that grows with those scopes and not with all that exist.
 //!
 //! A change is looked up by its table. Scopes that follow the table without a filter are found by the patterns that select it.
-//! Scopes with filters are found by the values that the row has where filters compare a column for equality; what is found
+//! Scopes with filters are found by the values that the row has where filters compare columns for equality; what is found
 //! there, and the filters that compare nothing for equality, are evaluated: each distinct filter once, however many scopes
-//! have it. Both images count, the row before the change as well as after it.
+//! have it. Both images count, the row before the change as well as after it. So a filter that is nothing but a range is
+//! evaluated on each change of its table: it is cheap where it comes with an equality, and else costs what it says.
 //!
 //! It may name a scope that is told nothing of the change, and never leaves one out that is: what a scope is told is decided
 //! elsewhere, by its route. So where an image lacks a column that a filter needs, the filter's scopes are concerned. That is
@@ -12,20 +13,24 @@
 //! had the row or have it now.
 //!
 //! It belongs to the router alone, and the registry's lock is not held while filters are evaluated: who comes and goes is
-//! noted in the registry, and entered here before the next transaction is looked up. Its memory grows with the
-//! scopes there are and their filters. It knows no sessions.
+//! noted in the registry, and entered here before the next transaction is looked up. Looking up lets others have their turn
+//! where it takes long; whoever gives it up in the middle leaves the index whole. Its memory grows with the scopes there are
+//! and their filters, which the registry counts; scopes that have gone since the last transaction are still in it. It knows no
+//! sessions.
 
 mod bound;
 mod images;
 mod table;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
-use waldelta_wal::{Change, Table, TableName};
+use waldelta_wal::{Change, TableName};
 
 use self::table::Filtered;
-use crate::scope::Scope;
+use crate::pace::{CHANGE_BYTES, MARK_BYTES, Pace};
+use crate::scope::{Scope, cost};
 use crate::subscription::{Pattern, Selection, is_message, is_told, reset_table};
 
 /// Pairs of a scope and a change that are noted for one transaction. Beyond that a scope's changes are not told apart, and
@@ -53,6 +58,12 @@ impl Moves {
         }
     }
 
+    /// And who came and went after that.
+    fn add(&mut self, later: Moves) {
+        later.left.into_iter().for_each(|number| self.leave(number));
+        self.entered.extend(later.entered);
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.entered.is_empty() && self.left.is_empty()
@@ -67,6 +78,8 @@ pub(crate) struct Index {
     unfiltered: HashMap<Pattern, BTreeSet<Number>>,
     /// Scopes with a subscription with a filter; those are of one table each.
     filtered: HashMap<TableName, Filtered>,
+    /// Who came and went and is not taken in yet.
+    moves: Moves,
 }
 
 /// What leaving needs to know. A scope that has left ends before the index learns of it, and its frames with it.
@@ -117,38 +130,55 @@ pub(crate) struct Found {
 
 impl Index {
     /// Takes in who came and went.
-    pub(crate) fn apply(&mut self, moves: Moves) {
-        moves.left.into_iter().for_each(|number| self.leave(number));
-        moves.entered.into_iter().for_each(|(number, scope)| self.enter(number, &scope));
+    pub(crate) async fn apply(&mut self, moves: Moves, pace: &mut Pace) {
+        self.moves.add(moves);
+        while let Some(number) = self.moves.left.pop() {
+            let bytes = self.leave(number);
+            pace.did(bytes).await;
+        }
+        while let Some((number, scope)) = self.moves.entered.pop_first() {
+            self.enter(number, &scope);
+            pace.did(cost::of_scope(&scope.selection)).await;
+        }
     }
 
     /// The scopes that these changes concern, each once.
-    pub(crate) fn concerned(&mut self, changes: &[Change]) -> Found {
+    pub(crate) async fn concerned(&mut self, changes: &[Change], pace: &mut Pace) -> Found {
         let (mut marks, mut work) = (Marks::default(), Work::default());
-        let mut tables: HashSet<*const Table> = HashSet::new();
+        // By their addresses, as they are shared.
+        let mut tables: HashSet<usize> = HashSet::new();
         let mut messages = false;
         for (at, change) in (0u32..).zip(changes) {
+            let marked = marks.made;
             if let Some(table) = reset_table(change) {
                 self.mark_table(&table, &mut marks);
             } else if let Some(table) = change.table.as_ref().filter(|_| is_told(change)) {
-                if tables.insert(Arc::as_ptr(table)) {
+                if tables.insert(Arc::as_ptr(table).addr()) {
                     self.mark_unfiltered(&table.name, &mut marks);
                 }
                 if let Some(filtered) = self.filtered.get_mut(&table.name) {
-                    filtered.concerned(change, table, &mut work, |number| marks.list(number, at));
+                    let ids = filtered.concerned(change, table, &mut work, pace).await;
+                    ids.into_iter()
+                        .flat_map(|id| filtered.scopes_of(id))
+                        .for_each(|number| marks.list(number, at));
                 }
             } else if !messages && is_message(change) {
                 messages = true;
                 marks.all_of(self.unfiltered.get(&Pattern::All));
             }
+            pace.did(CHANGE_BYTES + (marks.made - marked) * MARK_BYTES).await;
         }
         self.present(marks, work)
     }
 
     /// The scopes that follow any of these tables, with a filter or without; with `messages` those that are told messages.
-    pub(crate) fn of_tables(&self, tables: &[TableName], messages: bool) -> Found {
+    pub(crate) async fn of_tables(&self, tables: &[TableName], messages: bool, pace: &mut Pace) -> Found {
         let mut marks = Marks::default();
-        tables.iter().for_each(|table| self.mark_table(table, &mut marks));
+        for table in tables {
+            let marked = marks.made;
+            self.mark_table(table, &mut marks);
+            pace.did(CHANGE_BYTES + (marks.made - marked) * MARK_BYTES).await;
+        }
         if messages {
             marks.all_of(self.unfiltered.get(&Pattern::All));
         }
@@ -196,8 +226,9 @@ impl Index {
         self.scopes.insert(number, member);
     }
 
-    fn leave(&mut self, number: Number) {
-        let Some(member) = self.scopes.remove(&number) else { return };
+    /// Takes a scope out, and says how much that was to do.
+    fn leave(&mut self, number: Number) -> usize {
+        let Some(member) = self.scopes.remove(&number) else { return 0 };
         for subscription in member.selection.subscriptions() {
             match (&subscription.filter, &subscription.table) {
                 (Some(filter), Pattern::Table(table)) => {
@@ -217,11 +248,13 @@ impl Index {
                 }
             }
         }
+        cost::of_scope(&member.selection)
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.scopes.is_empty() && self.unfiltered.is_empty() && self.filtered.is_empty()
+        let nothing_waits = self.moves.is_empty();
+        nothing_waits && self.scopes.is_empty() && self.unfiltered.is_empty() && self.filtered.is_empty()
     }
 }
 
@@ -230,11 +263,14 @@ impl Index {
 struct Marks {
     scopes: BTreeMap<Number, Which>,
     listed: usize,
+    /// How often a scope was noted.
+    made: usize,
 }
 
 impl Marks {
     /// Any change may concern the scope.
     fn all(&mut self, number: Number) {
+        self.made += 1;
         self.scopes.insert(number, Which::Any);
     }
 
@@ -244,6 +280,7 @@ impl Marks {
 
     /// This change concerns the scope; changes come in their order.
     fn list(&mut self, number: Number, at: u32) {
+        self.made += 1;
         match self.scopes.entry(number).or_insert(Which::NONE) {
             Which::Any => {}
             Which::Listed(listed) if listed.last() == Some(&at) => {}

@@ -9,6 +9,8 @@ use super::bound::Bound;
 use super::images::Images;
 use super::{Number, Work};
 use crate::filter::Filter;
+use crate::pace::Pace;
+use crate::scope::cost;
 
 /// Names a distinct filter among all that the table ever had.
 pub(super) type Id = u64;
@@ -63,39 +65,54 @@ impl Filtered {
         self.scopes.values().flatten().copied()
     }
 
-    /// Names the scopes that a change of the table concerns, some of them more than once.
-    pub(super) fn concerned(
+    /// The scopes that have one of the filters.
+    pub(super) fn scopes_of(&self, id: Id) -> impl Iterator<Item = Number> {
+        self.scopes.get(&id).into_iter().flatten().copied()
+    }
+
+    /// The filters that a change of the table concerns.
+    pub(super) async fn concerned(
         &mut self,
         change: &Change,
         table: &Arc<Table>,
         work: &mut Work,
-        mut found: impl FnMut(Number),
-    ) {
+        pace: &mut Pace,
+    ) -> Vec<Id> {
         match change.operation {
             Operation::Insert | Operation::Baseline | Operation::Update | Operation::Delete => {
                 let images = Images::of(change, table);
-                let ids = self.bound_to(table).passing(&images, work);
-                ids.iter().filter_map(|id| self.scopes.get(id)).flatten().for_each(|number| found(*number));
+                pace.did(images.bytes()).await;
+                self.bound_to(table, pace).await.passing(&images, work, pace).await
             }
             // What concerns the table as a whole.
             Operation::Truncate
             | Operation::Schema
             | Operation::Message
             | Operation::Reset
-            | Operation::Skip => self.scopes().for_each(found),
+            | Operation::Skip => self.scopes.keys().copied().collect(),
         }
     }
 
-    fn bound_to(&mut self, table: &Arc<Table>) -> &Bound {
-        let fits = self.bound.as_mut().is_some_and(|bound| bound.is_of(table));
-        if !fits {
-            self.bound = None;
+    /// The filters bound to this shape.
+    async fn bound_to(&mut self, table: &Arc<Table>, pace: &mut Pace) -> &Bound {
+        let mut kept = self.bound.take();
+        if !kept.as_mut().is_some_and(|bound| bound.is_of(table)) {
+            kept = None;
         }
-        let ids = &self.ids;
-        self.bound.get_or_insert_with(|| {
-            let mut bound = Bound::new(table.clone());
-            ids.iter().for_each(|(filter, id)| bound.insert(*id, filter));
-            bound
-        })
+        // It is put back whole: who binds need not come to the end.
+        let bound = match kept {
+            Some(bound) => bound,
+            None => self.bind(table, pace).await,
+        };
+        self.bound.insert(bound)
+    }
+
+    async fn bind(&self, table: &Arc<Table>, pace: &mut Pace) -> Bound {
+        let mut bound = Bound::new(table.clone());
+        for (filter, id) in &self.ids {
+            bound.insert(*id, filter);
+            pace.did(cost::of_filter(filter)).await;
+        }
+        bound
     }
 }

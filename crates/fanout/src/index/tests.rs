@@ -1,14 +1,16 @@
 //! Whom the index names: against what the routes of the scopes say, and at what cost.
 
+mod counts;
+
 use bytes::Bytes;
 use proptest::prelude::*;
-use waldelta_wal::{Column, Kind, Operation, ReplicaIdentity};
+use waldelta_wal::{Column, Kind, Operation, ReplicaIdentity, Table};
 
 use super::*;
 use crate::filter::{Filter, Predicate, Row, Verdict};
 use crate::scope::Budget;
 use crate::subscription::Subscription;
-use crate::testing::{self, message, position, reset_change, schema_change};
+use crate::testing::{self, at_once, message, position, reset_change, schema_change};
 
 /// `t (id integer primary key, v text, n integer)`; its second version is without `n`, the others have other replica identities.
 fn tables() -> [Arc<Table>; 4] {
@@ -28,7 +30,7 @@ fn subscription(id: &str, table: &str, filter: Option<&str>) -> Subscription {
 
 fn scope(subscriptions: Vec<Subscription>) -> Arc<Scope> {
     let selection = Arc::new(Selection::new(subscriptions));
-    Arc::new(Scope::new(selection, position(0), 1 << 10, &Arc::new(Budget::new(0))))
+    Arc::new(Scope::new(selection, position(0), 1 << 10, &Arc::new(Budget::new(1 << 20))))
 }
 
 /// Scopes as the registry would keep them.
@@ -55,8 +57,9 @@ impl World {
     }
 
     fn concerned(&mut self, changes: &[Change]) -> (BTreeMap<Number, Which>, Work) {
-        self.index.apply(std::mem::take(&mut self.moves));
-        let found = self.index.concerned(changes);
+        let pace = &mut Pace::of(usize::MAX);
+        at_once(self.index.apply(std::mem::take(&mut self.moves), pace));
+        let found = at_once(self.index.concerned(changes, pace));
         let numbers: HashMap<*const Scope, Number> =
             self.scopes.iter().map(|(number, scope)| (Arc::as_ptr(scope), *number)).collect();
         let count = found.scopes.len();
@@ -172,7 +175,8 @@ fn what_concerns_a_table_as_a_whole_concerns_whoever_has_a_filter_on_it() {
     assert!(world.concerned(&[change(0, Operation::Skip, &table, None, None)]).0.is_empty());
 
     let large = |world: &World, name: &str, messages| {
-        world.index.of_tables(&[name.parse().unwrap()], messages).scopes.len()
+        let tables = [name.parse().unwrap()];
+        at_once(world.index.of_tables(&tables, messages, &mut Pace::of(usize::MAX))).scopes.len()
     };
     assert_eq!((large(&world, "t", false), large(&world, "u", true), large(&world, "x", false)), (3, 2, 1));
     for number in [filtered, named, everything, elsewhere] {

@@ -1,5 +1,6 @@
 //! The bytes that all scopes together keep ready. Beyond the bound the oldest items go first, whichever scope has them: what
-//! sessions have not read by then they read elsewhere.
+//! sessions have not read by then they read elsewhere. How tables look to scopes is kept apart from that, in a part of as many
+//! bytes more.
 //!
 //! Without it memory would grow with the number of scopes, as each of them keeps what it has until its own bound.
 
@@ -7,12 +8,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use waldelta_wal::Position;
 
 use super::Scope;
 
 /// Bytes that noting an item costs, about.
 const NOTE_BYTES: usize = 64;
+/// Looks may have the bytes of frames, divided by this.
+const LOOKS_SHARE: usize = 4;
 
 /// What is kept, and in which order it came.
 pub(crate) struct Budget {
@@ -20,6 +24,8 @@ pub(crate) struct Budget {
     bytes_max: usize,
     /// Items, oldest first; some of them are gone already.
     notes: Mutex<VecDeque<Note>>,
+    /// Bytes of looks that may still be kept.
+    looks: Arc<Semaphore>,
 }
 
 /// That a scope was given an item.
@@ -30,7 +36,13 @@ struct Note {
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Budget { taken: AtomicUsize::new(0), bytes_max, notes: Mutex::default() }
+        let looks = Arc::new(Semaphore::new((bytes_max / LOOKS_SHARE).min(Semaphore::MAX_PERMITS)));
+        Budget { taken: AtomicUsize::new(0), bytes_max, notes: Mutex::default(), looks }
+    }
+
+    /// The right to keep how a table looks; given back when it is dropped.
+    pub(super) fn room_for_look(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.looks.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 
     pub(super) fn take(&self, bytes: usize) {

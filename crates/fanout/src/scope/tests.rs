@@ -100,7 +100,7 @@ fn a_table_looks_as_its_latest_shape() {
     let columns = Some(["v".to_owned()].into());
     let subscription = Subscription { columns, ..subscription("s", "t") };
     let selection = Arc::new(Selection::new(vec![subscription]));
-    let scope = Scope::new(selection, position(0), 1 << 20, &Arc::new(Budget::new(0)));
+    let scope = Scope::new(selection, position(0), 1 << 20, &Arc::new(Budget::new(1 << 20)));
     let mut wide = table("t");
     wide.columns.push(Column { name: "more".into(), number: 3, ..wide.columns[1].clone() });
     let (one, two) = (Arc::new(wide.clone()), Arc::new(Table { version: 2, ..wide }));
@@ -122,6 +122,37 @@ fn a_table_looks_as_its_latest_shape() {
         scope.look(Some(&Arc::new(table(&format!("x{n}"))))).unwrap();
     }
     assert!(scope.looks.lock().unwrap().len() <= LOOKS_MAX);
+}
+
+#[test]
+fn all_scopes_together_keep_no_more_looks_than_there_is_room_for() {
+    let subscription = |id: usize| subscription(&format!("{id:-<1000}"), "t");
+    let scope = |id: usize, budget: &Arc<Budget>| {
+        let selection = Arc::new(Selection::new(vec![subscription(id)]));
+        Scope::new(selection, position(0), 1 << 20, budget)
+    };
+    let t = Arc::new(table("t"));
+    let kept = |scope: &Scope| scope.looks.lock().unwrap().len();
+    let look = |scope: &Scope| assert!(scope.look(Some(&t)).unwrap().is_some(), "made anew where not kept");
+    let budget = Arc::new(Budget::new(64 << 10));
+    let mut scopes: Vec<Scope> = (0..50).map(|id| scope(id, &budget)).collect();
+    scopes.iter().for_each(look);
+    let all: usize = scopes.iter().map(kept).sum();
+    assert!((2..16).contains(&all), "{all} looks of 1 KiB at least in 16 KiB");
+    look(&scopes[49]);
+    assert_eq!(kept(&scopes[49]), 0);
+    // Who goes gives room back, and who finds none forgets its own for it.
+    scopes.drain(..1);
+    look(&scopes[48]);
+    assert_eq!(kept(&scopes[48]), 1);
+    let u = Arc::new(Table { oid: 1, ..table("t") });
+    assert!(scopes[48].look(Some(&u)).unwrap().is_some());
+    let tables: Vec<_> = scopes[48].looks.lock().unwrap().keys().copied().collect();
+    assert_eq!(tables, [Some(1)]);
+    let without = Arc::new(Budget::new(0));
+    let poor = scope(0, &without);
+    look(&poor);
+    assert_eq!(kept(&poor), 0);
 }
 
 proptest! {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use waldelta_history::Head;
 use waldelta_wal::{Code, Position};
 
@@ -29,10 +29,11 @@ use crate::closing::Closing;
 use crate::error::Error;
 use crate::inner::{Inner, Listed};
 use crate::metrics::StateGauge;
-use crate::registry::Attachment;
+use crate::registry::{Attachment, NoRoom};
 use crate::sessions::Standing;
 use crate::subscription::Selection;
 use crate::wire::client::{self, After, Refusal};
+use crate::wire::server;
 
 /// Bytes read from a tail at once.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -70,6 +71,8 @@ struct Actor<S> {
     head_changed: watch::Receiver<Head>,
     operations: FuturesUnordered<BoxFuture<'static, Event>>,
     steps: Option<mpsc::Receiver<Step>>,
+    /// Ends when its connection has a number among those of all processes.
+    numbered: Option<oneshot::Receiver<()>>,
     /// The last thing taken was a frame from the client: now it is the stream's turn.
     client_was_last: bool,
     /// When the oldest frame that waits to be written was found durable.
@@ -99,6 +102,7 @@ impl<S: Socket> Actor<S> {
             scope_changed: None,
             operations: FuturesUnordered::new(),
             steps: None,
+            numbered: None,
             client_was_last: false,
             routed_at: None,
             sent_bytes: 0,
@@ -226,7 +230,15 @@ impl<S: Socket> Actor<S> {
             match action {
                 Action::Send(frame) => outbox.push(Outgoing::Frame(frame)),
                 Action::Ping => outbox.push(Outgoing::Ping),
-                Action::Attach(selection) => self.attach(&selection),
+                Action::Attach(selection) => {
+                    if let Err(no_room) = self.attach(&selection) {
+                        let code = no_room.code();
+                        let frame = server::error(code, code.explanation().title, None, true);
+                        outbox.push(Outgoing::Frame(frame));
+                        closing = Some(no_room.closing());
+                        break;
+                    }
+                }
                 Action::Resolve(after) => self.resolve(after),
                 Action::AskFrontier => self.ask_frontier(),
                 Action::Hydrate(order) => self.hydrate(order),
@@ -287,13 +299,16 @@ impl<S: Socket> Actor<S> {
         None
     }
 
-    fn attach(&mut self, selection: &Selection) {
-        let Some(client) = self.session.client() else { return };
-        let attachment = self.inner.registry.attach(selection, client);
+    /// Enters the scope of a selection; where there is no room for it, the session ends.
+    fn attach(&mut self, selection: &Selection) -> Result<(), NoRoom> {
+        let Some(client) = self.session.client() else { return Ok(()) };
+        let attachment = self.inner.registry.attach(selection, client)?;
+        self.numbered = self.listed.belongs_to(client).or(self.numbered.take());
         self.scope_changed = Some(attachment.scope.watch());
         let joined_at = attachment.joined_at;
         self.attachment = Some(attachment);
         self.session.apply(Event::Attached(joined_at), now(), &mut Vec::new());
+        Ok(())
     }
 
     fn resolve(&mut self, after: Option<After>) {
@@ -314,9 +329,13 @@ impl<S: Socket> Actor<S> {
 
     fn ask_frontier(&mut self) {
         let Some(frontier) = self.session.client().map(|client| client.frontier.clone()) else { return };
-        let inner = self.inner.clone();
+        let (inner, numbered) = (self.inner.clone(), self.numbered.take());
         self.operations.push(Box::pin(async move {
             frontier.store(inner.frontier.ask().await, Ordering::Release);
+            // Whoever has seen it live and connects elsewhere is newer there.
+            if let Some(numbered) = numbered {
+                let _ = numbered.await;
+            }
             Event::FrontierKnown
         }));
     }

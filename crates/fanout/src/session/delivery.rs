@@ -6,16 +6,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
-use crate::scope::SchemaFrame;
+use crate::scope::{SchemaFrame, cost};
 use crate::subscription::{Misfit, Route, Selection, Tables, Telling, is_message, is_told};
 use crate::wire::server::{self, NotText};
 use crate::wire::transaction::{self, Envelope, Told, TxAuthor};
 
 /// Bytes of images after which a transaction is cut into another frame.
 const PART_BYTES_MAX: usize = 256 * 1024;
+/// How many tables' looks are kept between transactions, and about how many bytes of them: the rest is made anew. What they cost
+/// by their filters is counted where the session enters its scope.
+const ROUTES_MAX: usize = 64;
+const ROUTES_BYTES_MAX: usize = 32 * 1024;
 
 /// Says of a transaction id whether a snapshot shows what the transaction did.
 pub(crate) type Shows = Arc<dyn Fn(u64) -> bool + Send + Sync>;
@@ -60,6 +64,8 @@ pub(crate) struct Delivery {
     no_shapes: bool,
     /// How tables look, and messages, which have none.
     routes: Vec<(Option<Arc<Table>>, Option<Route>)>,
+    /// What they cost, about.
+    routes_bytes: usize,
     open: Option<Open>,
 }
 
@@ -121,6 +127,8 @@ impl Delivery {
 
     /// The `schema` frames that have to go before a shared frame.
     pub(crate) fn untold<'a>(&mut self, schemas: &'a [SchemaFrame]) -> impl Iterator<Item = &'a Utf8Bytes> {
+        // Whoever shares frames makes none.
+        self.forget_routes();
         schemas.iter().filter_map(|schema| {
             let before = self.shapes.insert(schema.oid, schema.version);
             (before != Some(schema.version)).then_some(&schema.frame)
@@ -130,7 +138,7 @@ impl Delivery {
     /// Another selection: tables look different from now on. Where that is so of tables which the client has, it is told their
     /// shapes again: they may have other columns, and a snapshot need not have them.
     pub(crate) fn selection_changed(&mut self, before: &Selection, after: &Selection) {
-        self.routes.clear();
+        self.forget_routes();
         if after.alters_copies_of(before) {
             self.shapes.clear();
         }
@@ -172,11 +180,6 @@ impl Delivery {
         changes: &[Change],
         last: bool,
     ) -> Result<Frames, Undeliverable> {
-        // Shapes may be made anew for each page that is read: routes do not pile up.
-        const ROUTES_MAX: usize = 64;
-        if self.routes.len() > ROUTES_MAX {
-            self.routes.clear();
-        }
         let mut own = self.open.as_ref().is_some_and(|open| open.own);
         let mut concerned: Vec<(&Change, usize)> = Vec::new();
         for change in changes {
@@ -233,7 +236,15 @@ impl Delivery {
         } else if let Some(open) = &mut self.open {
             open.own = own;
         }
+        // Shapes may be made anew for each page that is read: routes do not pile up.
+        if self.routes.len() > ROUTES_MAX || self.routes_bytes > ROUTES_BYTES_MAX {
+            self.forget_routes();
+        }
         Ok(out)
+    }
+
+    fn forget_routes(&mut self) {
+        (self.routes, self.routes_bytes) = (Vec::new(), 0);
     }
 
     /// The route of a change that is to be told if its rows are, as an index into `routes`.
@@ -265,7 +276,9 @@ impl Delivery {
         let index = match self.routes.iter().position(|(other, _)| same(other)) {
             Some(known) => known,
             None => {
-                self.routes.push((table.cloned(), to.selection.route(table.map(Arc::as_ref))?));
+                let table_of = table.map(Arc::as_ref);
+                self.routes.push((table.cloned(), to.selection.route(table_of)?));
+                self.routes_bytes += cost::of_route(to.selection, table_of);
                 self.routes.len() - 1
             }
         };

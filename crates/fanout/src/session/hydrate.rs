@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use tokio::sync::mpsc;
 use waldelta_wal::{Code, Position, Table, TableName};
 
 use super::delivery::Overlap;
 use crate::error::Error;
 use crate::inner::Inner;
-use crate::snapshots::{Gaps, Told};
+use crate::snapshots::{self, Gaps, Told};
 use crate::subscription::{Misfit, Tables};
 use crate::wire::client::SnapshotFrom;
 use crate::wire::server::TableSum;
@@ -73,6 +73,7 @@ pub(crate) async fn run(order: Order, inner: &Inner, steps: mpsc::Sender<Step>) 
 }
 
 async fn hand_over(order: Order, inner: &Inner, steps: &mpsc::Sender<Step>) {
+    snapshots::hear_of(order.head, inner.history.feed()).await;
     let follower = match open_gaps(inner).await {
         Ok(gaps) => inner.snapshots.follow(&order, inner.history.feed(), &gaps),
         Err(failure) => Err(failure),

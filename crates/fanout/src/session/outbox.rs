@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 
 use super::socket::{Broken, Socket};
 
@@ -67,8 +67,8 @@ async fn write_run<S: Socket>(
     {
         unflushed += outgoing.len();
         match outgoing {
-            Outgoing::Frame(frame) => socket.feed(frame).await?,
-            Outgoing::Ping => socket.ping().await?,
+            Outgoing::Frame(frame) => socket.feed(frame),
+            Outgoing::Ping => socket.ping(),
         }
     }
     socket.flush().await

@@ -1,5 +1,12 @@
 //! Reading for one session alone: from the feed where it reaches back far enough, else from history, in pages that it may
 //! share with others.
+//!
+//! Live sessions come here too, for transactions that are too large for one frame that their scope keeps ready. Then they share
+//! the rows, and each makes frames of its own. Frames of parts are rarely equal: they name the cursor that this client was told
+//! last, leave out what it did itself and what its snapshot shows, and begin in the middle for one that was there already. To
+//! share the others, the router would have to make them ahead, for one scope after the other, which sessions do beside each
+//! other; or each part would have to be kept until the slowest session of its scope has come for it, for every scope at once,
+//! which is more than the tails may hold. So a session makes a part when it has written the one before, and holds no more.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,17 +1,31 @@
-//! The one place that knows which WebSocket library is used.
+//! The one place that knows which WebSocket library is used. It reads what a client sends, answers pings and closes; our own
+//! frames go past it, because it would copy each into a buffer of the connection that stays as large as the largest.
 
-use std::future::Future;
+mod unsent;
+
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use crate::wire::Utf8Bytes;
+use futures_util::{Sink, SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use waldelta_wal::Code;
+
+use self::unsent::Unsent;
 
 /// A client that closes may take this long to take the answer in.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Clients send little: what is read at once. tungstenite reserves it for each connection, 128 KiB by default.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Headers and payloads that are written at once.
+const SLICES_MAX: usize = 128;
 
 /// What comes from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,44 +49,84 @@ pub(crate) struct Broken;
 pub(crate) trait Socket: Send {
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
     /// Takes a frame over; it is on its way after [`Socket::flush`].
-    fn feed(&mut self, frame: Utf8Bytes) -> impl Future<Output = Result<(), Broken>> + Send;
-    fn ping(&mut self) -> impl Future<Output = Result<(), Broken>> + Send;
+    fn feed(&mut self, frame: Utf8Bytes);
+    fn ping(&mut self);
     fn flush(&mut self) -> impl Future<Output = Result<(), Broken>> + Send;
     /// Says why and waits for the client's answer.
     fn close(&mut self, code: u16, reason: String) -> impl Future<Output = ()> + Send;
 }
 
-impl Socket for WebSocket {
+/// A WebSocket over these bytes, on the server's side.
+pub(crate) struct WebSocket<C> {
+    stream: WebSocketStream<C>,
+    unsent: Unsent,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> WebSocket<C> {
+    /// `message_bytes_max`: the most that is read of one message.
+    pub(crate) async fn over(connection: C, message_bytes_max: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max));
+        let stream = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;
+        WebSocket { stream, unsent: Unsent::default() }
+    }
+
+    /// Writes what is left. What the library has to say goes before it: it says nothing but in answer to what it reads, and
+    /// nothing is read while there is something left, so that nothing comes between the bytes of a frame.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(|_| Broken)?;
+        while !self.unsent.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = self.unsent.fill(&mut slices);
+            let connection = Pin::new(self.stream.get_mut());
+            match ready!(connection.poll_write_vectored(context, &slices[..filled])) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Broken)),
+                Ok(count) => self.unsent.advance(count),
+            }
+        }
+        Pin::new(self.stream.get_mut()).poll_flush(context).map_err(|_| Broken)
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Send + Unpin> Socket for WebSocket<C> {
     async fn receive(&mut self) -> Incoming {
-        match self.next().await {
+        if !self.unsent.is_empty() && self.flush().await.is_err() {
+            return Incoming::Gone;
+        }
+        match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_))) => Incoming::Binary,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::Alive,
-            Some(Err(error)) => malformed(error).map_or(Incoming::Gone, Incoming::Malformed),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+            Some(Err(error)) => malformed(&error).map_or(Incoming::Gone, Incoming::Malformed),
             Some(Ok(Message::Close(_))) => {
                 // The library has its answer ready; a client that waits for it can then close the connection.
-                let _ = tokio::time::timeout(ANSWER_TIMEOUT, SinkExt::flush(self)).await;
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, self.stream.flush()).await;
                 Incoming::Gone
             }
             None => Incoming::Gone,
         }
     }
 
-    async fn feed(&mut self, frame: Utf8Bytes) -> Result<(), Broken> {
-        SinkExt::feed(self, Message::Text(frame)).await.map_err(|_| Broken)
+    fn feed(&mut self, frame: Utf8Bytes) {
+        self.unsent.push_text(frame.into());
     }
 
-    async fn ping(&mut self) -> Result<(), Broken> {
-        SinkExt::feed(self, Message::Ping(Bytes::new())).await.map_err(|_| Broken)
+    fn ping(&mut self) {
+        self.unsent.push_ping();
     }
 
     async fn flush(&mut self) -> Result<(), Broken> {
-        SinkExt::flush(self).await.map_err(|_| Broken)
+        poll_fn(|context| self.poll_send(context)).await
     }
 
     async fn close(&mut self, code: u16, reason: String) {
-        let frame = CloseFrame { code, reason: reason.into() };
-        if SinkExt::send(self, Message::Close(Some(frame))).await.is_ok() {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let frame = CloseFrame { code: code.into(), reason: reason.into() };
+        if self.stream.send(Message::Close(Some(frame))).await.is_ok() {
             // What the client still sends is skipped until its answer comes.
             while !matches!(self.receive().await, Incoming::Gone | Incoming::Malformed(_)) {}
         }
@@ -80,8 +134,8 @@ impl Socket for WebSocket {
 }
 
 /// What is wrong with what a client sent; `None` where its connection is.
-fn malformed(error: axum::Error) -> Option<Code> {
-    match error.into_inner().downcast_ref()? {
+fn malformed(error: &Error) -> Option<Code> {
+    match error {
         Error::Capacity(_) => Some(Code::FrameTooLarge),
         Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake

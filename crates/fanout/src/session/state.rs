@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::wire::Utf8Bytes;
 use acknowledging::Acks;
-use axum::extract::ws::Utf8Bytes;
 pub(crate) use hello::session_name;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use waldelta_source::catalog::PublishedTable;
 use waldelta_wal::Table;
 

@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use tokio::sync::watch;
 use waldelta_wal::Table;
 
 use super::chunk::Chunk;
 use super::extract;
+use super::places::out_of_time;
 use super::tape::{At, Begun, Taken, Tape, Whole};
 use crate::session::hydrate::Failure;
 use crate::subscription::Selection;
@@ -68,7 +69,8 @@ impl Follower {
             tokio::select! {
                 // The sender is part of the tape.
                 _ = self.grown.changed() => {}
-                () = tokio::time::sleep_until(self.until.into()) => return Told::Failed(Failure::TooSlow),
+                // It has taken all that there was.
+                () = tokio::time::sleep_until(self.until.into()) => return Told::Failed(out_of_time()),
             }
         }
     }

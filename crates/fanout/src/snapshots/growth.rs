@@ -1,9 +1,11 @@
 //! How much history has grown since a snapshot was taken, and which tables were reset since.
 //!
 //! It counts what passes the feed of this process and asks nobody. What it says decides only which snapshot is handed out, never
-//! what the stream tells: a client with an older snapshot reads past everything that came since.
+//! what the stream tells: a client with an older snapshot reads past everything that came since. Where the feed does not say
+//! whether a table was reset, it may have been.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use waldelta_history::{Entry, Feed, Gap};
 use waldelta_wal::{Epoch, Lsn, Position, TableName};
@@ -17,6 +19,8 @@ const WORTH_BYTES_MIN: u64 = 4 * 1024 * 1024;
 const RUN_BYTES_MAX: usize = 1024 * 1024;
 /// Tables whose resets are remembered.
 const RESETS_MAX: usize = 1_000;
+/// Where another instance writes history, this process hears of it later than its clients may; mostly much sooner than that.
+const HEARING_MAX: Duration = Duration::from_secs(2);
 
 /// What has passed.
 #[derive(Debug, Default)]
@@ -27,6 +31,10 @@ pub(super) struct Growth {
     missed: u64,
     /// Where each table was reset last.
     resets: BTreeMap<TableName, Position>,
+    /// Where each table was last in a transaction that was not seen whole: it may have been reset there.
+    doubts: BTreeMap<TableName, Position>,
+    /// Up to here something passed of which nothing was seen.
+    unseen: Position,
 }
 
 /// A moment to measure from.
@@ -54,6 +62,7 @@ impl Growth {
                 Err(behind) => {
                     self.missed += 1;
                     self.upto = behind.floor;
+                    self.unseen = self.upto;
                 }
             }
         }
@@ -61,20 +70,31 @@ impl Growth {
 
     fn count(&mut self, entry: &Entry) {
         self.upto = entry.position();
-        let Entry::Whole(transaction) = entry else {
+        match entry {
+            Entry::Whole(transaction) => {
+                for change in &transaction.changes {
+                    self.bytes += image_bytes(change) as u64;
+                    if let Some(table) = reset_table(change) {
+                        self.resets.insert(table, self.upto);
+                    }
+                }
+            }
             // As large as the feed, or larger: whoever goes on from before it has to read all of it from history.
-            self.missed += 1;
-            return;
-        };
-        for change in &transaction.changes {
-            self.bytes += image_bytes(change) as u64;
-            if let Some(table) = reset_table(change) {
-                self.resets.insert(table, self.upto);
+            Entry::Large(large) => {
+                self.missed += 1;
+                match &large.touched {
+                    Some(touched) => {
+                        self.doubts.extend(touched.tables.iter().map(|table| (table.clone(), self.upto)));
+                    }
+                    None => self.unseen = self.upto,
+                }
             }
         }
-        if self.resets.len() > RESETS_MAX {
+        if self.resets.len() + self.doubts.len() > RESETS_MAX {
             self.resets.clear();
+            self.doubts.clear();
             self.missed += 1;
+            self.unseen = self.upto;
         }
     }
 
@@ -84,10 +104,25 @@ impl Growth {
         self.missed == mark.missed && self.bytes - mark.bytes <= snapshot_bytes.max(WORTH_BYTES_MIN)
     }
 
-    /// Whether one of the tables was reset after this position.
+    /// Whether one of the tables was reset after this position, as far as is known.
     pub(super) fn has_reset(&self, tables: &Tables, since: Position) -> bool {
         self.resets.iter().any(|(table, at)| *at > since && tables.has(table))
     }
+
+    /// Whether one of the tables was reset after this position, or may have been.
+    pub(super) fn may_have_reset(&self, tables: &Tables, since: Position) -> bool {
+        self.unseen > since
+            || self.has_reset(tables, since)
+            || self.doubts.iter().any(|(table, at)| *at > since && tables.has(table))
+    }
+}
+
+/// Waits until this process has heard of everything up to `head`, which a client may know of; not for long.
+pub(crate) async fn hear_of(head: Position, feed: &Feed) {
+    let mut heads = feed.watch();
+    let heard = heads.wait_for(|known| known.cursor() >= head);
+    // What it has not heard of by then it does not claim to know.
+    let _ = tokio::time::timeout(HEARING_MAX, heard).await;
 }
 
 /// The gaps that are open at a moment. Rows changed in a gap that no change tells: a snapshot that may be older than a gap lacks
@@ -111,7 +146,8 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use waldelta_history::{Head, Large, Transaction};
+    use futures_util::FutureExt;
+    use waldelta_history::{Head, Large, Touched, Transaction};
     use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Operation};
 
     use super::*;
@@ -187,5 +223,56 @@ mod tests {
             |name: &str| Tables { selection: Selection::new(vec![subscription("s", name)]), part: Part::All };
         assert!(growth.has_reset(&of("t"), position(9)) && growth.has_reset(&of("*"), position(9)));
         assert!(!growth.has_reset(&of("t"), position(10)) && !growth.has_reset(&of("u"), position(9)));
+        assert!(
+            growth.may_have_reset(&of("t"), position(9)) && !growth.may_have_reset(&of("u"), position(9))
+        );
+    }
+
+    #[test]
+    fn a_reset_that_was_not_seen_may_have_been() {
+        let of =
+            |name: &str| Tables { selection: Selection::new(vec![subscription("s", name)]), part: Part::All };
+        let (feed, mut growth) = (feed(1 << 20), Growth::new(position(0)));
+        let mut publish_large = |lsn, touched| {
+            let large = Entry::Large(Arc::new(Large { head: head(lsn, 1), touched }));
+            feed.publish(vec![large], Head { epoch: Epoch(1), durable_end: EndLsn(Lsn(lsn + 1)) });
+            growth.advance(&feed);
+            let may = |name, since| growth.may_have_reset(&of(name), position(since));
+            assert!(!growth.has_reset(&of("*"), position(0)), "it is not known");
+            [may("t", lsn - 1), may("t", lsn), may("u", lsn - 1), may("u", lsn)]
+        };
+        let touched = Touched { tables: vec![table("t").name], authors: Vec::new() };
+        assert_eq!(publish_large(10, Some(touched)), [true, false, false, false]);
+        assert_eq!(publish_large(20, None), [true, false, true, false], "it may concern anybody");
+
+        let (small, mut growth) = (self::feed(100), Growth::new(position(0)));
+        for lsn in [10, 20] {
+            publish(&small, lsn, vec![insert(500), reset_change(1, "t")]);
+        }
+        growth.advance(&small);
+        assert!(
+            growth.may_have_reset(&of("t"), position(19)) && growth.may_have_reset(&of("u"), position(19))
+        );
+        assert!(!growth.may_have_reset(&of("t"), position(20)));
+
+        let (feed, mut growth) = (self::feed(64 << 20), Growth::new(position(0)));
+        publish(&feed, 10, vec![reset_change(0, "t")]);
+        let many = (0..1_000).map(|number| reset_change(number, &format!("t{number}")));
+        publish(&feed, 20, many.collect());
+        growth.advance(&feed);
+        assert!(growth.may_have_reset(&of("t"), position(9)), "also where more are reset than it remembers");
+        assert!(!growth.may_have_reset(&of("*"), position(20)));
+    }
+
+    #[tokio::test]
+    async fn what_a_client_may_know_is_waited_for() {
+        let feed = feed(1 << 20);
+        assert!(hear_of(position(0), &feed).now_or_never().is_some(), "it is known");
+        let mut heard = Box::pin(hear_of(position(10), &feed));
+        assert!((&mut heard).now_or_never().is_none());
+        publish(&feed, 9, vec![insert(1)]);
+        assert!((&mut heard).now_or_never().is_none());
+        publish(&feed, 10, vec![insert(1)]);
+        assert!(heard.now_or_never().is_some());
     }
 }

@@ -1,7 +1,8 @@
 //! The readings there are: found by what they are of, or begun; kept in bounded memory while they are of worth.
 //!
 //! What a kept reading is handed out for: whoever may begin at its position, in the same epoch, with no table in it reset since,
-//! no gap opened since in which rows changed unseen, and with less history to read past than another reading would bring. See docs/decisions/0003-shared-snapshots.md.
+//! no gap opened since in which rows changed unseen, and with less history to read past than another reading would bring. One
+//! that is under way is joined only while most of its time is left. See docs/decisions/0003-shared-snapshots.md.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use waldelta_wal::{Code, Position};
 use super::chunk::Holdings;
 use super::extract;
 use super::follow::Follower;
-use super::growth::{Gaps, Growth, Mark};
+use super::growth::{Gaps, Growth};
 use super::tape::Tape;
 use crate::config::Config;
 use crate::session::hydrate::{Failure, Order};
@@ -41,6 +42,8 @@ struct Shelf {
     growth: Growth,
     uses: u64,
     age_max: Duration,
+    /// For so long after it was begun a reading is joined: whoever comes later could have too little of its time left.
+    join_max: Duration,
 }
 
 impl Library {
@@ -53,6 +56,7 @@ impl Library {
                 growth: Growth::new(head),
                 uses: 0,
                 age_max: config.snapshot_age_max,
+                join_max: config.snapshot_timeout / 2,
             }),
             ordered,
             orders: tokio::sync::Mutex::new(orders),
@@ -90,7 +94,7 @@ impl Library {
                 return Ok(follower(tape, place));
             }
         }
-        let mut found = there.iter().rev().filter(|tape| shelf.is_current(tape, feed, gaps));
+        let mut found = there.iter().rev().filter(|tape| shelf.is_current(tape, order, feed, gaps));
         if let Some((tape, place)) = found.find_map(|tape| Some((tape, tape.join(order, until, used)?))) {
             return Ok(follower(tape, place));
         }
@@ -110,7 +114,7 @@ impl Library {
         let mut there = shelf.tapes.get(&tables)?.iter().rev();
         let is_it = |tape: &&Arc<Tape>| {
             let is_new = tape.standing().is_some_and(|(position, ..)| position >= order.at_least);
-            is_new && tape.is_whole() && shelf.is_current(tape, feed, gaps)
+            is_new && tape.is_whole() && shelf.is_current(tape, order, feed, gaps)
         };
         Some(there.find(is_it)?.begun()?.id.clone())
     }
@@ -129,11 +133,13 @@ impl Library {
         }
     }
 
-    /// What history has grown to by now.
-    pub(super) fn mark(&self, feed: &Feed) -> Mark {
+    /// Fixes the position of a reading that begins. Nobody joins it meanwhile: whoever finds that it has none yet has raised it
+    /// to what it needs.
+    pub(super) fn fix(&self, tape: &Tape, feed: &Feed) -> Position {
         let mut shelf = self.lock();
+        // The mark comes first: what history grows by after the position is counted whole.
         shelf.growth.advance(feed);
-        shelf.growth.mark()
+        tape.fix(feed.head().cursor(), shelf.growth.mark())
     }
 
     /// Looks at what has passed, and lets those go whose time is up.
@@ -194,19 +200,26 @@ impl Library {
 }
 
 impl Shelf {
-    /// Whether a client that has a part of it may have the rest.
+    /// Whether a client that has a part of it may have the rest. Where it is not known whether a table was reset since, the
+    /// stream will tell it: the client goes on from before that.
     fn is_sound(&self, tape: &Tape, feed: &Feed) -> bool {
         let Some((position, ..)) = tape.standing() else { return true };
         position.epoch >= feed.head().epoch && !self.growth.has_reset(&tape.tables, position)
     }
 
     /// Whether somebody who has nothing is to have it.
-    fn is_current(&self, tape: &Tape, feed: &Feed, gaps: &Gaps) -> bool {
-        let Some((_, mark, bytes)) = tape.standing() else { return true };
-        // While it is read, nobody knows what it will hold.
-        // Nothing tells here that a table was dropped, or is no longer published.
-        let is_worth = !tape.is_whole() || self.growth.is_worth(mark, bytes) && tape.age() <= self.age_max;
-        is_worth && self.is_sound(tape, feed) && !tape.lacks(gaps)
+    fn is_current(&self, tape: &Tape, order: &Order, feed: &Feed, gaps: &Gaps) -> bool {
+        let Some((position, mark, bytes)) = tape.standing() else { return true };
+        let is_worth = match tape.is_whole() {
+            // Nothing tells here that a table was dropped, or is no longer published.
+            true => self.growth.is_worth(mark, bytes) && tape.age() <= self.age_max,
+            // While it is read, nobody knows what it will hold.
+            false => tape.age() < self.join_max,
+        };
+        // The client may know of a reset that this process has not heard of.
+        let is_known = position >= order.head || feed.head().cursor() >= order.head;
+        let may_lack = !is_known || self.growth.may_have_reset(&tape.tables, position) || tape.lacks(gaps);
+        is_worth && self.is_sound(tape, feed) && !may_lack
     }
 
     fn remove(&mut self, tape: &Arc<Tape>) {

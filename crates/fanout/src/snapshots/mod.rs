@@ -14,6 +14,7 @@ mod extract;
 mod follow;
 mod growth;
 mod library;
+mod places;
 mod reading;
 mod tape;
 
@@ -24,7 +25,7 @@ pub(crate) use extract::schema;
 pub(crate) use follow::{Follower, Told};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-pub(crate) use growth::Gaps;
+pub(crate) use growth::{Gaps, hear_of};
 pub(crate) use library::Library;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;

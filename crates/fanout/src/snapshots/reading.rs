@@ -46,6 +46,11 @@ pub(super) async fn run(tape: Arc<Tape>, inner: &Inner) {
     };
     let failure = match read {
         Ok(()) | Err(Stopped::NobodyListens) => return,
+        Err(Stopped::OutOfTime) => {
+            let code = Code::SnapshotTimeout;
+            tracing::warn!(code = code.as_str(), "a snapshot was not read to its end in time");
+            return tape.run_out();
+        }
         Err(Stopped::Failed(failure)) => failure,
         Err(Stopped::Error(error)) => {
             let code = error.code();
@@ -81,6 +86,7 @@ impl Drop for Ending<'_> {
 
 enum Stopped {
     NobodyListens,
+    OutOfTime,
     Failed(Failure),
     Error(Error),
 }
@@ -110,15 +116,13 @@ async fn bounded(tape: &Tape, inner: &Inner) -> Result<(), Stopped> {
     let read = Box::pin(read(tape, inner, Instant::now() + timeout));
     match tokio::time::timeout(timeout, read).await {
         Ok(read) => read,
-        Err(_elapsed) => Err(Stopped::Failed(Failure::TooSlow)),
+        Err(_elapsed) => Err(Stopped::OutOfTime),
     }
 }
 
 async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopped> {
     let (history, source) = (&inner.history, &inner.source);
-    // The mark comes first: what history grows by after the position is counted whole.
-    let mark = inner.snapshots.mark(history.feed());
-    let cursor = tape.fix(history.feed().head().cursor(), mark);
+    let cursor = inner.snapshots.fix(tape, history.feed());
     // Asked after the head was taken: what is visible by now stays so, and only the rest has to be waited for.
     let visible = snapshot::visible_now(source).await?;
     let xids = history.xids_unseen_by(&visible, cursor).await?;

@@ -4,16 +4,17 @@
 //! once everybody has had that. It waits for nobody: who has nothing to take is told by a watch, and so is the reading when
 //! it wants room.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use tokio::sync::watch;
 use waldelta_wal::{Position, Table, TableName};
 
 use super::chunk::{Chunk, Held, Holdings};
 use super::growth::{Gaps, Mark};
+use super::places::{Places, out_of_time};
 use crate::session::delivery::Shows;
 use crate::session::hydrate::{Failure, Order};
 use crate::subscription::Tables;
@@ -53,8 +54,7 @@ struct State {
     /// The newest frame as it is: who follows closely need not open its chunk.
     newest: Option<Arc<Utf8Bytes>>,
     end: Option<End>,
-    followers: HashMap<u64, Place>,
-    followers_made: u64,
+    places: Places,
     /// The reading waits until somebody has taken more.
     wants_room: bool,
     used: u64,
@@ -85,14 +85,6 @@ enum End {
     Failed(Failure),
     /// Nobody wanted it any more.
     Abandoned,
-}
-
-/// Where a follower is.
-struct Place {
-    /// The frame that it takes next.
-    next: u64,
-    /// By then it has to be done.
-    until: Instant,
 }
 
 /// What a follower takes.
@@ -154,7 +146,7 @@ impl Tape {
     pub(super) fn resume(&self, order: &Order, next: u64, until: Instant, used: u64) -> Option<(u64, At)> {
         let mut state = self.lock();
         let is_old = state.fixed.is_none_or(|(position, _)| position < order.at_least);
-        let is_there = (state.first..=state.first + state.chunks.len() as u64).contains(&next);
+        let is_there = (state.first..=state.there()).contains(&next);
         if is_old || !is_there || matches!(state.end, Some(End::Failed(_) | End::Abandoned)) {
             return None;
         }
@@ -171,11 +163,11 @@ impl Tape {
     /// What comes next for a follower; `None`: nothing yet.
     pub(super) fn take(&self, follower: u64, at: &mut At) -> Option<Taken> {
         let mut state = self.lock();
+        if let Some(failure) = state.places.failure(follower) {
+            return Some(Taken::Failed(failure));
+        }
         if let Some(End::Failed(failure)) = &state.end {
             return Some(Taken::Failed(failure.clone()));
-        }
-        if !state.followers.contains_key(&follower) {
-            return Some(Taken::Failed(Failure::TooSlow));
         }
         let begun = state.begun.clone()?;
         if !at.has_begun {
@@ -191,9 +183,7 @@ impl Tape {
         let index = at.next.checked_sub(state.first).and_then(|index| usize::try_from(index).ok());
         if let Some(chunk) = index.and_then(|index| state.chunks.get(index)).cloned() {
             at.next += 1;
-            if let Some(place) = state.followers.get_mut(&follower) {
-                place.next = at.next;
-            }
+            state.places.moved(follower, at.next);
             if state.wants_room {
                 self.followers_changed.send_replace(());
             }
@@ -207,16 +197,14 @@ impl Tape {
 
     /// A follower has until then.
     pub(super) fn extend(&self, follower: u64, until: Instant) {
-        if let Some(place) = self.lock().followers.get_mut(&follower) {
-            place.until = until;
-        }
+        self.lock().places.extend(follower, until);
     }
 
     /// A follower goes. A reading that nobody follows goes on only if most of it is done.
     pub(super) fn leave(&self, follower: u64) {
         let mut state = self.lock();
-        state.followers.remove(&follower);
-        if state.followers.is_empty() && state.end.is_none() && !state.is_half_done() {
+        state.places.leave(follower);
+        if state.places.is_empty() && state.end.is_none() && !state.is_half_done() {
             state.end = Some(End::Abandoned);
         }
         self.followers_changed.send_replace(());
@@ -225,9 +213,8 @@ impl Tape {
     /// Lets go of those whose time is up.
     pub(super) fn let_late_go(&self, now: Instant) {
         let mut state = self.lock();
-        let before = state.followers.len();
-        state.followers.retain(|_, place| place.until > now);
-        if state.followers.len() < before {
+        let (has_ended, there) = (state.end.is_some(), state.there());
+        if state.places.let_late_go(now, |next| has_ended || next < there) {
             drop(state);
             self.grown.send_replace(());
             self.followers_changed.send_replace(());
@@ -251,7 +238,7 @@ impl Tape {
 
     pub(super) fn add_shape(&self, table: Arc<Table>) {
         let mut state = self.lock();
-        let next = state.first + state.chunks.len() as u64;
+        let next = state.there();
         state.shapes.push((next, table));
         drop(state);
         self.grown.send_replace(());
@@ -259,8 +246,7 @@ impl Tape {
 
     /// The number of the frame that is added next.
     pub(super) fn next_frame(&self) -> u64 {
-        let state = self.lock();
-        state.first + state.chunks.len() as u64
+        self.lock().there()
     }
 
     pub(super) fn add(&self, chunk: Arc<Chunk>, frame: Arc<Utf8Bytes>, rows: u64) {
@@ -281,6 +267,17 @@ impl Tape {
 
     pub(super) fn fail(&self, failure: Failure) {
         self.end(End::Failed(failure));
+    }
+
+    /// The time of the reading is up. Those whom it waits for had theirs; all others may come back.
+    pub(super) fn run_out(&self) {
+        let mut state = self.lock();
+        if state.wants_room {
+            let first = state.first;
+            state.places.let_holders_go(first);
+        }
+        drop(state);
+        self.fail(out_of_time());
     }
 
     fn end(&self, end: End) {
@@ -311,7 +308,7 @@ impl Tape {
     /// Drops the first frame, if all followers have had it. Without followers nobody is there to have it.
     pub(super) fn drop_first(&self) -> bool {
         let mut state = self.lock();
-        let Some(slowest) = state.followers.values().map(|place| place.next).min() else {
+        let Some(slowest) = state.places.slowest() else {
             state.end.get_or_insert(End::Abandoned);
             self.followers_changed.send_replace(());
             return false;
@@ -334,16 +331,11 @@ impl Tape {
 
     /// Lets those go who are behind all others, if there are others.
     pub(super) fn let_slowest_go(&self) -> bool {
-        let mut state = self.lock();
-        let next = state.followers.values().map(|place| place.next);
-        let Some((slowest, fastest)) = next.clone().min().zip(next.max()) else { return false };
-        if slowest == fastest {
-            return false;
+        let were_any = self.lock().places.let_slowest_go();
+        if were_any {
+            self.grown.send_replace(());
         }
-        state.followers.retain(|_, place| place.next > slowest);
-        drop(state);
-        self.grown.send_replace(());
-        true
+        were_any
     }
 
     /// Whether it is there from its beginning to its end.
@@ -353,7 +345,7 @@ impl Tape {
     }
 
     pub(super) fn has_followers(&self) -> bool {
-        !self.lock().followers.is_empty()
+        !self.lock().places.is_empty()
     }
 
     /// A number that is higher, the later it was used.
@@ -396,7 +388,7 @@ impl Tape {
         state.chunks.clear();
         state.bytes = 0;
         state.newest = None;
-        state.followers.clear();
+        state.places.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -407,10 +399,15 @@ impl Tape {
 
 impl State {
     fn enter(&mut self, next: u64, until: Instant, used: u64) -> u64 {
-        self.followers_made += 1;
         self.used = used;
-        self.followers.insert(self.followers_made, Place { next, until });
-        self.followers_made
+        // Its time runs from here on.
+        let came_late = self.fixed.is_some() && self.end.is_none();
+        self.places.enter(next, until, came_late)
+    }
+
+    /// The number of the frame that comes next.
+    fn there(&self) -> u64 {
+        self.first + self.chunks.len() as u64
     }
 
     fn is_half_done(&self) -> bool {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use futures_util::FutureExt;
-use waldelta_history::{Feed, Head};
+use waldelta_history::{Entry, Feed, Head, Large, Touched};
 use waldelta_wal::{Code, EndLsn, Epoch, Lsn, Position, Table};
 
 use super::chunk::Packer;
@@ -16,7 +16,7 @@ use super::tape::{Begun, Tape, Whole};
 use crate::config::Config;
 use crate::session::hydrate::{Failure, Order};
 use crate::subscription::{Part, Selection, Tables};
-use crate::testing::{position, position_in, subscription, table};
+use crate::testing::{head, position, position_in, subscription, table};
 use crate::wire::client::SnapshotFrom;
 
 const FRAME_BYTES: usize = 10_000;
@@ -49,10 +49,15 @@ impl Desk {
     }
 
     fn begin(&self, tape: &Tape, id: &str, rows: i64) {
-        let mark = self.library.mark(&self.feed);
-        let cursor = tape.fix(self.feed.head().cursor(), mark);
+        let cursor = self.library.fix(tape, &self.feed);
         let tables = vec![(table("t").name, rows)];
         tape.begin(Begun { id: id.into(), cursor, tables, gaps: Gaps::default() });
+    }
+
+    /// A transaction that the feed does not hold, and what is known of it.
+    fn publish_unseen(&self, lsn: u64, touched: Option<Touched>) {
+        let large = Entry::Large(Arc::new(Large { head: head(lsn, lsn), touched }));
+        self.feed.publish(vec![large], Head { epoch: Epoch(1), durable_end: EndLsn(Lsn(lsn + 1)) });
     }
 
     /// Text that does not compress.
@@ -124,6 +129,7 @@ fn told(follower: &mut Follower) -> Vec<String> {
             Told::Rows(_) => "rows".to_owned(),
             Told::Ended(..) => "ended".to_owned(),
             Told::Failed(Failure::TooSlow) => "too slow".to_owned(),
+            Told::Failed(Failure::ForNow { code: Code::SnapshotTimeout, .. }) => "out of time".to_owned(),
             Told::Failed(_) => "failed".to_owned(),
         });
         if told.is_last() {
@@ -285,6 +291,127 @@ async fn whoever_takes_too_long_is_let_go_also_where_nobody_asks_for_more() {
     desk.library.look(&desk.feed);
     assert_eq!(told(&mut follower), ["too slow"]);
     assert!(!tape.has_followers() && Instant::now().elapsed() < Duration::from_secs(1));
+}
+
+/// Nothing is left of the time that a reading is joined in.
+#[tokio::test]
+async fn who_comes_when_a_reading_has_little_time_left_gets_another_one() {
+    let mut desk = Desk::new(Config { snapshot_timeout: Duration::ZERO, ..Config::default() });
+    let _first = desk.follow(&order("t"));
+    let tape = desk.ordered().unwrap();
+    let _same = desk.follow(&order("t"));
+    assert!(desk.ordered().is_none(), "its time has not begun");
+    desk.begin(&tape, "a", 1);
+    desk.add(&tape, 1).await;
+    let _other = desk.follow(&order("t"));
+    assert!(desk.ordered().is_some());
+    desk.finish(&tape);
+    assert_eq!(desk.current("t").as_deref(), Some("a"), "whole it needs no more time");
+}
+
+#[tokio::test]
+async fn when_a_readings_time_is_up_those_alone_are_too_slow_whom_it_waits_for() {
+    let mut desk = Desk::bounded(1 << 20, 3 * FRAME_BYTES);
+    let (mut fast, mut slow) = (desk.follow(&order("t")), desk.follow(&order("t")));
+    let tape = desk.ordered().unwrap();
+    desk.begin(&tape, "a", 1);
+    let mut late = desk.follow(&order("t"));
+    assert!(desk.ordered().is_none(), "there is time enough");
+    let fitted = desk.add(&tape, 10).await;
+    assert_eq!(told(&mut fast).len(), 1 + fitted);
+    tape.followers_move(Duration::ZERO).await;
+    tape.run_out();
+    assert_eq!(told(&mut slow), ["too slow"]);
+    for follower in [&mut fast, &mut late] {
+        assert_eq!(told(follower), ["out of time"], "it may come back");
+    }
+    // Where it is the source that takes its time, nobody is.
+    let mut next = desk.follow(&order("t"));
+    let tape = desk.ordered().expect("the one that failed is not followed");
+    desk.begin(&tape, "b", 1);
+    tape.run_out();
+    assert_eq!(told(&mut next), ["out of time"]);
+}
+
+#[tokio::test]
+async fn who_came_late_and_holds_the_others_up_may_come_back() {
+    let mut desk = Desk::bounded(1 << 20, 3 * FRAME_BYTES);
+    let mut fast = desk.follow(&order("t"));
+    let tape = desk.ordered().unwrap();
+    desk.begin(&tape, "a", 1);
+    let mut late = desk.follow(&order("t"));
+    desk.add(&tape, 10).await;
+    assert!(told(&mut fast).len() > 2 && matches!(late.next().await, Told::Begun(..)));
+    assert!(tape.let_slowest_go() && !tape.let_slowest_go());
+    assert_eq!(told(&mut late), ["out of time"]);
+    assert!(tape.drop_first(), "nobody waits for its first frame");
+}
+
+/// Whoever has taken all there is waits for the source, and not the other way round.
+#[tokio::test]
+async fn who_waits_for_the_reading_is_not_too_slow() {
+    let mut desk = Desk::new(Config { snapshot_timeout: Duration::ZERO, ..Config::default() });
+    let (mut waiting, mut slow) = (desk.follow(&order("t")), desk.follow(&order("t")));
+    let tape = desk.ordered().unwrap();
+    desk.begin(&tape, "a", 1);
+    desk.add(&tape, 1).await;
+    for follower in [&mut waiting, &mut slow] {
+        assert!(matches!(follower.next().await, Told::Begun(..)));
+    }
+    assert!(matches!(waiting.next().await, Told::Rows(_)));
+    desk.library.look(&desk.feed);
+    assert_eq!((told(&mut waiting), told(&mut slow)), (vec!["out of time".into()], vec!["too slow".into()]));
+}
+
+#[tokio::test]
+async fn a_reading_is_not_joined_where_a_table_may_have_been_reset_since() {
+    let touched = |name: &str| Some(Touched { tables: vec![table(name).name], authors: Vec::new() });
+    for (name, touched, joins) in [
+        ("t", touched("t"), false),
+        ("t", None, false),
+        ("t", touched("u"), true),
+        ("*", touched("u"), false),
+    ] {
+        let mut desk = Desk::new(Config::default());
+        let _first = desk.follow(&order(name));
+        let tape = desk.ordered().unwrap();
+        desk.begin(&tape, "a", 1);
+        desk.add(&tape, 1).await;
+        desk.publish_unseen(110, touched.clone());
+        let _second = desk.follow(&order(name));
+        let newer = desk.ordered();
+        assert_eq!(newer.is_none(), joins, "{name} {touched:?}");
+        if let Some(newer) = newer {
+            desk.begin(&newer, "b", 1);
+            let _third = desk.follow(&order(name));
+            assert!(desk.ordered().is_none(), "that one lies behind it");
+        }
+        // Who has a part of it goes on: the stream goes on from before the place, and tells it.
+        assert_eq!(told(&mut desk.follow(&resuming(name, "a", 0)))[0], "begun a 1");
+    }
+}
+
+/// The client was told by another process, or by history itself.
+#[tokio::test]
+async fn a_reading_is_not_joined_by_who_knows_of_more_than_this_process() {
+    let desk = Desk::new(Config::default());
+    let _first = desk.follow(&order("t"));
+    let tape = desk.ordered().unwrap();
+    desk.begin(&tape, "a", 1);
+    let knowing = |lsn| Order { head: position(lsn), ..order("t") };
+    let _same = desk.follow(&knowing(100));
+    assert!(desk.ordered().is_none());
+    let mut newer = desk.follow(&knowing(150));
+    let tape_2 = desk.ordered().expect("what lies between is not known");
+    desk.begin(&tape_2, "b", 1);
+    let Some(Told::Begun(begun, _)) = newer.next().now_or_never() else { panic!("it has begun") };
+    assert_eq!(begun.cursor, position(150));
+    desk.finish(&tape_2);
+    let current = |order| desk.library.current(&order, &desk.feed, &Gaps::default());
+    assert_eq!(current(knowing(150)).as_deref(), Some("b"));
+    assert_eq!(current(knowing(151)), None);
+    desk.feed.publish(Vec::new(), Head { epoch: Epoch(1), durable_end: EndLsn(Lsn(152)) });
+    assert_eq!(current(knowing(151)).as_deref(), Some("b"), "there was nothing");
 }
 
 #[tokio::test]

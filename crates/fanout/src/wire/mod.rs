@@ -11,5 +11,8 @@ pub(crate) mod server;
 pub(crate) mod timestamp;
 pub(crate) mod transaction;
 
+/// The text of a frame, shared by all who get it.
+pub(crate) use tokio_tungstenite::tungstenite::Utf8Bytes;
+
 /// The WebSocket subprotocol.
 pub(crate) const SUBPROTOCOL: &str = "waldelta.v1.json";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use waldelta_wal::{Code, Position, Table, TableName, schema_json};
 
 use super::json::{write_string, write_text};

@@ -2,7 +2,7 @@
 //!
 //! Which changes go into it (scope, own changes, snapshots) is decided by whoever calls; as what they are told, by their route.
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use bytes::Bytes;
 use waldelta_wal::{Author, Change, Position, TransactionHead};
 

@@ -1,5 +1,6 @@
 //! `GET /v1/changes`.
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use waldelta_wal::{Change, Lsn, Position};
 
@@ -175,4 +176,91 @@ async fn since_is_everything_that_committed_at_a_time_or_later() {
     let (status, body) =
         world.get(&format!("/v1/changes?since=1970-01-01T00:00:00Z&after={after}"), "").await;
     assert_eq!((status, &body["code"]), (400, &json!("WD-REQUEST-INVALID")));
+}
+
+/// What pages of at most `limit` changes tell, one after the other: changes and the ends of transactions, resets, shapes; each
+/// with its place. And how many pages there are.
+async fn walk(world: &World, query: &str, limit: usize) -> ([Vec<String>; 3], usize) {
+    let (mut told, mut after, mut pages): ([Vec<String>; 3], _, _) = Default::default();
+    loop {
+        let (status, page) = world.get(&format!("/v1/changes?limit={limit}{query}{after}"), "").await;
+        assert_eq!(status, 200, "{page}");
+        let mut room = limit;
+        for tx in page["transactions"].as_array().unwrap() {
+            let lsn = cursor(tx).commit_lsn;
+            let changes = tx["changes"].as_array().unwrap();
+            told[0].extend(changes.iter().map(|change| format!("{lsn} {} {}", change["op"], change["key"])));
+            if tx["last"] != json!(false) {
+                told[0].push(format!("{lsn} ends"));
+            }
+            room = room.checked_sub(changes.len()).expect("not more than is asked for");
+        }
+        for (index, name, table) in [(1, "resets", "tables"), (2, "schemas", "table")] {
+            let frames = page[name].as_array().unwrap();
+            told[index].extend(frames.iter().map(|frame| format!("{} {}", frame["cursor"], frame[table])));
+            room = room.checked_sub(frames.len()).expect("not more than is asked for");
+        }
+        pages += 1;
+        let next = format!("&after={}", page["cursor"].as_str().unwrap());
+        if page["has_more"] == false {
+            assert_eq!(page["cursor"], page["head"]);
+            return (told, pages);
+        }
+        assert_ne!(next, after, "it goes on");
+        after = next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_few_are_asked_for_at_once_the_same_is_told() {
+    let mut world = World::new("pages_cut").await;
+    let (t, u) = world.both();
+    let of = |from: u32,
+              table: &std::sync::Arc<waldelta_wal::Table>,
+              ids: std::ops::Range<u64>|
+     -> Vec<Change> { (from..).zip(ids).map(|(seq, id)| insert(table, seq, id)).collect() };
+    let everything_of_t = of(0, &t, 0..7);
+    let mut seldom = of(0, &u, 100..220);
+    seldom[50] = insert(&t, 50, 10);
+    seldom[119] = insert(&t, 119, 11);
+    let begins_anew =
+        vec![reset(&t, 0), insert(&t, 1, 12), insert(&u, 2, 13), reset(&u, 3), insert(&t, 4, 14)];
+    let at_its_beginning = [vec![insert(&t, 0, 20)], of(1, &u, 300..340)].concat();
+    for changes in [everything_of_t, seldom, begins_anew, of(0, &u, 400..450), at_its_beginning] {
+        world.commit(FUTURE_XID, changes).await;
+    }
+    let altered = world.add_column("w");
+    world.commit(FUTURE_XID, vec![schema_change(&altered, 0), insert(&altered, 1, 30)]).await;
+    world.commit(FUTURE_XID, of(0, &u, 500..550)).await;
+    for query in ["", "&table=public.t", "&table=public.t&where=id%20%3E%2010", "&table=public.nowhere"] {
+        let (all, _) = walk(&world, query, 10_000).await;
+        for limit in [1, 2, 3, 5, 7, 64] {
+            let (told, pages) = walk(&world, query, limit).await;
+            assert_eq!(told, all, "{query}, {limit} at once");
+            let count = told.iter().flatten().filter(|one| !one.ends_with("ends")).count();
+            // One more where nothing is left but what does not concern it.
+            assert!(pages <= count / limit + 2, "{pages} pages of {limit} for {count}: {query}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_not_asked_for_each_change_that_nobody_wants() {
+    let metrics = PrometheusBuilder::new().install_recorder().unwrap();
+    let mut world = World::new("pages_seldom").await;
+    for round in 0..5u64 {
+        let mut changes: Vec<Change> =
+            (0..1_000).map(|seq| insert(&world.u, seq, round * 1_000 + u64::from(seq))).collect();
+        if round % 2 == 0 {
+            changes[500] = insert(&world.t, 500, round);
+        }
+        world.commit(FUTURE_XID, changes).await;
+    }
+    let (told, pages) = walk(&world, "&table=public.t", 1).await;
+    // Three changes, each with the end of its transaction, and what is left behind the last.
+    assert_eq!((told[0].len(), pages), (6, 4));
+    let text = metrics.render();
+    let name = "waldelta_fanout_catch_up_reads_total ";
+    let reads: u32 = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap();
+    assert!((5..60).contains(&reads), "{reads} questions for 5000 changes in {pages} pages");
 }

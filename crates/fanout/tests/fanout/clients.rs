@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use waldelta_fanout::ClientReading;
-use waldelta_testkit::WsClient;
+use waldelta_testkit::{WsClient, wait_until};
 use waldelta_wal::Position;
 
 use crate::support::*;
@@ -53,6 +53,45 @@ async fn what_is_known_of_a_client_survives_the_process() {
     let again = of(&world.fanout.clients(10).await.unwrap(), "web-7");
     assert!(again.connected);
     assert_eq!(again.first_seen_at, of(&clients, "web-7").first_seen_at);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_forgotten_can_still_resume() {
+    let mut world = World::new("forgotten").await;
+    let before = json!(world.head().to_string());
+    let position = world.commit_inserts(1..2).await[0];
+    for id in ["long gone", "web-7"] {
+        let mut client = told(&world, id, &before).await;
+        ack(&mut client, position).await;
+        client.next_of_type("acked", PATIENCE).await;
+        client.close().await;
+    }
+    let mut stays = told(&world, "stays", &before).await;
+    ack(&mut stays, position).await;
+    stays.next_of_type("acked", PATIENCE).await;
+    // All are noted by the end of the process.
+    let world = world.restart().await;
+    world
+        .database
+        .exec(
+            "UPDATE waldelta.clients SET seen_at = now() - interval '91 days' WHERE client_id = 'long gone';
+             UPDATE waldelta.clients SET seen_at = now() - interval '89 days' WHERE client_id = 'web-7'",
+        )
+        .await;
+    let mut world = world.restart().await;
+    let known = async |world: &World| {
+        let clients = world.fanout.clients(10).await.unwrap();
+        clients.into_iter().map(|client| client.client_id).collect::<Vec<_>>()
+    };
+    wait_until("one is forgotten", PATIENCE, async || known(&world).await == ["stays", "web-7"]).await;
+    let next = world.commit_inserts(2..3).await[0];
+    let mut client = world.hello("long gone", json!({"after": position.to_string()})).await;
+    assert_eq!(client.next_of_type("welcome", PATIENCE).await["mode"], "resume");
+    let tx = client.next_of_type("tx", PATIENCE).await;
+    assert_eq!((cursor(&tx), ids(&tx)), (next, vec![2]));
+    wait_until("it is known again", PATIENCE, async || known(&world).await.contains(&"long gone".to_owned()))
+        .await;
+    assert_eq!(world.history.acked("long gone").await.unwrap(), None);
 }
 
 /// Recording is held up meanwhile: what comes then is recorded together, and an id that history cannot hold spoils nothing.

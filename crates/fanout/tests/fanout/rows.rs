@@ -1,13 +1,16 @@
-//! One row over time: `GET /v1/rows/{table}/{key}/history` and `GET /v1/rows/{table}/{key}`.
+//! One row over time: `GET /v1/rows/{table}/{key}/history` and `GET /v1/rows/{table}/{key}`. Gaps and bounds are in
+//! `row_limits.rs`.
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use waldelta_history::NewGap;
-use waldelta_wal::{Change, Operation, Position};
+use waldelta_wal::{Change, Column, Kind, Operation, Position, Table};
 
 use crate::support::*;
 
 /// A change of row 7 of `t` in a transaction of its own.
-async fn change(
+pub(crate) async fn change(
     world: &mut World,
     op: Operation,
     data: &str,
@@ -22,28 +25,28 @@ fn old(text: &'static str) -> impl FnOnce(Change) -> Change {
     move |change| Change { old_data: Some(text.into()), ..change }
 }
 
-fn key(text: &'static str, old: &'static str) -> impl FnOnce(Change) -> Change {
+pub(crate) fn key(text: &'static str, old: &'static str) -> impl FnOnce(Change) -> Change {
     move |change| Change { row_key: Some(text.into()), old_data: Some(old.into()), ..change }
 }
 
-fn lacking(column: &'static str) -> impl FnOnce(Change) -> Change {
+pub(crate) fn lacking(column: &'static str) -> impl FnOnce(Change) -> Change {
     move |change| Change { unchanged: vec![column.into()], ..change }
 }
 
-async fn history(world: &World, key: &str, query: &str) -> Value {
+pub(crate) async fn history(world: &World, key: &str, query: &str) -> Value {
     let (status, body) = world.get(&format!("/v1/rows/public.t/{key}/history?{query}"), "").await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["key"], json!([key.parse::<u64>().unwrap()]));
     body
 }
 
-fn told(body: &Value) -> Vec<(String, Value)> {
+pub(crate) fn told(body: &Value) -> Vec<(String, Value)> {
     let versions = body["versions"].as_array().unwrap();
     versions.iter().map(|it| (it["op"].as_str().unwrap().to_owned(), it["data"].clone())).collect()
 }
 
 /// Applies a patch of which each operation is about a column, or about the whole document (RFC 6902).
-fn patched(document: &Value, patch: &Value) -> Value {
+pub(crate) fn patched(document: &Value, patch: &Value) -> Value {
     let mut document = document.clone();
     for operation in patch.as_array().unwrap() {
         let path = operation["path"].as_str().unwrap();
@@ -229,4 +232,125 @@ async fn a_row_as_of_a_place_is_what_it_was_then_or_it_is_said_why_not() {
     let (_, body) = world.get(&format!("/v1/rows/t/%5B7%5D?at={updated}"), "").await;
     assert_eq!(body["version"]["cursor"], Position { index: 0, ..updated }.to_string());
     assert_eq!((&body["at"], &body["version"]["op"]), (&json!(updated.to_string()), &json!("update")));
+}
+
+/// What is told of a row of another table than `t`.
+async fn history_of(world: &World, path: &str) -> Value {
+    let (status, body) = world.get(&format!("/v1/rows/{path}"), "").await;
+    assert_eq!(status, 200, "{path}: {body}");
+    body
+}
+
+fn of_all_rows(table: &Arc<Table>, operation: Operation) -> Change {
+    Change { operation, row_key: None, data: None, ..insert(table, 0, 0) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_have_the_names_and_shapes_of_their_time_and_another_table_has_none_of_them() {
+    let mut world = World::new("row_shapes").await;
+    change(&mut world, Operation::Insert, r#"{"id":7,"v":"a"}"#, |it| it).await;
+    let mut renamed = Table::clone(&world.t);
+    renamed.name.name = "renamed".into();
+    renamed.columns[1].name = "w".into();
+    renamed.columns.push(Column { number: 3, name: "more".into(), ..renamed.columns[1].clone() });
+    let renamed = world.writer.number(renamed).table;
+    let data = Some(r#"{"id":7,"w":"a","more":null}"#.into());
+    let update = Change { operation: Operation::Update, data, ..insert(&renamed, 0, 7) };
+    world.commit(FUTURE_XID, vec![update]).await;
+    world.commit(FUTURE_XID, vec![of_all_rows(&renamed, Operation::Truncate)]).await;
+    let data = Some(r#"{"id":7,"w":"b","more":1}"#.into());
+    let again = Change { data, ..insert(&renamed, 0, 7) };
+    let last = world.commit(FUTURE_XID, vec![again]).await;
+
+    let body = history_of(&world, "public.renamed/7/history?patch=rfc6902").await;
+    assert_eq!(body["table"], "public.renamed");
+    let expected = [
+        ("insert", json!({"id": 7, "v": "a"})),
+        ("update", json!({"id": 7, "w": "a", "more": null})),
+        ("truncate", Value::Null),
+        ("insert", json!({"id": 7, "w": "b", "more": 1})),
+    ]
+    .map(|(op, data)| (op.to_owned(), data));
+    assert_eq!(told(&body), expected);
+    let names: Vec<_> = body["versions"].as_array().unwrap().iter().map(|it| it["table"].clone()).collect();
+    assert_eq!(names, ["public.t", "public.renamed", "public.renamed", "public.renamed"]);
+    let patch = json!([
+        {"op": "remove", "path": "/v"},
+        {"op": "add", "path": "/w", "value": "a"},
+        {"op": "add", "path": "/more", "value": null}
+    ]);
+    assert_eq!(sorted(&body["versions"][1]["patch"]), sorted(&patch));
+    // By the name it had last where no table has that name, and nothing of a row that was not there.
+    assert_eq!(told(&history_of(&world, "t/7/history").await), expected);
+    assert!(told(&history_of(&world, "t/8/history").await).is_empty());
+
+    // Dropped, and made anew under its name.
+    let anew = world.add_table(4_000_000_000, "renamed");
+    world.commit(FUTURE_XID, vec![insert(&anew, 0, 7)]).await;
+    let body = history_of(&world, "renamed/7/history").await;
+    assert_eq!(told(&body), [("insert".to_owned(), json!({"id": 7, "v": "x"}))]);
+    let (status, body) = world.get(&format!("/v1/rows/renamed/7?at={last}"), "").await;
+    assert_eq!((status, &body["code"]), (410, &json!("WD-ROW-UNKNOWN")), "it was not there then: {body}");
+}
+
+fn sorted(patch: &Value) -> Vec<String> {
+    let mut operations: Vec<_> = patch.as_array().unwrap().iter().map(Value::to_string).collect();
+    operations.sort();
+    operations
+}
+
+/// A segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    let keeps = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|it| if keeps(it) { char::from(it).to_string() } else { format!("%{it:02X}") }).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_found_by_a_key_of_any_type_as_clients_write_it() {
+    let mut world = World::new("row_keys").await;
+    // Type, a value, and what clients make of it.
+    let cases: [(u32, &str, &str, &[&str]); 9] = [
+        (701, "float8", "1e20", &["1e+20", "1e20", "100000000000000000000", "[1E20]"]),
+        (701, "float8", "0.1", &["0.1", "[0.10]", "1e-1"]),
+        (701, "float8", "-1.5e-7", &["-1.5e-07", "-0.00000015"]),
+        (701, "float8", "123456789012345678", &["1.2345678901234568e+17", "123456789012345680"]),
+        (700, "float4", "1234567", &["1.234567e+06", "1234567", "[1234567.0]"]),
+        (701, "float8", "NaN", &["NaN", "[\"NaN\"]"]),
+        (
+            1114,
+            "timestamp",
+            "2026-11-03 12:00:00.5",
+            &["2026-11-03T12:00:00.5", "[\"2026-11-03T12:00:00.5\"]"],
+        ),
+        (1184, "timestamptz", "2026-11-03 12:00:00+02", &["2026-11-03T10:00:00+00:00"]),
+        (25, "text", "a/b//../\"c\" ü?#%2F[1]", &["a/b//../\"c\" ü?#%2F[1]"]),
+    ];
+    for (oid, (type_oid, type_name, value, written)) in (4_000_000_000..).zip(cases) {
+        // As the stream has it: floats as they print themselves.
+        let text = format!("'{value}'::{type_name}");
+        let is_number = type_name.starts_with("float") && value != "NaN";
+        world.database.exec("SET timezone = 'UTC'").await;
+        let json = match is_number {
+            true => world.database.query_text(&format!("SELECT {text}::text")).await,
+            false => world.database.query_text(&format!("SELECT to_jsonb({text})")).await,
+        };
+        let mut table = Table { oid, version: 0, ..Table::clone(&world.t) };
+        table.name.name = format!("t{oid}");
+        let kind = Kind::builtin(type_oid).unwrap();
+        table.columns[0] = Column { type_oid, kind, type_name: type_name.into(), ..table.columns[0].clone() };
+        let table = world.writer.number(table).table;
+        let key = format!("[{json}]");
+        let data = Some(format!("{{\"id\":{json},\"v\":\"x\"}}").into());
+        let change = Change { row_key: Some(key.clone().into()), data, ..insert(&table, 0, 7) };
+        world.commit(FUTURE_XID, vec![change]).await;
+        for written in written.iter().copied().chain([key.as_str()]) {
+            let path = format!("{}/{}", table.name, segment(written));
+            let body = history_of(&world, &format!("{path}/history")).await;
+            assert_eq!(told(&body).len(), 1, "{written}: {key}");
+            assert_eq!(history_of(&world, &path).await["data"]["v"], "x", "{written}: {key}");
+        }
+    }
+    // A slash that is not escaped is another path.
+    let (status, _) = world.get("/v1/rows/t4000000008/a/b", "").await;
+    assert_eq!(status, 404);
 }

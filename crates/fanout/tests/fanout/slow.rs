@@ -86,16 +86,17 @@ async fn a_client_that_answers_no_ping_is_let_go() {
 async fn a_client_that_reads_slowly_is_not_taken_for_dead() {
     let config = Config { heartbeat_interval: Duration::from_millis(100), ..Config::default() };
     let mut world = World::with("slowly", Setup { config, ..Setup::default() }).await;
-    let options = ConnectOptions { receive_buffer_bytes: Some(1 << 20), ..ConnectOptions::default() };
-    let mut slow = WsClient::try_connect(&world.stream_url(), &options).await.unwrap();
-    slow.send(&json!({"type": "hello", "client_id": "slow", "subscriptions": [{"id": "s1", "table": "public.t"}], "snapshot": false}))
-        .await;
-    slow.next_of_type("live", PATIENCE).await;
+    let start = world.head();
     let text = "z".repeat(100_000);
     for id in 0..150 {
         let change = insert_text(&world.t, 0, id, &text);
         world.commit(FUTURE_XID + id, vec![change]).await;
     }
+    let options = ConnectOptions { receive_buffer_bytes: Some(1 << 20), ..ConnectOptions::default() };
+    let mut slow = WsClient::try_connect(&world.stream_url(), &options).await.unwrap();
+    slow.send(&json!({"type": "hello", "client_id": "slow", "after": start.to_string(), "snapshot": false,
+                      "subscriptions": [{"id": "s1", "table": "public.t"}]}))
+        .await;
     // Slow for as long as there is more than what is buffered.
     let mut pace = tokio::time::interval(Duration::from_millis(30));
     for id in 0..150 {

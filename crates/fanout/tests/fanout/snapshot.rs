@@ -201,9 +201,11 @@ async fn a_snapshot_that_lasts_too_long_ends_and_those_that_wait_for_it_are_told
     assert_eq!(code, 1013);
     assert!(reason.contains("WD-SNAPSHOTS-BUSY") && reason.contains("retry_ms"), "{reason}");
 
-    assert_eq!(first.next_of_type("error", PATIENCE).await["code"], "WD-CLIENT-TOO-SLOW");
+    // It has taken all there was: it may come back.
+    assert_eq!(first.next_of_type("error", PATIENCE).await["code"], "WD-SNAPSHOT-TIMEOUT");
     let (code, reason) = first.closed(PATIENCE).await;
-    assert_eq!(code, 4418, "{reason}");
+    assert_eq!(code, 1013, "{reason}");
+    assert!(reason.contains("retry_ms"), "{reason}");
 
     lock.batch_execute("ROLLBACK").await.unwrap();
     let mut third = world.hello("web-3", json!({})).await;

@@ -5,6 +5,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use waldelta_testkit::HttpStream;
 
 use crate::shared::Copy;
 use crate::support::*;
@@ -155,4 +156,35 @@ async fn a_filter_that_does_not_fit_is_refused_and_takes_nothing_else_with_it() 
     client.send(&json!({"type": "subscribe", "subscriptions": right})).await;
     let rows = client.next_of_type("rows", PATIENCE).await;
     assert_eq!(rows["rows"], json!([{"id": 1}]), "its name was given back");
+}
+
+/// The process does not have in memory what the reset came with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_from_before_a_reset_is_given_to_nobody_who_comes_after_it() {
+    let mut world = World::with("snapshot_reset", Setup { feed_bytes_max: 1, ..Setup::default() }).await;
+    world.database.exec("INSERT INTO t VALUES (1, 'x')").await;
+    // Readings begin, and do not end for as long as this lasts.
+    let lock = world.database.client().await;
+    lock.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let address = world.address().to_string();
+    let tag = |stream: &HttpStream| stream.header("etag").unwrap().trim_matches('"').to_owned();
+    let early = HttpStream::get(&address, "/v1/snapshot?table=t", "").await;
+    let mut client = world.hello("web-1", json!({})).await;
+    let begin = client.next_of_type("snapshot_begin", PATIENCE).await;
+    assert_eq!(begin["id"], tag(&early), "they share it");
+
+    let t = world.t.clone();
+    let reset_at = world.reset(&[&t]).await;
+    let late = HttpStream::get(&address, "/v1/snapshot?table=t", "").await;
+    assert_ne!(tag(&late), tag(&early));
+    let mut client = world.hello("web-2", json!({})).await;
+    let begin = client.next_of_type("snapshot_begin", PATIENCE).await;
+    assert_eq!(begin["id"], tag(&late), "that one lies behind it");
+    assert!(cursor(&begin) >= reset_at, "{begin}");
+    lock.batch_execute("ROLLBACK").await.unwrap();
+    for stream in [early, late] {
+        let id = tag(&stream);
+        let copy = copy(&stream.body(PATIENCE).await);
+        assert_eq!((copy.id(), copy.ids()), (id.as_str(), [1].into()));
+    }
 }

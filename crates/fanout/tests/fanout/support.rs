@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use waldelta_fanout::{Config, Fanout};
 use waldelta_history::{Captured, History, NewEpoch, Writer};
@@ -145,6 +145,29 @@ impl World {
     /// Stops the client side and starts another one over the same history, at the same address: what a process is that is
     /// started again.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_as(|listener, fanout, stop| spawn(serve(listener, fanout, stop))).await
+    }
+
+    /// The same with a task for each part, which it is known by.
+    pub(crate) async fn restart_in_parts(self) -> (Self, JoinSet<&'static str>) {
+        let mut parts = JoinSet::new();
+        let start = |listener, fanout: Fanout, stop: CancellationToken| {
+            for part in fanout.parts(stop.clone()) {
+                parts.spawn(async move {
+                    part.run.await;
+                    part.name
+                });
+            }
+            spawn(listen(listener, fanout, stop))
+        };
+        let world = self.restart_as(start).await;
+        (world, parts)
+    }
+
+    async fn restart_as(
+        self,
+        start: impl FnOnce(TcpListener, Fanout, CancellationToken) -> JoinHandle<()>,
+    ) -> Self {
         self.stop.cancel();
         self.running.await.unwrap();
         self.writer.release().await.unwrap();
@@ -153,7 +176,7 @@ impl World {
         let fanout = Fanout::new(self.config.clone(), history.clone(), self.source.clone());
         let listener = TcpListener::bind(self.address).await.unwrap();
         let stop = CancellationToken::new();
-        let running = spawn(serve(listener, fanout.clone(), stop.clone()));
+        let running = start(listener, fanout.clone(), stop.clone());
         World { history, writer, fanout, stop, running, ..self }
     }
 
@@ -357,12 +380,14 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
 }
 
 async fn serve(listener: TcpListener, fanout: Fanout, stop: CancellationToken) {
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| waldelta_fanout::prepare(stream));
-    let server =
-        axum::serve(listener, fanout.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let (served, ran) = tokio::join!(server.into_future(), fanout.run(stop));
-    served.unwrap();
+    let ((), ran) = tokio::join!(listen(listener, fanout.clone(), stop.clone()), fanout.run(stop));
     ran.unwrap();
+}
+
+async fn listen(listener: TcpListener, fanout: Fanout, stop: CancellationToken) {
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| waldelta_fanout::prepare(stream));
+    let server = axum::serve(listener, fanout.router()).with_graceful_shutdown(stop.cancelled_owned());
+    server.await.unwrap();
 }
 
 fn table(oid: u32, name: &str) -> Table {

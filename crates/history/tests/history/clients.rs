@@ -1,6 +1,8 @@
 //! What is kept of clients that come and go.
 
-use waldelta_history::{ClientNote, History};
+use std::time::Duration;
+
+use waldelta_history::{ClientNote, History, NewestConnection, NumberedClient};
 use waldelta_testkit::TestDatabase;
 
 use crate::support::*;
@@ -64,7 +66,8 @@ async fn acknowledgements_from_before_there_were_more_columns_stay() {
     database
         .exec(
             "ALTER TABLE waldelta.clients DROP COLUMN acked_at, DROP COLUMN first_seen_at, DROP COLUMN protocol,
-                 DROP COLUMN user_agent, ALTER COLUMN cursor SET NOT NULL;
+                 DROP COLUMN user_agent, DROP COLUMN process, DROP COLUMN process_before, DROP COLUMN connection,
+                 ALTER COLUMN cursor SET NOT NULL;
              DELETE FROM waldelta._sqlx_migrations WHERE version = 4;
              INSERT INTO waldelta.clients VALUES ('a', '00000001-0000000000001000-ffffffff', '2026-01-01 00:00:00+00')",
         )
@@ -78,4 +81,99 @@ async fn acknowledgements_from_before_there_were_more_columns_stay() {
         ON CONFLICT (client_id) DO UPDATE SET cursor = greatest(known.cursor, EXCLUDED.cursor), seen_at = now()";
     database.exec(old).await;
     assert_eq!(history.acked("b").await.unwrap(), Some(whole(START + 1)));
+}
+
+fn numbered(client_id: &str, connection: i64) -> NumberedClient<'_> {
+    NumberedClient { note: note(client_id, None), connection }
+}
+
+fn newest(client_id: &str, connection: i64) -> NewestConnection {
+    NewestConnection { client_id: client_id.to_owned(), connection }
+}
+
+#[tokio::test]
+async fn of_two_connections_the_one_with_the_higher_number_stays() {
+    const A: i64 = -7;
+    const B: i64 = i64::MAX;
+    let database = TestDatabase::create("history_connections").await;
+    let history = begun(&database).await;
+    let mut listener = history.listen_for_connections().await.unwrap();
+    let drawn = history.draw_connections(3).await.unwrap();
+    assert!(
+        drawn.len() == 3 && drawn.is_sorted() && history.draw_connections(1).await.unwrap()[0] > drawn[2]
+    );
+    assert!(history.draw_connections(0).await.unwrap().is_empty());
+
+    // Also one of which only a cursor is known, from a version that did not write this.
+    history.record_ack("web 2", whole(START)).await.unwrap();
+    let both = [numbered("web 2", 11), numbered("web-1", 10)];
+    let mut taken = history.take_clients(A, &both).await.unwrap();
+    taken.sort_unstable();
+    assert_eq!(taken, ["web 2", "web-1"]);
+    assert_eq!(history.take_clients(A, &both).await.unwrap().len(), 2, "the same may be written twice");
+    assert_eq!(history.acked("web 2").await.unwrap(), Some(whole(START)));
+    assert_eq!(history.taken_elsewhere(A, &["web-1", "web 2", "nobody"]).await.unwrap(), []);
+    let mut elsewhere = history.taken_elsewhere(B, &["web-1", "web 2", "nobody"]).await.unwrap();
+    elsewhere.sort_unstable_by_key(|newest| newest.connection);
+    assert_eq!(elsewhere, [newest("web-1", 10), newest("web 2", 11)]);
+
+    // One that was under way for longer than a newer one is left out, whoever it is.
+    assert_eq!(
+        history.take_clients(B, &[numbered("web 2", 12), numbered("web-1", 9)]).await.unwrap(),
+        ["web 2"]
+    );
+    assert_eq!(history.take_clients(A, &[numbered("web 2", 11)]).await.unwrap(), [""; 0]);
+    assert_eq!(history.take_clients(B, &[numbered("web 2", 13)]).await.unwrap(), ["web 2"]);
+    assert_eq!(history.take_clients(A, &[numbered("web 2", 14)]).await.unwrap(), ["web 2"]);
+    assert_eq!(history.taken_elsewhere(B, &["web 2"]).await.unwrap(), [newest("web 2", 14)]);
+    assert_eq!(history.take_clients(A, &[]).await.unwrap(), [""; 0]);
+
+    // Only those are told that went from one process to another.
+    database.exec("NOTIFY waldelta_clients, 'nonsense'").await;
+    for expected in [newest("web 2", 12), newest("web 2", 14)] {
+        assert_eq!(listener.next().await.unwrap(), Some(expected));
+    }
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'waldelta-history-clients'";
+    assert_eq!(database.query_text(cut).await, "1");
+    assert_eq!(listener.next().await.unwrap(), None, "what came meanwhile has to be asked for");
+    history.take_clients(B, &[numbered("web 2", 15)]).await.unwrap();
+    assert_eq!(listener.next().await.unwrap(), Some(newest("web 2", 15)), "it listens again");
+}
+
+#[tokio::test]
+async fn clients_that_were_away_for_long_are_forgotten_by_one_process_at_a_time() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let database = TestDatabase::create("history_forget").await;
+    let history = begun(&database).await;
+    assert_eq!(history.forget_clients(90 * DAY).await.unwrap(), Some(0));
+    // More than are looked at together; those with odd numbers are long gone.
+    database
+        .exec(
+            "INSERT INTO waldelta.clients (client_id, cursor, seen_at)
+             SELECT 'c' || i, '00000001-0000000000001000-ffffffff',
+                 now() - CASE WHEN i % 2 = 0 THEN interval '89 days' ELSE interval '91 days' END
+             FROM generate_series(1, 2500) i",
+        )
+        .await;
+    let left = "SELECT count(*) || ' ' || count(*) FILTER (WHERE seen_at < now() - interval '90 days') FROM waldelta.clients";
+    let mut other = database.client().await;
+    other.batch_execute("SELECT pg_advisory_lock(x'57414C44454C5443'::bigint)").await.unwrap();
+    assert_eq!(history.forget_clients(90 * DAY).await.unwrap(), None, "another one is at it");
+    other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    assert_eq!(database.query_text(left).await, "2500 1250");
+
+    // Nobody is waited for: who is being written is here.
+    let back = other.transaction().await.unwrap();
+    back.execute("UPDATE waldelta.clients SET seen_at = now() WHERE client_id IN ('c1', 'c777')", &[])
+        .await
+        .unwrap();
+    assert_eq!(history.forget_clients(90 * DAY).await.unwrap(), Some(1248));
+    back.commit().await.unwrap();
+    assert_eq!(history.forget_clients(90 * DAY).await.unwrap(), Some(0));
+    assert_eq!(database.query_text(left).await, "1252 0");
+    assert!(history.acked("c1").await.unwrap().is_some() && history.acked("c3").await.unwrap().is_none());
+    // One that comes back is new.
+    history.record_ack("c3", whole(START)).await.unwrap();
+    assert_eq!(history.forget_clients(90 * DAY).await.unwrap(), Some(0));
 }

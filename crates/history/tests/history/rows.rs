@@ -1,9 +1,9 @@
-//! What befell one row, and positions by time.
+//! What befell one row, and positions by time. What gaps make of it stands in `row_gaps.rs`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waldelta_history::{History, NewEpoch, NewGap, RowEntry, RowId};
+use waldelta_history::{History, Last, Reads, RowEntry};
 use waldelta_testkit::TestDatabase;
 use waldelta_wal::{Change, EndLsn, Lsn, Operation, Piece, Position, Table};
 
@@ -18,12 +18,21 @@ fn without_key(table: &Arc<Table>, seq: u32, operation: Operation) -> Change {
     Change { operation, row_key: None, data: None, ..insert(table, seq, 0) }
 }
 
-fn row(id: u64) -> RowId {
-    RowId { table_oid: 1, key: format!("[{id}]") }
+pub(crate) fn key(id: u64) -> String {
+    format!("[{id}]")
+}
+
+/// More than any test reads.
+pub(crate) const MUCH: Reads = Reads { queries: 1_000, bytes: 1 << 20 };
+
+/// The last that befell a row of table 1.
+pub(crate) async fn last(history: &History, id: u64, upto: Position, columns: &[String]) -> Last {
+    let rows = history.rows(1).await.unwrap();
+    rows.last_version(&key(id), upto, columns, &mut { MUCH }).await.unwrap()
 }
 
 /// What is read of a row, in pages of `limit`: place, operation and key before.
-async fn entries(
+pub(crate) async fn entries(
     history: &History,
     id: u64,
     after: Option<Position>,
@@ -31,29 +40,35 @@ async fn entries(
     limit: usize,
 ) -> Vec<(u64, u32, String, Option<String>)> {
     let (mut all, mut after) = (Vec::new(), after);
+    let rows = history.rows(1).await.unwrap();
     loop {
-        let page = history.row_versions(&row(id), after, upto, limit, 1 << 20).await.unwrap();
+        let page = rows.versions(&key(id), after, upto, limit, &mut { MUCH }).await.unwrap();
         assert!(page.entries.len() <= limit);
+        assert!(page.entries.iter().all(|entry| entry.position() <= page.through));
         for entry in &page.entries {
             let position = entry.position();
             all.push(match entry {
-                RowEntry::Gap(_) => (position.commit_lsn.0, position.index, "gap".to_owned(), None),
-                RowEntry::Change(it) => (
-                    position.commit_lsn.0,
-                    position.index,
-                    it.change.operation.as_str().to_owned(),
-                    it.moved_from.clone(),
-                ),
+                RowEntry::Gap { until, .. } => {
+                    let until =
+                        until.map_or_else(String::new, |until| format!(" to {}", until.commit_lsn.0 - START));
+                    (position.commit_lsn.0, position.index, format!("gap{until}"), None)
+                }
+                RowEntry::Change(it) => {
+                    let in_gap = if it.in_gap { " in gap" } else { "" };
+                    let operation = format!("{}{in_gap}", it.change.operation.as_str());
+                    (position.commit_lsn.0, position.index, operation, it.moved_from.clone())
+                }
             });
         }
-        match page.entries.last() {
-            Some(last) if page.has_more => after = Some(last.position()),
-            _ => return all,
+        if !page.has_more {
+            assert_eq!(page.through, upto);
+            return all;
         }
+        after = Some(page.through);
     }
 }
 
-fn told(all: &[(u64, u32, String, Option<String>)]) -> Vec<String> {
+pub(crate) fn told(all: &[(u64, u32, String, Option<String>)]) -> Vec<String> {
     all.iter()
         .map(|(lsn, seq, operation, moved_from)| {
             let from = moved_from.as_ref().map_or_else(String::new, |key| format!(" from {key}"));
@@ -110,43 +125,6 @@ async fn a_row_is_followed_through_everything_that_befalls_it() {
 }
 
 #[tokio::test]
-async fn a_gap_and_the_end_of_an_epoch_are_told_where_they_are() {
-    let database = TestDatabase::create("history_row_gaps").await;
-    let (history, mut writer) = written(&database).await;
-    let t = writer.number(table(1, "t")).table;
-    let insert_at = |lsn| transaction(START + lsn, vec![insert(&t, 0, 7)]);
-    writer.append([0, 10, 20].map(insert_at).into()).await.unwrap();
-    let gap = NewGap { table_oid: 1, from: Lsn(START + 10), reason: "rewritten".into() };
-    writer.note_source(vec![gap], Vec::new()).await.unwrap();
-    let head = writer.head().cursor();
-    // It stands behind everything that committed before it; its own index is that of a whole transaction.
-    let expected = ["0.0 insert", "9.4294967295 gap", "10.0 insert", "20.0 insert"];
-    for limit in 1..5 {
-        assert_eq!(told(&entries(&history, 7, None, head, limit).await), expected);
-    }
-    let last = history.last_row_version(&row(7), whole(START + 9), &[]).await.unwrap().unwrap();
-    assert_eq!(last, RowEntry::Gap(whole(START + 9)));
-    let last = history.last_row_version(&row(7), whole(START + 8), &[]).await.unwrap().unwrap();
-    assert_eq!(last.position(), Position { index: 0, ..whole(START) });
-
-    // What lies at the end of an epoch or beyond did not survive.
-    let new = NewEpoch {
-        captured: captured(),
-        start: end(START + 20),
-        fork: Some(Lsn(START + 20)),
-        reason: "test".into(),
-        continues: true,
-        fingerprints: Vec::new(),
-    };
-    let head = writer.begin_epoch(new).await.unwrap();
-    let mut writer = history.writer("test").await.unwrap();
-    let piece = in_epoch(head.epoch, transaction(START + 25, vec![insert(&t, 0, 7)]));
-    writer.append(vec![piece]).await.unwrap();
-    let all = told(&entries(&history, 7, None, writer.head().cursor(), 2).await);
-    assert_eq!(all, ["0.0 insert", "9.4294967295 gap", "10.0 insert", "25.0 insert"]);
-}
-
-#[tokio::test]
 async fn the_last_version_that_tells_a_column_is_found() {
     let database = TestDatabase::create("history_row_last").await;
     let (history, mut writer) = written(&database).await;
@@ -175,12 +153,14 @@ async fn the_last_version_that_tells_a_column_is_found() {
         (4, &["a"], Some(4)),
     ] {
         let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
-        let last = history.last_row_version(&row(7), whole(START + upto), &columns).await.unwrap();
-        let last = last.map(|entry| entry.position().commit_lsn.0 - START);
+        let last = match last(&history, 7, whole(START + upto), &columns).await {
+            Last::Entry(entry) => Some(entry.position().commit_lsn.0 - START),
+            Last::Nothing | Last::Unread(_) => None,
+        };
         assert_eq!(last, expected, "{upto} {columns:?}");
     }
     let first = Position::before(EPOCH, end(START));
-    assert_eq!(history.last_row_version(&row(7), first, &[]).await.unwrap(), None);
+    assert_eq!(last(&history, 7, first, &[]).await, Last::Nothing);
 }
 
 #[tokio::test]
@@ -199,9 +179,11 @@ async fn a_row_is_found_by_indexes_alone() {
             .replace("$5", "-1")
             .replace("$4", "'0/0'"),
         include_str!("../../../../sql/queries/last_row_version.sql")
-            .replace("$6", "'{}'")
-            .replace("$5", "5")
-            .replace("$4", "'0/FFFFFF'"),
+            .replace("$8", "'{}'")
+            .replace("$7", "5")
+            .replace("$6", "'0/FFFFFF'")
+            .replace("$5", "-1")
+            .replace("$4", "'0/0'"),
     ] {
         let sql = sql.replace("$3", "'[7]'").replace("$2", "1").replace("$1", "1");
         let plan = database.query(&format!("EXPLAIN {sql}")).await;

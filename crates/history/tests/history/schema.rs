@@ -23,7 +23,7 @@ async fn many_open_at_once_and_again() {
     for opened in [a, b, c, d] {
         assert!(opened.unwrap().captured().await.unwrap().is_none());
     }
-    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "5");
+    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "6");
     let elsewhere = "SELECT count(*) FROM pg_class WHERE relname = '_sqlx_migrations' AND relnamespace <> 'waldelta'::regnamespace";
     assert_eq!(database.query_text(elsewhere).await, "0");
 }
@@ -42,7 +42,7 @@ async fn a_schema_from_the_future_is_refused_by_name() {
 }
 
 /// A database as the version left it that had the first migration only, with rows as it wrote them.
-async fn of_the_first_version(database: &TestDatabase) {
+pub(crate) async fn of_the_first_version(database: &TestDatabase) {
     let sql = include_str!("../../../../sql/migrations/0001_history.sql");
     let migration =
         Migration::new(1, Cow::Borrowed("history"), MigrationType::Simple, sql.into_sql_str(), false);

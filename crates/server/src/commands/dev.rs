@@ -11,10 +11,11 @@ use super::answer;
 use crate::cli::DevOptions;
 use crate::config::Config;
 use crate::environment;
+use crate::example;
 use crate::failure::EXIT_CAPTURE_STOPPED;
 use crate::listener;
 use crate::open_files::OpenFiles;
-use crate::service::{Outcome, Service, StopSignals, open_history};
+use crate::service::{Opening, Outcome, Service, StopSignals};
 
 /// Name of the database that is captured.
 const DATABASE: &str = "dev";
@@ -100,12 +101,12 @@ async fn prepare(
         for remark in left_out {
             tracing::info!("{remark}");
         }
-        let stop = CancellationToken::new();
-        let history = open_history(&config.history()?, &mut source, &stop).await?;
+        let opening = Opening::begin(&config.fanout(), listener, CancellationToken::new())?;
+        let history = opening.history(&config.history()?, &mut source).await?;
         if history.captured().await?.is_none() {
             waldelta_capture::setup::begin(&source, &history, true).await.context("begin history")?;
         }
-        Service::start(config, source, history, listener, stop)
+        Service::start(config, source, history, opening)
     };
     tokio::select! {
         service = preparing => Ok(Some(service?)),
@@ -127,7 +128,11 @@ async fn serve(
         answer(format_args!("\nReady. Change a row, and see it arrive:\n"))?;
         answer(format_args!("  psql '{url}' -c 'UPDATE demo_todos SET done = NOT done WHERE id = 1'"))?;
         answer(format_args!("  {} tail --url {}", program(), page.trim_end_matches('/')))?;
-        answer(format_args!("  {page}\n"))
+        answer(format_args!("  {page}"))?;
+        answer(format_args!(
+            "  {}  (a client to copy: its rows stay in the browser)\n",
+            example::address(&page)
+        ))
     });
     service.wait(signals).await
 }

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::failure::EXIT_CAPTURE_STOPPED;
 use crate::listener;
 use crate::open_files::OpenFiles;
-use crate::service::{Outcome, Service, StopSignals, open_history};
+use crate::service::{Opening, Outcome, Service, StopSignals};
 
 /// Runs until a signal comes.
 pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
@@ -19,7 +19,6 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let mut source = config.source()?;
     let listener = listener::bind(config.server.listen).await?;
     let mut signals = StopSignals::listen()?;
-    let stop = CancellationToken::new();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         role = role.as_str(),
@@ -31,15 +30,16 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         OpenFiles::raise().tell(config.server.sessions_max);
     }
     let history_config = config.history()?;
+    let opening = Opening::begin(&config.fanout(), listener, CancellationToken::new())?;
     let history = tokio::select! {
-        history = open_history(&history_config, &mut source, &stop) => history?,
+        history = opening.history(&history_config, &mut source) => history?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before history was reached");
             return Ok(ExitCode::SUCCESS);
         }
     };
     let slot = source.slot.clone();
-    let service = Service::start(config, source, history, listener, stop)?;
+    let service = Service::start(config, source, history, opening)?;
     let outcome = service.wait(&mut signals).await?;
     if role.captures() {
         // A stopped service leaves a slot that keeps WAL: whoever stops it for good must know.

@@ -171,7 +171,9 @@ fn show_clients(known: &Clients) -> anyhow::Result<()> {
     if known.clients.is_empty() {
         return Ok(());
     }
-    answer("clients   those that were here last, on any process")?;
+    answer(
+        "clients   those that were here last, on any process (forgotten after server.forget_clients_after_days)",
+    )?;
     for client in &known.clients {
         answer(format_args!(
             "  {}  {}seen {}  acked {}  {}",

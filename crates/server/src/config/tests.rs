@@ -74,6 +74,31 @@ fn a_bound_of_nothing_is_refused_for_clients_too_but_not_to_drain_at_once() {
 }
 
 #[test]
+fn a_bound_that_makes_no_sense_is_refused_with_what_would() {
+    let refusal = |text: &str| {
+        let config = parse(text, Path::new("waldelta.toml")).unwrap();
+        config.check().map_or_else(|error| format!("{error:#}"), |()| String::new())
+    };
+    for (setting, says) in [
+        ("sessions_max = 0", "between 1 and 10000000, and is 0"),
+        ("arrivals_max = 0", "between 1 and"),
+        ("hydrations_max = 99999999999", "between 1 and"),
+        ("catch_up_bytes_max = 32", "it is in bytes"),
+        ("snapshot_bytes_max = 128", "it is in bytes"),
+        ("snapshot_age_max_ms = 90000000", "between 1 and 86400000, and is 90000000: it is in milliseconds"),
+        ("forget_clients_after_days = 0", "it is in days"),
+        ("forget_clients_after_days = 7776000", "between 1 and 36500"),
+    ] {
+        let (name, _) = setting.split_once(' ').unwrap();
+        let refusal = refusal(&format!("[server]\n{setting}"));
+        assert!(refusal.contains(&format!("server.{name} must be ")) && refusal.contains(says), "{refusal}");
+    }
+    let least = "[server]\narrivals_max = 1\nhydrations_max = 1\ncatch_up_bytes_max = 1048576\n\
+        snapshot_bytes_max = 1048576\nsnapshot_age_max_ms = 1\nforget_clients_after_days = 1";
+    assert_eq!(refusal(least), "");
+}
+
+#[test]
 fn the_role_is_one_of_three() {
     let config = parse("[server]\nrole = 'fanout'", Path::new("x")).unwrap();
     assert_eq!(config.server.role, crate::role::Role::Fanout);

@@ -16,6 +16,8 @@ use crate::status::{Answer, Watched};
 
 /// Following that failed for good is tried again after this long.
 const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// History that could not be followed for longer makes a process unready: tried again, it failed again.
+pub(super) const UNFOLLOWED_MAX: Duration = Duration::from_secs(15);
 /// How often it is looked who writes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Which tables need repair is asked once in so many looks.

@@ -1,45 +1,209 @@
-//! Opening history at the start.
+//! Opening history at the start, and what is answered meanwhile.
+//!
+//! The listener is served from the beginning on. History's database may be out of reach, or its schema may take a while: who looks
+//! whether the process lives must not take it for dead meanwhile and end it, again and again. All that is told then is that it
+//! lives and what it waits for; everything else is to come back. The service takes the same socket over, so that no connection is
+//! lost in between.
 
-use std::time::Duration;
+use std::fmt::Write;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::Listener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use waldelta_history::History;
 use waldelta_source::Source;
+use waldelta_wal::Code;
 
 use crate::failure;
+use crate::http::problem;
+use crate::supervise::Supervisor;
 
 /// While history cannot be reached at the start, it is tried again after this long.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Whoever was accepted before the service took over gets its answer within this.
+const LINGER: Duration = Duration::from_secs(2);
+/// Who is sent away comes back after this long.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
-/// Opens history, waiting for its database when it is only out of reach for now. What that can hold decides how values of
-/// the source are written.
-pub(crate) async fn open_history(
-    config: &waldelta_history::Config,
-    source: &mut Source,
-    stop: &CancellationToken,
-) -> anyhow::Result<History> {
-    loop {
-        match try_open_history(config, source).await {
-            Ok(history) => return Ok(history),
-            Err(error) if error.is_retryable() && !stop.is_cancelled() => {
-                let error = anyhow::Error::new(error);
-                tracing::warn!(error = failure::chain_text(&error), "history is out of reach; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY_DELAY) => {}
-                    () = stop.cancelled() => return Err(error.context("open history")),
+/// A process whose history is not open yet. Dropping it ends what it serves.
+pub(crate) struct Opening {
+    pub(super) supervisor: Supervisor,
+    pub(super) listener: TcpListener,
+    pub(super) stop: CancellationToken,
+    /// Cancelled: the service accepts from now on.
+    pub(super) opened: CancellationToken,
+    wait: Arc<Wait>,
+}
+
+impl Opening {
+    /// Serves the listener until the service does; `config` says who may ask.
+    pub(crate) fn begin(
+        config: &waldelta_fanout::Config,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let (wait, opened) = (Arc::new(Wait::new()), CancellationToken::new());
+        let same = listener.as_fd().try_clone_to_owned().context("share the listener")?;
+        let same = TcpListener::from_std(same.into()).context("share the listener")?;
+        let meanwhile = UntilOpened { listener: same, opened: opened.clone() };
+        let mut supervisor = Supervisor::new(stop.clone());
+        supervisor.spawn("opening", answer(meanwhile, router(config, wait.clone()), stop.clone()));
+        Ok(Opening { supervisor, listener, stop, opened, wait })
+    }
+
+    /// Opens history, waiting for its database when it is only out of reach for now. What that can hold decides how values of
+    /// the source are written.
+    pub(crate) async fn history(
+        &self,
+        config: &waldelta_history::Config,
+        source: &mut Source,
+    ) -> anyhow::Result<History> {
+        loop {
+            match open(config, source, |until| self.wait.is_until(until)).await {
+                Ok(history) => return Ok(history),
+                Err(error) if error.is_retryable() && !self.stop.is_cancelled() => {
+                    let code = error.code();
+                    let error = anyhow::Error::new(error);
+                    let text = failure::chain_text(&error);
+                    tracing::warn!(error = text, "history is out of reach; trying again");
+                    self.wait.failed(code, &text);
+                    if self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
+                        return Err(error.context("open history"));
+                    }
                 }
+                Err(error) => return Err(anyhow::Error::new(error).context("open history")),
             }
-            Err(error) => return Err(anyhow::Error::new(error).context("open history")),
         }
     }
 }
 
-/// The same, once.
+/// Opens history once, for a command that serves nothing.
 pub(crate) async fn try_open_history(
     config: &waldelta_history::Config,
     source: &mut Source,
 ) -> Result<History, waldelta_history::Error> {
-    let history = History::open(config).await?;
+    open(config, source, |_| {}).await
+}
+
+async fn open(
+    config: &waldelta_history::Config,
+    source: &mut Source,
+    tell: impl Fn(&'static str) + Send + Sync,
+) -> Result<History, waldelta_history::Error> {
+    let history = History::open_telling(config, tell).await?;
     source.values.ascii_escapes_only = history.encoding().await? != "UTF8";
     Ok(history)
 }
+
+/// What is waited for.
+struct Wait(Mutex<Waiting>);
+
+struct Waiting {
+    until: &'static str,
+    since: Instant,
+    failure: Option<String>,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Wait(Mutex::new(Waiting { until: "history is open", since: Instant::now(), failure: None }))
+    }
+
+    fn is_until(&self, until: &'static str) {
+        let mut waiting = self.lock();
+        if waiting.until != until {
+            (waiting.until, waiting.since) = (until, Instant::now());
+        }
+    }
+
+    fn failed(&self, code: Code, message: &str) {
+        self.lock().failure = Some(format!("{}: {message}", code.as_str()));
+    }
+
+    /// One line.
+    fn text(&self) -> String {
+        let waiting = self.lock();
+        let seconds = waiting.since.elapsed().as_secs();
+        let mut text = format!("starting: waiting until {}, for {seconds} s", waiting.until);
+        if let Some(failure) = &waiting.failure {
+            // Writing into a string does not fail.
+            let _ = write!(text, "; the last try failed: {failure}");
+        }
+        text
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Each change of it is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts until history is open; then the service does.
+struct UntilOpened {
+    listener: TcpListener,
+    opened: CancellationToken,
+}
+
+impl Listener for UntilOpened {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        tokio::select! {
+            biased;
+            () = self.opened.cancelled() => pending().await,
+            accepted = Listener::accept(&mut self.listener) => accepted,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+async fn answer(listener: UntilOpened, app: Router, stop: CancellationToken) -> anyhow::Result<()> {
+    let opened = listener.opened.clone();
+    let taken_over = async {
+        opened.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, app).into_future() => served.context("serve"),
+        () = taken_over => Ok(()),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+fn router(config: &waldelta_fanout::Config, wait: Arc<Wait>) -> Router {
+    let routes = Router::new().route("/livez", get(async || closing("ok\n"))).route("/readyz", get(readyz));
+    waldelta_fanout::guarded(config, routes.with_state(wait)).fallback(async || come_back())
+}
+
+async fn readyz(State(wait): State<Arc<Wait>>) -> Response {
+    let text = wait.text() + "\n";
+    closing((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], text))
+}
+
+fn come_back() -> Response {
+    let answer = problem(StatusCode::SERVICE_UNAVAILABLE, Code::Starting, Code::Starting.explanation().title);
+    closing(([(header::RETRY_AFTER, RETRY_AFTER)], answer))
+}
+
+/// The next request of whoever asks goes to the service, if that is there by then.
+fn closing(answer: impl IntoResponse) -> Response {
+    ([(header::CONNECTION, HeaderValue::from_static("close"))], answer).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,27 +5,25 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use waldelta_fanout::Fanout;
 use waldelta_history::History;
 use waldelta_source::Source;
 
-use super::{Service, capturing, following, serving, upkeep};
+use super::{Opening, Service, capturing, following, serving, upkeep};
 use crate::config::Config;
 use crate::http::{self, Operations};
 use crate::status::{Observer, Watched};
-use crate::supervise::Supervisor;
 
 impl Service {
-    /// Starts all parts of this process on a bound listener.
+    /// Starts all parts of this process, on the listener that was served while history was opened.
     pub(crate) fn start(
         config: Config,
         source: Source,
         history: History,
-        listener: TcpListener,
-        stop: CancellationToken,
+        opening: Opening,
     ) -> anyhow::Result<Self> {
+        let Opening { mut supervisor, listener, stop, opened, .. } = opening;
         let recorder = PrometheusBuilder::new().install_recorder().context("install the metrics recorder")?;
         let role = config.server.role;
         let observer = Arc::new(Observer {
@@ -34,6 +32,7 @@ impl Service {
             capture: role.captures().then(|| Arc::new(waldelta_capture::Status::new())),
             writer: (!role.captures()).then(|| Arc::new(Watched::new())),
             fanout: role.serves().then(|| Fanout::new(config.fanout(), history.clone(), source.clone())),
+            unfollowed_max: following::UNFOLLOWED_MAX,
         });
         // Whoever ends everything ends this too.
         let leaving = stop.child_token();
@@ -44,11 +43,15 @@ impl Service {
             None => waldelta_fanout::guarded(&config.fanout(), http::router(operations)),
         };
 
-        let mut supervisor = Supervisor::new(stop.clone());
-        supervisor.spawn("listener", serving::serve(listener, app, stop.clone()));
+        let stall_timeout = config.fanout().write_timeout;
+        supervisor.spawn("listener", serving::serve(listener, app, stop.clone(), stall_timeout));
+        opened.cancel();
+        supervisor.spawn("indexes", build_indexes(history.clone(), stop.clone()));
         supervisor.spawn("metrics", upkeep(recorder, stop.clone()));
         if let Some(fanout) = observer.fanout.clone() {
-            supervisor.spawn("fanout", serving::run_fanout(fanout, leaving.clone()));
+            for part in fanout.parts(leaving.clone()) {
+                supervisor.spawn(part.name, serving::run_part(part));
+            }
             supervisor.spawn("head", serving::watch_head(history.clone(), stop.clone()));
         }
         if let Some(capture) = observer.capture.clone() {
@@ -71,4 +74,10 @@ impl Service {
             observer,
         })
     }
+}
+
+/// By every role: whoever is there first. It ends when all are there, mostly at once.
+async fn build_indexes(history: History, stop: CancellationToken) -> anyhow::Result<()> {
+    history.build_indexes(stop).await;
+    Ok(())
 }

@@ -5,28 +5,19 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use waldelta_fanout::Fanout;
+use waldelta_fanout::Part;
 use waldelta_history::History;
 use waldelta_wal::Code;
 
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 
 /// A part that failed for a passing reason is started again after this long.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// A client that takes nothing in for this long while something is on its way to it is cut off by the system, whatever it asked
-/// for: an answer that waits for its client cannot notice that by itself.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-
+/// Serves the listener. A client that takes nothing in for `stall_timeout` while something is on its way to it is cut off by the
+/// system, whatever it asked for: an answer that waits for its client cannot notice that by itself. It is the time after which a
+/// session is let go: less would cut off sessions that are still borne with.
 pub(super) async fn serve(
-    listener: TcpListener,
-    app: axum::Router,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    serve_unless_stalled(listener, app, stop, STALL_TIMEOUT).await
-}
-
-async fn serve_unless_stalled(
     listener: TcpListener,
     app: axum::Router,
     stop: CancellationToken,
@@ -53,15 +44,9 @@ fn cut_off_when_stalled(_: &TcpStream, _: Duration) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the fan-out; a failure (history out of reach) starts it again, since its truth is in history.
-pub(super) async fn run_fanout(fanout: Fanout, stop: CancellationToken) -> anyhow::Result<()> {
-    while !stop.is_cancelled() {
-        if let Err(error) = fanout.run(stop.clone()).await {
-            let error = anyhow::Error::new(error);
-            tracing::warn!(error = failure::chain_text(&error), "fan-out failed; starting again");
-            stop.run_until_cancelled(tokio::time::sleep(RESTART_DELAY)).await;
-        }
-    }
+/// Runs a part of the fan-out, which ends when it is asked to: whoever is out of reach meanwhile is tried again inside.
+pub(super) async fn run_part(part: Part) -> anyhow::Result<()> {
+    part.run.await;
     Ok(())
 }
 
@@ -121,7 +106,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = serve_unless_stalled(listener, app, stop.clone(), Duration::from_millis(300));
+        let serving = serve(listener, app, stop.clone(), Duration::from_millis(300));
         let client = async {
             let mut socket = TcpStream::connect(address).await.unwrap();
             socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();

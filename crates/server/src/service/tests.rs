@@ -7,8 +7,11 @@ use waldelta_testkit::{TestDatabase, wait_until};
 use waldelta_wal::{Code, ValuePolicy};
 
 use super::capturing::{begin_unless_begun, follow, run_capture};
+use super::following;
 use super::serving::watch_head;
 use super::*;
+use crate::role::Role;
+use crate::status::Watched;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,6 +50,17 @@ fn code(status: &waldelta_capture::Status) -> Option<Code> {
         State::Stopped { code, .. } => Some(code),
         _ => None,
     }
+}
+
+/// The same, set up and begun.
+async fn begun(database: &TestDatabase) -> (waldelta_capture::Config, History) {
+    let (config, history) = bare(database).await;
+    let client = config.source.connect().await.unwrap();
+    let wish = waldelta_source::setup::Wish::default();
+    let plan = waldelta_source::setup::plan(&client, &config.source, &wish).await.unwrap();
+    waldelta_source::setup::apply(&client, &config.source, &plan.without_slot()).await.unwrap();
+    begin_unless_begun(&config.source, &history).await.unwrap();
+    (config, history)
 }
 
 async fn stopped(status: &waldelta_capture::Status, with: Code) {
@@ -119,12 +133,7 @@ async fn what_stood_in_the_way_at_the_beginning_may_be_taken_away() {
 #[tokio::test]
 async fn a_history_that_goes_back_ends_the_service() {
     let database = TestDatabase::create("service_back").await;
-    let (config, history) = bare(&database).await;
-    let client = config.source.connect().await.unwrap();
-    let wish = waldelta_source::setup::Wish::default();
-    let plan = waldelta_source::setup::plan(&client, &config.source, &wish).await.unwrap();
-    waldelta_source::setup::apply(&client, &config.source, &plan.without_slot()).await.unwrap();
-    begin_unless_begun(&config.source, &history).await.unwrap();
+    let (_, history) = begun(&database).await;
     let (status, stop) = (Arc::new(waldelta_capture::Status::new()), CancellationToken::new());
     let restoring = async {
         wait_until("it follows", PATIENCE, async || {
@@ -144,4 +153,93 @@ async fn a_history_that_goes_back_ends_the_service() {
     let (watched, followed, ()) = tokio::join!(watching, following, restoring);
     followed.unwrap();
     assert_eq!(failure::code_of(&watched.unwrap_err()), Some(Code::HistoryWentBack));
+}
+
+/// Ready, then not while what another instance writes cannot be read, then ready again. Its code and words.
+async fn is_unready_while_it_cannot_follow(
+    database: &TestDatabase,
+    observer: &Observer,
+    told: impl Fn(&crate::status::Status) -> (Option<String>, Option<String>),
+) {
+    wait_until("it is ready", PATIENCE, async || observer.read().ready).await;
+    database.exec("ALTER TABLE waldelta.change_history RENAME TO elsewhere").await;
+    database.exec("UPDATE waldelta.captures SET durable_end = durable_end + 8").await;
+    wait_until("it is not ready", PATIENCE, async || !observer.read().ready).await;
+    let (code, message) = told(&observer.read());
+    assert_eq!(code.as_deref(), Some("WD-HISTORY-READ-FAILED"));
+    let message = message.unwrap();
+    assert!(message.starts_with("history could not be followed for "), "{message}");
+    assert!(message.contains("change_history"), "the database's words: {message}");
+    let (ready, text) = crate::http::readiness(&observer.read(), false);
+    assert!(!ready && text.contains("WD-HISTORY-READ-FAILED") && text.contains(&message[..30]), "{text}");
+    database.exec("ALTER TABLE waldelta.elsewhere RENAME TO change_history").await;
+    wait_until("it is ready again", PATIENCE, async || observer.read().ready).await;
+}
+
+#[tokio::test]
+async fn a_fanout_process_that_cannot_follow_is_not_ready() {
+    let database = TestDatabase::create("service_unfollowed").await;
+    let (_, history) = begun(&database).await;
+    let watched = Arc::new(Watched::new());
+    let observer = Observer {
+        role: Role::Fanout,
+        history: history.clone(),
+        capture: None,
+        writer: Some(watched.clone()),
+        fanout: None,
+        unfollowed_max: Duration::ZERO,
+    };
+    let stop = CancellationToken::new();
+    let watching = async {
+        let told = |status: &crate::status::Status| {
+            let writer = status.writer.clone().unwrap();
+            (writer.code, writer.message)
+        };
+        is_unready_while_it_cannot_follow(&database, &observer, told).await;
+        stop.cancel();
+    };
+    let (followed, looked, ()) = tokio::join!(
+        following::follow(history.clone(), stop.clone()),
+        following::watch_writer(history, watched, stop.clone()),
+        watching
+    );
+    followed.and(looked).unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_that_stands_by_and_cannot_follow_is_not_ready() {
+    let database = TestDatabase::create("service_standby").await;
+    let (config, history) = begun(&database).await;
+    let _writer = bare(&database).await.1.writer("the other").await.unwrap();
+    let capture = Arc::new(waldelta_capture::Status::new());
+    let mut observer = Observer {
+        role: Role::All,
+        history: history.clone(),
+        capture: Some(capture.clone()),
+        writer: None,
+        fanout: None,
+        unfollowed_max: Duration::ZERO,
+    };
+    let stop = CancellationToken::new();
+    let watching = async {
+        let told = |status: &crate::status::Status| {
+            let capture = status.capture.as_ref().unwrap();
+            assert_eq!(capture.state, "standby");
+            (capture.code.clone(), capture.message.clone())
+        };
+        is_unready_while_it_cannot_follow(&database, &observer, told).await;
+        // What passes sooner is none of its business.
+        observer.unfollowed_max = PATIENCE;
+        database.exec("ALTER TABLE waldelta.change_history RENAME TO elsewhere").await;
+        database.exec("UPDATE waldelta.captures SET durable_end = durable_end + 8").await;
+        wait_until("it fails again", PATIENCE, async || history.follow_failure().is_some()).await;
+        assert!(observer.read().ready);
+        stop.cancel();
+    };
+    let (ran, followed, ()) = tokio::join!(
+        run_capture(config, history.clone(), capture.clone(), stop.clone()),
+        follow(history.clone(), capture.clone(), stop.clone()),
+        watching
+    );
+    ran.and(followed).unwrap();
 }

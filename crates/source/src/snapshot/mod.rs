@@ -35,6 +35,8 @@ const TAKE_TEXT_AS_IT_IS: &str = "SELECT set_config('client_encoding', 'SQL_ASCI
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The first question of the transaction: what it shows is fixed by it.
 const LOOK: &str = "SELECT pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS is_standby";
+/// The time at which the transaction began.
+const OPENED_AT: &str = "SELECT (extract(epoch FROM now()) * 1000000)::int8 AS us";
 
 const WHAT_OPENS: &str = "open a snapshot";
 
@@ -97,6 +99,15 @@ impl Snapshot {
     /// that a quiet source keeps no snapshot waiting.
     pub fn fence(&self) -> Lsn {
         self.fence
+    }
+
+    /// When it was opened, in microseconds since 1970-01-01 UTC, by its server's clock: comparable with commit times, as no clock
+    /// of ours is.
+    ///
+    /// # Errors
+    /// When the question fails.
+    pub async fn opened_at_us(&self) -> Result<i64, Error> {
+        ask_one(&self.client, "ask when a snapshot was opened", OPENED_AT, &[]).await?.read("us")
     }
 
     /// Whether its server is on this timeline or on one that came after it. An old primary that still runs is not: what it

@@ -77,17 +77,6 @@ struct Place {
     row_filter: Option<String>,
 }
 
-/// Newer versions open a publication's tables to list them (seen on 18): one that was dropped meanwhile is an error there.
-fn gone(error: Error, table: &Table) -> Error {
-    let gone = [SqlState::UNDEFINED_TABLE, SqlState::INTERNAL_ERROR];
-    match error {
-        Error::Query { source, .. } if source.code().is_some_and(|state| gone.contains(state)) => {
-            Error::TableChanged { table: table.name.clone() }
-        }
-        other => other,
-    }
-}
-
 /// Holds the table still and makes sure that it is the one that the snapshot knows.
 ///
 /// TRUNCATE and rewriting ALTERs take effect for open snapshots too: to them the table is empty. The lock is the one that
@@ -96,9 +85,7 @@ async fn locate(client: &Client, publication: &str, table: &Table) -> Result<Pla
     const WHAT: &str = "look whether a table is unchanged";
     let sql = include_str!("../../../../sql/source/snapshot_table.sql");
     let changed = || Error::TableChanged { table: table.name.clone() };
-    let look = async || {
-        ask(client, WHAT, sql, &[&table.oid, &publication]).await.map_err(|error| gone(error, table))
-    };
+    let look = async || ask(client, WHAT, sql, &[&table.oid, &publication]).await;
     let name = match look().await?.first() {
         Some(row) => {
             let name = TableName { schema: row.read("schema")?, name: row.read("name")? };

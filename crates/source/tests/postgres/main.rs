@@ -10,6 +10,7 @@ mod fingerprint;
 mod membership;
 mod prospect;
 mod publication_state;
+mod published;
 mod setup;
 mod snapshot;
 mod values;

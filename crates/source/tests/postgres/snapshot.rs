@@ -14,19 +14,19 @@ use crate::{PATIENCE, set_up, source, source_as};
 
 const BATCH_BYTES: usize = 1 << 16;
 
-async fn table(snapshot: &Snapshot, name: &str) -> Arc<Table> {
+pub(crate) async fn table(snapshot: &Snapshot, name: &str) -> Arc<Table> {
     let tables = snapshot.tables().await.unwrap();
     let published = tables.into_iter().find(|published| published.table.name.name == name).unwrap();
     Arc::new(published.table)
 }
 
-async fn read(snapshot: &Snapshot, name: &str) -> Result<Vec<SnapshotRow>, Error> {
+pub(crate) async fn read(snapshot: &Snapshot, name: &str) -> Result<Vec<SnapshotRow>, Error> {
     let table = table(snapshot, name).await;
     let batches: Vec<Vec<SnapshotRow>> = snapshot.rows(table, BATCH_BYTES).await?.try_collect().await?;
     Ok(batches.concat())
 }
 
-fn objects(rows: &[SnapshotRow]) -> Vec<String> {
+pub(crate) fn objects(rows: &[SnapshotRow]) -> Vec<String> {
     let mut objects: Vec<String> =
         rows.iter().map(|row| canonical(std::str::from_utf8(&row.data).unwrap()).unwrap()).collect();
     objects.sort();
@@ -214,6 +214,9 @@ async fn an_exported_snapshot_is_imported() {
     let exported: String = exporter.query_one("SELECT pg_export_snapshot()", &[]).await.unwrap().get(0);
     database.exec("INSERT INTO t VALUES (2)").await;
     let snapshot = Snapshot::import(&source, &exported).await.unwrap();
+    let opened_at =
+        format!("SELECT abs(extract(epoch FROM now()) - {}e-6) < 60", snapshot.opened_at_us().await.unwrap());
+    assert_eq!(database.query_text(&opened_at).await, "t", "by the server's clock");
     exporter.batch_execute("COMMIT").await.unwrap();
     assert_eq!(objects(&read(&snapshot, "t").await.unwrap()), ["{\"id\":1}"]);
     let error = Snapshot::import(&source, &exported).await.unwrap_err();

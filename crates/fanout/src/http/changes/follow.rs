@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
+use crate::wire::Utf8Bytes;
 use waldelta_wal::Position;
 
 use super::request::Request;

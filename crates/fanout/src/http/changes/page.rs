@@ -10,7 +10,7 @@ use waldelta_history::{Page, Part, ReadLimit};
 use waldelta_wal::{Operation, Position};
 
 use super::request::Request;
-use super::undeliverable;
+use super::{cut, misfit, undeliverable};
 use crate::http::etag::Tag;
 use crate::http::place::{not_resumable, unavailable};
 use crate::http::problem::Problem;
@@ -26,6 +26,8 @@ use crate::wire::server;
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of images read at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// Changes read at once, where not more are wanted.
+const READ_CHANGES_MAX: usize = 1_000;
 /// Changes that are looked through for one answer: where few are wanted, the answer comes with a cursor to go on from.
 const SCANNED_MAX: usize = 50_000;
 
@@ -85,13 +87,15 @@ struct Answer {
     /// The last cursor that is told in it.
     told: Position,
     /// Frames, as the WebSocket has them.
-    transactions: Vec<axum::extract::ws::Utf8Bytes>,
+    transactions: Vec<crate::wire::Utf8Bytes>,
     /// Shapes that tables have from a place in it on.
-    schemas: Vec<axum::extract::ws::Utf8Bytes>,
+    schemas: Vec<crate::wire::Utf8Bytes>,
     /// Places up to which changes of a table do not add up to its rows.
-    resets: Vec<axum::extract::ws::Utf8Bytes>,
+    resets: Vec<crate::wire::Utf8Bytes>,
     changes: usize,
     scanned: usize,
+    /// Changes that were asked for at once last.
+    asked: usize,
     bytes: usize,
     has_more: bool,
     /// Whether it ends where it does because of its own bounds alone.
@@ -108,6 +112,7 @@ impl Answer {
             resets: Vec::new(),
             changes: 0,
             scanned: 0,
+            asked: 0,
             bytes: 0,
             has_more: false,
             is_certain: true,
@@ -143,7 +148,9 @@ impl Answer {
                 }
                 Stretch::Lost => return Err(not_resumable(Reset::EpochChanged)),
             };
-            let changes_max = u32::try_from(request.limit - self.changes).unwrap_or(u32::MAX);
+            // As many as are wanted, and twice as many each time that too few of them were.
+            self.asked = (self.asked * 2).min(READ_CHANGES_MAX).max(request.limit - self.changes);
+            let changes_max = u32::try_from(self.asked).unwrap_or(u32::MAX);
             let limit = ReadLimit { changes_max, bytes_max: READ_BYTES_MAX };
             let page = {
                 let _permit = inner.reads.acquire().await;
@@ -160,6 +167,7 @@ impl Answer {
         !(self.transactions.is_empty() && self.schemas.is_empty() && self.resets.is_empty())
     }
 
+    /// Takes what was read, up to the change that fills the answer.
     fn take(
         &mut self,
         page: Page,
@@ -168,7 +176,16 @@ impl Answer {
         delivery: &mut Delivery,
     ) -> Result<(), Problem> {
         let page_ends = !page.has_more || page.parts.is_empty();
-        for part in page.parts {
+        let mut parts = page.parts.into_iter();
+        let mut is_cut = false;
+        while self.changes < request.limit
+            && let Some(mut part) = parts.next()
+        {
+            let fits = cut::fitting(&part.changes, request.limit - self.changes, &request.selection);
+            let fits = fits.map_err(|error| misfit(&error))?;
+            is_cut = fits < part.changes.len();
+            part.last &= !is_cut;
+            part.changes.truncate(fits);
             self.scanned += part.changes.len();
             self.take_shapes(&part, request)?;
             self.take_resets(&part, request);
@@ -191,7 +208,7 @@ impl Answer {
                 self.transactions.extend(told.frames);
             }
         }
-        if page_ends {
+        if page_ends && !is_cut && parts.as_slice().is_empty() {
             self.at = upto.max(self.at);
         }
         Ok(())
@@ -213,8 +230,7 @@ impl Answer {
         let of_shape = part.changes.iter().filter(|change| change.operation == Operation::Schema);
         for change in of_shape {
             if let Some(table) = &change.table
-                && let Some(route) =
-                    request.selection.route(Some(table)).map_err(|error| super::misfit(&error))?
+                && let Some(route) = request.selection.route(Some(table)).map_err(|error| misfit(&error))?
             {
                 let cursor = Position { index: change.seq, ..part.head.position() };
                 let frame = server::schema_at(cursor, table, route.projection());

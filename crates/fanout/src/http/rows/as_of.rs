@@ -1,10 +1,10 @@
 //! A row as of a place in history.
 
 use axum::http::StatusCode;
-use waldelta_history::{RowChange, RowEntry};
+use waldelta_history::{Reads, RowChange, RowEntry, RowHistory};
 use waldelta_wal::{Code, Operation, Position};
 
-use super::state::{State, has_key};
+use super::state::{Cut, SEARCH, State, has_key};
 use super::versions::{document, write_document, write_version};
 use super::{Subject, invalid};
 use crate::error::Error;
@@ -13,6 +13,9 @@ use crate::http::problem::Problem;
 use crate::inner::Inner;
 use crate::start::Extent;
 use crate::wire::json::write_text;
+
+/// The first that befell a row after a place: a query for each epoch.
+const NEXT: Reads = Reads { queries: 200, bytes: 1 };
 
 /// What is asked for: the head, where no place is named.
 #[derive(Debug, PartialEq)]
@@ -45,15 +48,21 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
     reaches_back(inner, subject, at, &extent).await?;
     let _permit = inner.reads.acquire().await;
     let failed = |error: Error| Problem::unavailable(&error);
-    let (state, entry) = State::at(inner, &subject.row, at).await.map_err(failed)?;
+    // The gaps are read after the place was found: of everything up to it they are known.
+    let rows = inner.history.rows(subject.table.oid).await.map_err(unavailable)?;
+    let mut reads = SEARCH;
+    let (state, entry) = State::at(&rows, &subject.key, at, &mut reads).await.map_err(failed)?;
     let entry = match (&state, entry) {
-        (State::Present(_), Some(entry)) => entry,
+        (State::Present(..), Some(entry)) => entry,
         (State::Unknown, _) => {
             return Err(unknown(
-                "rows of the table changed before then in a way that history has no changes of",
+                "rows of the table changed before then, or around then, in a way that history has no changes of",
             ));
         }
-        (_, None) if existed(inner, subject, at, extent.head).await? => {
+        (State::Unread(Cut { at, .. }), _) => {
+            return Err(unknown(&format!("nothing befell the row after {at}: ask for it as of that place")));
+        }
+        (_, None) if existed(&rows, subject, at, extent.head).await? => {
             return Err(unknown("the row was there, and history has it only from a later change on"));
         }
         _ => {
@@ -84,7 +93,7 @@ async fn reaches_back(
     if at.epoch == extent.floor.epoch && at < extent.floor {
         return Err(unknown("history no longer has what was before"));
     }
-    match inner.history.history_from(subject.row.table_oid).await.map_err(unavailable)? {
+    match inner.history.history_from(subject.table.oid).await.map_err(unavailable)? {
         Some(since) if at < since.after => {
             Err(unknown(&format!("history has the table only after {}", since.after)))
         }
@@ -93,8 +102,14 @@ async fn reaches_back(
 }
 
 /// Whether the first thing that is known of the row is that it was there before.
-async fn existed(inner: &Inner, subject: &Subject, at: Position, head: Position) -> Result<bool, Problem> {
-    let next = inner.history.row_versions(&subject.row, Some(at), head, 1, 1).await.map_err(unavailable)?;
+async fn existed(
+    rows: &RowHistory<'_>,
+    subject: &Subject,
+    at: Position,
+    head: Position,
+) -> Result<bool, Problem> {
+    let mut reads = NEXT;
+    let next = rows.versions(&subject.key, Some(at), head, 1, &mut reads).await.map_err(unavailable)?;
     Ok(match next.entries.first() {
         Some(RowEntry::Change(it)) => was_there(it, subject),
         _ => false,
@@ -104,7 +119,7 @@ async fn existed(inner: &Inner, subject: &Subject, at: Position, head: Position)
 fn was_there(it: &RowChange, subject: &Subject) -> bool {
     match it.change.operation {
         // With this key after it the row was there with this key, unless it came from another.
-        Operation::Update if has_key(it, &subject.row) => it.moved_from.is_none(),
+        Operation::Update if has_key(it, &subject.key) => it.moved_from.is_none(),
         Operation::Update => true,
         Operation::Delete | Operation::Baseline => true,
         _ => false,

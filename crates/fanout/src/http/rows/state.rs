@@ -1,78 +1,120 @@
 //! The row as it was after each entry of its history: what the source did not send is taken from earlier entries.
 //!
-//! What is not known stays unknown: after a reset, a gap, or a change that was left out, nothing is carried over.
+//! What is not known stays unknown: after a reset, a gap, or a change that was left out, nothing is carried over; nor in a gap. How
+//! far it is looked for is bounded by the caller, for all that it asks together; where it ends, and how to go on, is told.
 
 use std::borrow::Cow;
 
-use waldelta_history::{RowChange, RowEntry, RowId};
+use waldelta_history::{Last, Reads, RowChange, RowEntry, RowHistory};
 use waldelta_wal::{EndLsn, Operation, Position};
 
 use super::image::Image;
 use crate::error::Error;
-use crate::inner::Inner;
 
-/// Earlier entries that are looked for at most to put one row together. Each tells a column that was missing, or an earlier key.
-const STEPS_MAX: usize = 200;
+/// What is read at most to put one row together, or all rows of an answer that do not follow from the one before them: earlier
+/// entries that are looked for, each of which tells a column that was missing, or an earlier key; and the bytes of their images.
+pub(super) const SEARCH: Reads = Reads { queries: 200, bytes: 4 * 1024 * 1024 };
 
 /// A row at some place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// There is no row with this key, as far as history knows.
     Absent,
-    /// There is.
-    Present(Image),
+    /// There is. Where columns are missing: how far they were looked for, unless all was looked through.
+    Present(Image, Option<Cut>),
     /// The row, if there is one, changed in a way that history has no change of.
     Unknown,
+    /// It was not found as far as it was looked for.
+    Unread(Cut),
+}
+
+/// Where a search ended before it was through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The row that is looked for, by the key that it had.
+    pub(super) key: String,
+    /// What was looked for lies at or before this place, if there is any: the row as of it has it.
+    pub(super) at: Position,
 }
 
 impl State {
     /// The row, where it is there and known.
     pub(super) fn image(&self) -> Option<&Image> {
         match self {
-            State::Present(image) => Some(image),
+            State::Present(image, _) => Some(image),
+            State::Absent | State::Unknown | State::Unread(_) => None,
+        }
+    }
+
+    /// Where the search for what is missing of it ended before it was through.
+    pub(super) fn cut(&self) -> Option<&Cut> {
+        match self {
+            State::Present(_, cut) => cut.as_ref(),
+            State::Unread(cut) => Some(cut),
             State::Absent | State::Unknown => None,
         }
     }
 
-    /// After an entry. `before` is the state before it where the caller has that.
+    /// At an entry. `before` is the state before it where the caller has that.
     pub(super) async fn after(
-        inner: &Inner,
-        row: &RowId,
+        rows: &RowHistory<'_>,
+        key: &str,
         entry: &RowEntry,
         before: Option<&State>,
+        reads: &mut Reads,
     ) -> Result<Self, Error> {
         let RowEntry::Change(it) = entry else { return Ok(State::Unknown) };
         match it.change.operation {
             Operation::Reset | Operation::Skip => Ok(State::Unknown),
-            Operation::Insert | Operation::Baseline | Operation::Update if has_key(it, row) => {
+            Operation::Insert | Operation::Baseline | Operation::Update if has_key(it, key) => {
                 let mut image = told_by(it);
-                match (&it.moved_from, before) {
-                    (None, Some(before)) => before.image().into_iter().for_each(|older| image.fill(older)),
-                    _ => fill(inner, row, entry, it, &mut image).await?,
-                }
-                Ok(State::Present(image))
+                let cut = match before {
+                    // What is not told may have changed unseen.
+                    _ if it.in_gap => None,
+                    Some(before) if !is_searched(it) => {
+                        before.image().into_iter().for_each(|older| image.fill(older));
+                        before.cut().filter(|_| !image.missing().is_empty()).cloned()
+                    }
+                    _ => fill(rows, key, it, entry.position(), &mut image, reads).await?,
+                };
+                Ok(State::Present(image, cut))
             }
             // It left the key, or went away, alone or with all rows.
             _ => Ok(State::Absent),
         }
     }
 
+    /// Behind the entry at which it was this.
+    pub(super) fn behind(self, entry: &RowEntry) -> Self {
+        match entry {
+            RowEntry::Change(it) if it.in_gap => State::Unknown,
+            _ => self,
+        }
+    }
+
     /// At a position, with the entry that made it so.
     pub(super) async fn at(
-        inner: &Inner,
-        row: &RowId,
+        rows: &RowHistory<'_>,
+        key: &str,
         position: Position,
+        reads: &mut Reads,
     ) -> Result<(Self, Option<RowEntry>), Error> {
-        match inner.history.last_row_version(row, position, &[]).await? {
-            None => Ok((State::Absent, None)),
-            Some(entry) => Ok((State::after(inner, row, &entry, None).await?, Some(entry))),
+        match rows.last_version(key, position, &[], reads).await? {
+            Last::Nothing => Ok((State::Absent, None)),
+            Last::Unread(at) => Ok((State::Unread(Cut { key: key.to_owned(), at }), None)),
+            Last::Entry(entry) => Ok((State::after(rows, key, &entry, None, reads).await?, Some(entry))),
         }
     }
 }
 
 /// Whether the row has this key after the change.
-pub(super) fn has_key(it: &RowChange, row: &RowId) -> bool {
-    it.change.row_key.as_deref() == Some(row.key.as_bytes())
+pub(super) fn has_key(it: &RowChange, key: &str) -> bool {
+    it.change.row_key.as_deref() == Some(key.as_bytes())
+}
+
+/// Whether what the change does not tell of the row has to be looked for under another key.
+pub(super) fn is_searched(it: &RowChange) -> bool {
+    it.moved_from.is_some()
 }
 
 /// What the change itself tells of the row.
@@ -85,42 +127,42 @@ fn told_by(it: &RowChange) -> Image {
     image
 }
 
-/// Takes what is missing from earlier entries, newest first, also from under an earlier key.
+/// Takes what is missing from earlier entries, newest first, also from under an earlier key; where that ended too early.
 async fn fill(
-    inner: &Inner,
-    row: &RowId,
-    entry: &RowEntry,
+    rows: &RowHistory<'_>,
+    key: &str,
     it: &RowChange,
+    position: Position,
     image: &mut Image,
-) -> Result<(), Error> {
-    let mut row = Cow::Borrowed(row);
-    let mut before = just_before(entry.position());
-    follow_key(&mut row, it);
+    reads: &mut Reads,
+) -> Result<Option<Cut>, Error> {
+    let mut key = Cow::Borrowed(key);
+    let mut before = just_before(position);
+    follow_key(&mut key, it);
     let mut goes_on = it.change.operation == Operation::Update;
-    for _ in 0..STEPS_MAX {
-        if !goes_on || image.missing().is_empty() {
-            break;
-        }
-        let found = inner.history.last_row_version(&row, before, image.missing()).await?;
-        let Some(older) = found else { break };
-        let RowEntry::Change(it) = &older else { break };
+    while goes_on && !image.missing().is_empty() {
+        let older = match rows.last_version(&key, before, image.missing(), reads).await? {
+            Last::Unread(at) => return Ok(Some(Cut { key: key.into_owned(), at })),
+            Last::Entry(RowEntry::Change(older)) => older,
+            Last::Entry(RowEntry::Gap { .. }) | Last::Nothing => break,
+        };
         let tells =
-            matches!(it.change.operation, Operation::Insert | Operation::Baseline | Operation::Update);
-        if !tells || !has_key(it, &row) {
+            matches!(older.change.operation, Operation::Insert | Operation::Baseline | Operation::Update);
+        if !tells || !has_key(&older, &key) {
             break;
         }
-        image.fill(&told_by(it));
-        goes_on = it.change.operation == Operation::Update;
-        before = just_before(older.position());
-        follow_key(&mut row, it);
+        image.fill(&told_by(&older));
+        goes_on = older.change.operation == Operation::Update;
+        before = just_before(Position { index: older.change.seq, ..older.head.position() });
+        follow_key(&mut key, &older);
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Before a change of the key, the row had another one.
-fn follow_key(row: &mut Cow<'_, RowId>, it: &RowChange) {
-    if let Some(key) = &it.moved_from {
-        *row = Cow::Owned(RowId { table_oid: row.table_oid, key: key.clone() });
+fn follow_key(key: &mut Cow<'_, str>, it: &RowChange) {
+    if let Some(earlier) = &it.moved_from {
+        *key = Cow::Owned(earlier.clone());
     }
 }
 

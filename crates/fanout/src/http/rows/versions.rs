@@ -1,10 +1,10 @@
 //! The versions of a row in a stretch of history, and with them the patches that lead from one to the next and back.
 
-use waldelta_history::{RowChange, RowEntry};
+use waldelta_history::{Reads, RowChange, RowEntry};
 use waldelta_wal::Operation;
 
 use super::image::{Image, write_patch};
-use super::state::{State, has_key};
+use super::state::{Cut, SEARCH, State, has_key, is_searched};
 use super::{Subject, invalid};
 use crate::error::Error;
 use crate::http::place::{Edge, Place, unavailable};
@@ -18,6 +18,8 @@ const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 /// Bytes of images in one answer, about.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What is read for one answer, but for the searches: a query for each epoch.
+const PAGE: Reads = Reads { queries: 200, bytes: ANSWER_BYTES_MAX };
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -48,7 +50,8 @@ impl Query {
     }
 }
 
-/// The answer: versions oldest first.
+/// The answer: versions oldest first. It ends before what goes beyond the bounds, of which there is at least one version; the next
+/// answer goes on with that.
 pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Result<Vec<u8>, Problem> {
     let after = match query.from {
         Some(place) => Some(place.resolve(inner, Edge::From).await?.0),
@@ -58,14 +61,17 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
         Some(place) => place.resolve(inner, Edge::To).await?.0,
         None => inner.extent(None).await.map_err(|error| Problem::unavailable(&error))?.head,
     };
-    let row = &subject.row;
+    let key = &subject.key;
     let _permit = inner.reads.acquire().await;
-    let page = inner.history.row_versions(row, after, upto, query.limit, ANSWER_BYTES_MAX).await;
-    let page = page.map_err(unavailable)?;
     let failed = |error: Error| Problem::unavailable(&error);
+    let rows = inner.history.rows(subject.table.oid).await.map_err(unavailable)?;
+    let (mut reads, mut begin, mut search) = (PAGE, SEARCH, SEARCH);
+    let page = rows.versions(key, after, upto, query.limit, &mut reads).await.map_err(unavailable)?;
     let mut state = match after {
-        Some(after) => State::at(inner, row, after).await.map_err(failed)?.0,
-        None => State::Absent,
+        Some(after) if !page.entries.is_empty() => {
+            State::at(&rows, key, after, &mut begin).await.map_err(failed)?.0
+        }
+        _ => State::Absent,
     };
     let mut told = document(&state, None);
     let mut out = Vec::with_capacity(1024);
@@ -80,9 +86,14 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
         if is_cut {
             break;
         }
-        end = Some(entry.position());
         tokio::task::yield_now().await;
-        let next = State::after(inner, row, entry, Some(&state)).await.map_err(failed)?;
+        let next = State::after(&rows, key, entry, Some(&state), &mut search).await.map_err(failed)?;
+        // The next answer has as much for it alone.
+        is_cut = end.is_some() && next.cut().is_some() && is_of_search(entry);
+        if is_cut {
+            break;
+        }
+        end = Some(entry.position());
         let concerns = next != State::Absent || state != State::Absent || !is_of_all_rows(entry);
         if !concerns {
             continue;
@@ -101,10 +112,11 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
             write_patch(&mut out, document.as_ref(), told.as_ref());
         }
         out.push(b'}');
-        (state, told) = (next, document);
+        state = next.behind(entry);
+        told = document.filter(|_| state.image().is_some());
     }
     let has_more = page.has_more || is_cut;
-    let end = end.filter(|_| has_more).unwrap_or(upto);
+    let end = end.filter(|_| is_cut).unwrap_or(page.through);
     write_text(&mut out, format_args!("],\"cursor\":\"{end}\",\"has_more\":{has_more}}}\n"));
     Ok(out)
 }
@@ -112,9 +124,14 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
 /// Whether the entry says nothing of a row that is not there.
 fn is_of_all_rows(entry: &RowEntry) -> bool {
     match entry {
-        RowEntry::Gap(_) => true,
+        RowEntry::Gap { .. } => true,
         RowEntry::Change(it) => it.change.row_key.is_none(),
     }
+}
+
+/// Whether the row at the entry does not follow from the one before.
+fn is_of_search(entry: &RowEntry) -> bool {
+    matches!(entry, RowEntry::Change(it) if is_searched(it))
 }
 
 /// The row as it is told: what is too large is replaced. A value that the entry itself told can be fetched.
@@ -141,17 +158,26 @@ pub(super) fn write_document(out: &mut Vec<u8>, state: &State, document: Option<
         None => out.extend_from_slice(b"null"),
     }
     write_names(out, "unchanged", state.image().map_or(&[][..], Image::missing).iter());
+    if let Some(Cut { key, at }) = state.cut() {
+        write_text(out, format_args!(",\"cut\":{{\"key\":{key},\"at\":\"{at}\"}}"));
+    }
 }
 
 /// Writes an object that is left open: when, by whom and how the row came to be so.
 pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEntry) {
     let position = entry.position();
     write_text(out, format_args!("{{\"cursor\":\"{position}\""));
-    let RowEntry::Change(it) = entry else {
-        out.extend_from_slice(b",\"op\":\"gap\"");
-        return;
+    let it = match entry {
+        RowEntry::Change(it) => it,
+        RowEntry::Gap { until, .. } => {
+            out.extend_from_slice(b",\"op\":\"gap\"");
+            if let Some(until) = until {
+                write_text(out, format_args!(",\"until\":\"{until}\""));
+            }
+            return;
+        }
     };
-    let RowChange { head, change, moved_from } = &**it;
+    let RowChange { head, change, moved_from, in_gap } = &**it;
     write_text(out, format_args!(",\"lsn\":\"{}\",\"xid\":", head.commit_lsn));
     match head.xid {
         // Of a row that was there before history began.
@@ -159,7 +185,7 @@ pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEnt
         xid => write_text(out, format_args!("{xid}")),
     }
     write_text(out, format_args!(",\"ts\":\"{}\"", Timestamp(head.committed_at_us)));
-    let has_key = has_key(it, &subject.row);
+    let has_key = has_key(it, &subject.key);
     let op = match change.operation {
         // As in the stream: another key is another row.
         Operation::Update if !has_key => "delete",
@@ -193,6 +219,9 @@ pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEnt
     }
     if has_key {
         write_names(out, "flagged", change.flagged.iter());
+    }
+    if *in_gap {
+        out.extend_from_slice(b",\"in_gap\":true");
     }
 }
 

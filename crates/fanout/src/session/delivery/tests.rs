@@ -391,3 +391,23 @@ fn nothing_is_told_of_a_table_that_a_subscription_does_not_fit() {
     assert!(to.of(90, &[change(0, Operation::Insert, &narrow, 1)], true).is_empty());
     assert!(to.frames(110, &[change(0, Operation::Insert, &narrow, 1)], true).is_err());
 }
+
+#[test]
+fn looks_of_many_or_large_subscriptions_are_not_kept() {
+    let values: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let filter = format!("id IN ({})", values.join(","));
+    let mut heavy = Told::with(Selection::new(vec![filtered("s", "t", &filter)]), true);
+    let row = |table: Table| [change(0, Operation::Insert, &Arc::new(table), 1)];
+    assert_eq!(heavy.of(10, &row(table("t")), true), ["insert@1"]);
+    assert_eq!((heavy.delivery.routes.len(), heavy.delivery.routes_bytes), (0, 0));
+
+    let mut light = Told::new(&["*"], true);
+    for n in 0..3 * ROUTES_MAX as u64 {
+        // Whoever reads history makes shapes anew.
+        light.of(20 + n, &row(table("t")), true);
+        assert!(light.delivery.routes.len() <= ROUTES_MAX);
+    }
+    assert!(light.delivery.routes_bytes > 0);
+    assert_eq!(light.delivery.untold(&[]).count(), 0);
+    assert_eq!((light.delivery.routes.len(), light.delivery.routes_bytes), (0, 0), "it shares frames");
+}

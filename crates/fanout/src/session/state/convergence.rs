@@ -119,7 +119,7 @@ impl World {
         let now = Now { instant: Instant::now(), unix_us: 0 };
         let source = Source::new(identity);
         let mut world = World {
-            registry: Arc::new(Registry::new(source.head(), scope_bytes_max)),
+            registry: Arc::new(Registry::new(source.head(), scope_bytes_max, 100)),
             source,
             routed: 0,
             now,
@@ -171,7 +171,8 @@ impl World {
         for action in actions {
             match action {
                 Action::Attach(selection) => {
-                    let attachment = self.registry.attach(&selection, self.session.client().unwrap());
+                    let attachment =
+                        self.registry.attach(&selection, self.session.client().unwrap()).unwrap();
                     let joined_at = attachment.joined_at;
                     self.attachment = Some(attachment);
                     self.session.apply(Event::Attached(joined_at), self.now, &mut Vec::new());

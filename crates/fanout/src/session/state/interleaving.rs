@@ -99,7 +99,7 @@ impl World {
     fn new(filters: bool, scope_bytes_max: usize) -> Self {
         let now = Now { instant: Instant::now(), unix_us: 0 };
         let mut world = World {
-            registry: Arc::new(Registry::new(position(10), scope_bytes_max)),
+            registry: Arc::new(Registry::new(position(10), scope_bytes_max, 100)),
             log: Vec::new(),
             version: 1,
             head: position(10),
@@ -147,7 +147,8 @@ impl World {
         for action in actions {
             match action {
                 Action::Attach(selection) => {
-                    let attachment = self.registry.attach(&selection, self.session.client().unwrap());
+                    let attachment =
+                        self.registry.attach(&selection, self.session.client().unwrap()).unwrap();
                     let joined_at = attachment.joined_at;
                     self.attachment = Some(attachment);
                     self.session.apply(Event::Attached(joined_at), self.now, &mut Vec::new());

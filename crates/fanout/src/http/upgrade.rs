@@ -1,0 +1,113 @@
+//! From an HTTP request to the connection under it (RFC 6455, section 4.2): says what a request for a WebSocket lacks, and gives
+//! the connection once the answer is sent. What goes over it is the session's: see `session/socket.rs`.
+
+use std::future::Future;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use axum::response::{IntoResponse, Response};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use waldelta_wal::Code;
+
+use super::problem::Problem;
+
+/// The only version of the protocol that there is.
+const VERSION: HeaderValue = HeaderValue::from_static("13");
+
+/// The bytes under a WebSocket.
+pub(crate) type Connection = TokioIo<Upgraded>;
+
+/// A request for a WebSocket.
+pub(crate) struct Upgrade {
+    key: HeaderValue,
+    /// Names of what the client would speak over it.
+    offered: Vec<String>,
+    on_upgrade: OnUpgrade,
+}
+
+impl<S: Sync> FromRequestParts<S> for Upgrade {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>();
+        let headers = &parts.headers;
+        let asks = has_token(headers, header::CONNECTION, "upgrade")
+            && has_token(headers, header::UPGRADE, "websocket")
+            && parts.version == Version::HTTP_11;
+        let (Some(on_upgrade), true) = (on_upgrade, asks) else {
+            return Err(needed("this resource is a WebSocket: Connection: Upgrade, Upgrade: websocket"));
+        };
+        if headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
+            return Err(needed("the WebSocket's version must be 13"));
+        }
+        let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).cloned() else {
+            let detail = "Sec-WebSocket-Key is missing";
+            return Err(Problem::bad_request(Code::RequestInvalid, detail).into_response());
+        };
+        let offered = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
+        Ok(Upgrade { key, offered, on_upgrade })
+    }
+}
+
+impl Upgrade {
+    /// Whether the client would speak this, or does not say what.
+    pub(crate) fn would_speak(&self, subprotocol: &str) -> bool {
+        self.offered.is_empty() || self.offers(subprotocol)
+    }
+
+    fn offers(&self, subprotocol: &str) -> bool {
+        self.offered.iter().any(|offered| offered == subprotocol)
+    }
+
+    /// The answer, and the connection once that is sent; `None` when it broke before.
+    pub(crate) fn accept(
+        self,
+        subprotocol: &'static str,
+    ) -> (Response, impl Future<Output = Option<Connection>> + Send + 'static) {
+        let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::try_from(derive_accept_key(self.key.as_bytes())) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        if self.offers(subprotocol) {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        }
+        let on_upgrade = self.on_upgrade;
+        let connection = async move {
+            match on_upgrade.await {
+                Ok(upgraded) => Some(TokioIo::new(upgraded)),
+                Err(error) => {
+                    tracing::debug!(%error, "become a WebSocket");
+                    None
+                }
+            }
+        };
+        (response, connection)
+    }
+}
+
+/// The answer to a request that cannot become a WebSocket, with what it would have to say.
+fn needed(detail: &str) -> Response {
+    let mut response =
+        Problem::new(StatusCode::UPGRADE_REQUIRED, Code::RequestInvalid, detail).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, VERSION);
+    response
+}
+
+/// The names in a list that may be spread over several headers.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',').map(str::trim))
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+}
