@@ -13,7 +13,15 @@ ALTER TABLE waldelta.clients
 UPDATE waldelta.clients SET first_seen_at = seen_at, acked_at = seen_at;
 
 -- Counts the connections of all clients. Clocks of processes differ; this rises for all of them.
-CREATE SEQUENCE waldelta.client_connections OWNED BY waldelta.clients.connection;
+-- Whoever migrates may be another role than the one that owns the table, and only a member of it.
+CREATE SEQUENCE waldelta.client_connections;
+DO $$
+BEGIN
+    EXECUTE format('ALTER SEQUENCE waldelta.client_connections OWNER TO %s',
+                   (SELECT relowner::regrole FROM pg_class WHERE oid = 'waldelta.clients'::regclass));
+END
+$$;
+ALTER SEQUENCE waldelta.client_connections OWNED BY waldelta.clients.connection;
 
 COMMENT ON TABLE waldelta.clients IS
     'What is kept of each client while it is away, until it is forgotten. No stream depends on it.';

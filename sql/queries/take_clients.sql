@@ -1,6 +1,6 @@
 -- Writes to which process the newest connection of each of these clients came. One that has a newer connection by now is left
--- as it is, and missing in the answer; the same one may be written twice. The process that had one before is told. In one order everywhere, so that two that write
--- the same clients do not wait for each other in a circle.
+-- as it is, and missing in the answer; the same one may be written twice. The process that had one before is told. In one order
+-- everywhere, so that two that write the same clients do not wait for each other in a circle.
 WITH taken AS (
     INSERT INTO waldelta.clients AS known (client_id, protocol, user_agent, connection, process)
     SELECT client_id, protocol, user_agent, connection, $5

@@ -21,7 +21,7 @@ use waldelta_wal::Lsn;
 
 /// Transactions that truncated a table are remembered: so many of each table.
 const TRUNCATIONS_MAX: usize = 64;
-/// What history holds of a table that is not published any more.
+/// What history holds of a table that is not published any more, before the place at which it was last there.
 const GONE: &str = "gone";
 
 /// One look at the catalog.
@@ -41,6 +41,8 @@ pub(crate) struct Drift {
     known: HashMap<u32, Fingerprint>,
     /// Tables that history knows in a form that is not understood here: they were not added.
     unread: HashSet<u32>,
+    /// Tables that have left, and when they were last there.
+    gone: HashMap<u32, Lsn>,
     /// Whether it was known at all which tables there are; else none of those found was added.
     is_begun: bool,
     /// When this was the WAL's end, the tables were as they are known.
@@ -67,8 +69,12 @@ impl Drift {
     /// Begins with what history holds. What it holds in a form that is not understood is compared with nothing.
     pub(crate) fn new(stored: HashMap<u32, String>, known_at: Lsn) -> Self {
         let is_begun = !stored.is_empty();
-        let (mut known, mut unread) = (HashMap::new(), HashSet::new());
-        for (oid, text) in stored.into_iter().filter(|(_, text)| text != GONE) {
+        let (mut known, mut unread, mut gone) = (HashMap::new(), HashSet::new(), HashMap::new());
+        for (oid, text) in stored {
+            if let Some(since) = text.strip_prefix(GONE) {
+                gone.extend(since.trim().parse().ok().map(|since: Lsn| (oid, since)));
+                continue;
+            }
             match Fingerprint::from_json(&text) {
                 Some(fingerprint) => drop(known.insert(oid, fingerprint)),
                 None => drop(unread.insert(oid)),
@@ -77,6 +83,7 @@ impl Drift {
         Drift {
             known,
             unread,
+            gone,
             is_begun,
             known_at,
             waiting: None,
@@ -140,14 +147,19 @@ impl Drift {
         let there: HashSet<u32> = look.tables.iter().map(|table| table.oid).collect();
         let known = self.known.extract_if(|oid, _| !there.contains(oid)).map(|(oid, _)| oid);
         let unread = self.unread.extract_if(|oid| !there.contains(oid));
-        decision.fingerprints.extend(known.chain(unread).map(|oid| (oid, GONE.to_owned())));
+        for oid in known.chain(unread) {
+            self.gone.insert(oid, self.known_at);
+            decision.fingerprints.push((oid, format!("{GONE} {}", self.known_at)));
+        }
         for TableFingerprint { oid, fingerprint, .. } in look.tables {
             let truncated_by = self.truncated_by.get(&oid).into_iter().flatten().copied().collect::<Vec<_>>();
             let Some(before) = self.known.get(&oid) else {
                 let was_added = self.is_begun && !self.unread.remove(&oid);
+                // While it was away its changes were not told.
+                let from = self.gone.remove(&oid).unwrap_or(self.known_at);
                 if was_added && !needs_repair(oid) {
                     let reason = Gap::JOINING.to_owned();
-                    decision.gaps.push(NewGap { table_oid: oid, from: self.known_at, reason });
+                    decision.gaps.push(NewGap { table_oid: oid, from, reason });
                 }
                 decision.fingerprints.push((oid, fingerprint.to_json()));
                 self.known.insert(oid, fingerprint);
@@ -301,15 +313,21 @@ mod tests {
         drift.look(look(200, 210, &[&first]));
         let decision = drift.decide(Lsn(210), |_| false).unwrap();
         assert!(decision.gaps.is_empty());
-        assert_eq!(decision.fingerprints, [(2, "gone".into())]);
+        assert_eq!(decision.fingerprints, [(2, "gone 0/64".into())]);
         drift.look(look(300, 310, &[&first]));
         assert!(drift.decide(Lsn(310), |_| false).is_none(), "it is told once");
         drift.look(look(400, 410, &[&first, &second]));
-        assert_eq!(drift.decide(Lsn(410), |_| false).unwrap().gaps, [added(2, 300)]);
+        assert_eq!(
+            drift.decide(Lsn(410), |_| false).unwrap().gaps,
+            [added(2, 100)],
+            "when it was last there"
+        );
 
-        // As well to whoever captures next.
-        let mut drift = Drift::new(HashMap::from([(2, "gone".into())]), Lsn(500));
-        drift.look(look(600, 610, &[&second]));
-        assert_eq!(drift.decide(Lsn(610), |_| false).unwrap().gaps, [added(2, 500)]);
+        // As well to whoever captures next. What was noted without a place was gone at the last look.
+        for (noted, from) in [("gone 0/64", 100), ("gone", 500)] {
+            let mut drift = Drift::new(HashMap::from([(2, noted.into())]), Lsn(500));
+            drift.look(look(600, 610, &[&second]));
+            assert_eq!(drift.decide(Lsn(610), |_| false).unwrap().gaps, [added(2, from)]);
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Default for Config {
             visibility_timeout: Duration::from_secs(30),
             frontier_timeout: Duration::from_secs(5),
             catch_up_reads_max: 8,
-            catch_up_bytes_max: 32 * 1024 * 1024,
+            catch_up_bytes_max: 16 * 1024 * 1024,
             snapshot_cache_bytes_max: 256 * 1024 * 1024,
             snapshot_age_max: Duration::from_secs(60),
             snapshot_bytes_max: 128 * 1024 * 1024,

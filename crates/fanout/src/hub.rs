@@ -14,7 +14,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::wire::Utf8Bytes;
 use framing::{Unframed, Whole};
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use crate::pace::{CHANGE_BYTES, Pace};
 use crate::registry::{Client, Destinations, Registry, Subject};
 use crate::scope::{Content, Item, SchemaFrame, Scope};
 use crate::subscription::reset_table;
+use crate::wire::Utf8Bytes;
 use crate::wire::server::NotText;
 use crate::wire::transaction::{self, Envelope, TxAuthor};
 

@@ -10,12 +10,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::wire::Utf8Bytes;
 pub(crate) use budget::Budget;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use waldelta_wal::{Position, Table};
 
 use crate::subscription::{Misfit, Route, Selection};
+use crate::wire::Utf8Bytes;
 use crate::wire::server;
 
 /// Bytes that an item costs beside its frames, about.

@@ -10,6 +10,7 @@ use sqlx::postgres::PgListener;
 use crate::{ClientNote, Error, History};
 
 const DRAW: &str = include_str!("../../../sql/queries/draw_connections.sql");
+const RAISE: &str = include_str!("../../../sql/queries/raise_connections.sql");
 const TAKE: &str = include_str!("../../../sql/queries/take_clients.sql");
 const TAKEN_ELSEWHERE: &str = include_str!("../../../sql/queries/taken_elsewhere.sql");
 
@@ -41,6 +42,13 @@ pub struct ConnectionListener {
 }
 
 impl History {
+    /// Lets numbers go on above those that are in use, where history was moved without its sequence. Done before the first is
+    /// drawn.
+    pub async fn raise_connections(&self) -> Result<(), Error> {
+        sqlx::query(RAISE).execute(self.pool()).await.map_err(Error::TakeClients)?;
+        Ok(())
+    }
+
     /// Numbers for so many connections, rising, each above all that any process has drawn before.
     pub async fn draw_connections(&self, count: usize) -> Result<Vec<i64>, Error> {
         let count = i32::try_from(count).unwrap_or(i32::MAX);

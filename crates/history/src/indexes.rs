@@ -27,6 +27,8 @@ const MISSING: &str = include_str!("../../../sql/queries/missing_indexes.sql");
 const LOCK_KEY: i64 = 0x5741_4C44_454C_5449;
 /// While another process builds, and after a failure, it is looked again after this long.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// And after failures, each of which doubles it, this long at most.
+const LOOK_AGAIN_AFTER_MAX: Duration = Duration::from_secs(600);
 /// What could not be attached is tried again after this long, then after twice as long, up to the bound.
 const ATTACH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const ATTACH_AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -72,18 +74,24 @@ impl History {
     /// Builds the indexes that partitions lack, or waits until another process has; until none is missing or `stop` is
     /// cancelled. What fails is told in the log and tried again.
     pub async fn build_indexes(&self, stop: CancellationToken) {
+        let mut pause = LOOK_AGAIN_AFTER;
         while let Some(outcome) = stop.run_until_cancelled(Box::pin(self.build_missing())).await {
             match outcome {
                 Ok(Outcome::Whole) => return,
                 Ok(Outcome::Elsewhere) => {
                     tracing::debug!("another process builds the indexes of history");
+                    pause = LOOK_AGAIN_AFTER;
                 }
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the indexes of history could not be built; trying again"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the indexes of history could not be built; trying again"
+                    );
+                    // A build that fails late has read a partition for nothing.
+                    pause = (pause * 2).min(LOOK_AGAIN_AFTER_MAX);
+                }
             }
-            stop.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN_AFTER)).await;
+            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
     }
 

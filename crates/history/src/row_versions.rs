@@ -265,7 +265,7 @@ impl RowHistory<'_> {
                 read.push(row);
             }
             drop(stream);
-            if has_more && reads.bytes == 0 {
+            if has_more && entries.len() + read.len() < entries_max {
                 // Kept, the connection would receive all the rest before it is used again.
                 connection.close_on_drop();
             }

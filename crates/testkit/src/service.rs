@@ -128,9 +128,10 @@ impl Service {
         }
     }
 
-    /// Whether it answers at all, ready or not.
+    /// Whether it has opened history and answers what it is asked, ready or not.
     pub async fn is_listening(&self) -> bool {
-        self.try_request("GET", "/livez", "").await.is_ok()
+        let answer = self.try_request("GET", "/v1/status", "").await;
+        answer.is_ok_and(|(code, body)| !(code == 503 && body.contains("WD-STARTING")))
     }
 
     /// What `/readyz` says; `None` where nobody answers.

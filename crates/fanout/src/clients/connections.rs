@@ -2,11 +2,13 @@
 //! connections came to it, and is told of those that came to another afterwards.
 //!
 //! What is newer, a number says that history's database counts: no clock decides. It is drawn when the client says hello, and a
-//! session waits for it before it is live, but not for a database that does not answer: whoever has seen it live and connects
-//! elsewhere gets a higher number there. A session is written once, together with others that come meanwhile; one that goes on costs nothing but being asked for once a minute, in
-//! case a notification was lost. Only a higher number ends a session: a process that is cut off from the database ends none.
+//! session waits for it before it is live, but not for a database that does not answer: then it goes without. So whoever has seen
+//! a session live and connects elsewhere gets a higher number there. A session is written once, together with others that come
+//! meanwhile; one that goes on costs nothing but being asked for once a minute, in case a notification was lost. Only a higher
+//! number ends a session: a process that is cut off from the database ends none.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ const GATHER: Duration = Duration::from_millis(50);
 /// A session that could not get a number for so long gets none: its client may have gone on elsewhere, and the number would say
 /// that it was here later. It replaces nobody at another process then, and is replaced by nobody there.
 const NUMBERED_WITHIN: Duration = Duration::from_secs(10);
+/// The database answers in milliseconds. One that says nothing for so long is asked again, on another connection.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What failed is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -85,6 +89,7 @@ impl Connections {
 
     /// Writes who comes and hears who goes elsewhere, without end.
     pub(super) async fn run(&self, history: &History) {
+        while self.repeated(async { history.raise_connections().await.map(|()| 0) }).await {}
         tokio::join!(self.number_all(history), self.write_all(history), self.listen(history));
     }
 
@@ -92,7 +97,7 @@ impl Connections {
     async fn number_all(&self, history: &History) {
         loop {
             self.came.notified().await;
-            while self.repeated(self.number(history).await).await {}
+            while self.repeated(self.number(history)).await {}
         }
     }
 
@@ -100,15 +105,16 @@ impl Connections {
         loop {
             self.numbered.notified().await;
             tokio::time::sleep(GATHER).await;
-            while self.repeated(self.write(history).await).await {}
+            while self.repeated(self.write(history)).await {}
         }
     }
 
     /// Whether to go on after a step, which is after a pause where it has failed.
-    async fn repeated(&self, step: Result<usize, Error>) -> bool {
-        match step {
-            Ok(done) => done > 0,
-            Err(error) => {
+    async fn repeated(&self, step: impl Future<Output = Result<usize, Error>>) -> bool {
+        match tokio::time::timeout(ANSWER_TIMEOUT, step).await {
+            Ok(Ok(done)) => done > 0,
+            Err(_elapsed) => true,
+            Ok(Err(error)) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "write whose connections came here"
@@ -258,11 +264,12 @@ impl State {
         bare.take(BATCH_MAX).map(|(session, _)| *session).collect()
     }
 
-    /// The database does not answer: these go on without a number for now.
+    /// The database does not answer: these go on without a number. A later one would say that they came after a connection for
+    /// which their client has left them.
     fn wait_no_longer(&mut self, sessions: &[u64]) {
-        let State { present, waiting } = self;
-        for known in sessions.iter().filter_map(|session| waiting.get(session)) {
-            if let Some(known) = present.get_mut(known) {
+        for session in sessions {
+            let Some(id) = self.waiting.remove(session) else { continue };
+            if let Some(known) = self.present.get_mut(&id) {
                 known.waits = None;
             }
         }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::wire::Utf8Bytes;
 use waldelta_wal::{Change, Table, TransactionHead};
 
 use super::{Destination, push, push_large};
@@ -12,6 +11,7 @@ use crate::pace::{CHANGE_BYTES, EVALUATION_BYTES, Pace};
 use crate::registry::Client;
 use crate::scope::{Content, Look, SchemaFrame, Scope, cost};
 use crate::subscription::{Misfit, Telling, is_message, is_told};
+use crate::wire::Utf8Bytes;
 use crate::wire::server::NotText;
 use crate::wire::transaction::{self, Envelope, Told, TxAuthor, image_bytes};
 

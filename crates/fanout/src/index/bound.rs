@@ -90,7 +90,8 @@ impl Bound {
         let mut candidates: Vec<Id> = Vec::new();
         for (columns, by_values) in &self.by_columns {
             by_values.look_up(columns, images, work, &mut candidates);
-            pace.did(EVALUATION_BYTES).await;
+            // Values of the columns are copied out of the images.
+            pace.did(EVALUATION_BYTES + images.bytes()).await;
         }
         // Both images may lead to one filter.
         candidates.sort_unstable();

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use waldelta_wal::Table;
 
 use crate::filter::Filter;
-use crate::subscription::{Selection, Subscription};
+use crate::subscription::{Pattern, Selection, Subscription};
 
 /// A subscription without what it names.
 const SUBSCRIPTION_BYTES: usize = 512;
@@ -61,7 +61,12 @@ pub(crate) fn text_bytes(filter: &Filter) -> usize {
 fn as_read(subscription: &Subscription) -> usize {
     let columns = subscription.columns.iter().flatten().map(|name| NAME_BYTES + name.len()).sum::<usize>();
     let filter = subscription.filter.as_ref().map_or(0, |filter| Size::of(filter).times(PARSED));
-    SUBSCRIPTION_BYTES + subscription.id.len() + columns + filter
+    let names = match &subscription.table {
+        Pattern::All => 0,
+        Pattern::Schema(schema) => schema.len(),
+        Pattern::Table(table) => table.schema.len() + table.name.len(),
+    };
+    SUBSCRIPTION_BYTES + names + subscription.id.len() + columns + filter
 }
 
 fn bound(subscription: &Subscription) -> usize {

@@ -156,12 +156,13 @@ impl<S: Socket> Actor<S> {
             biased;
             () = self.inner.leaving.turn_of(self.seat.number) => self.stop(),
             () = self.seat.replaced.cancelled() => Event::Replaced,
+            // Before the client, which may never be silent.
+            () = timer => Event::Tick,
             incoming = self.socket.receive(), if clients_turn => {
                 self.client_was_last = true;
                 self.incoming(incoming)
             }
             Some(event) = self.operations.next(), if !self.operations.is_empty() => event,
-            () = timer => Event::Tick,
             () = std::future::ready(()), if tail.is_some() => {
                 self.client_was_last = false;
                 self.read_tail(tail.unwrap_or_default())
@@ -302,7 +303,13 @@ impl<S: Socket> Actor<S> {
     /// Enters the scope of a selection; where there is no room for it, the session ends.
     fn attach(&mut self, selection: &Selection) -> Result<(), NoRoom> {
         let Some(client) = self.session.client() else { return Ok(()) };
-        let attachment = self.inner.registry.attach(selection, client)?;
+        let attachment = match self.inner.registry.attach(selection, client) {
+            // What it has until now is given back first: it may want less.
+            Err(NoRoom::Together) if self.attachment.take().is_some() => {
+                self.inner.registry.attach(selection, client)?
+            }
+            attached => attached?,
+        };
         self.numbered = self.listed.belongs_to(client).or(self.numbered.take());
         self.scope_changed = Some(attachment.scope.watch());
         let joined_at = attachment.joined_at;

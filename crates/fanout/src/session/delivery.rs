@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::wire::Utf8Bytes;
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
 use crate::scope::{SchemaFrame, cost};
 use crate::subscription::{Misfit, Route, Selection, Tables, Telling, is_message, is_told};
+use crate::wire::Utf8Bytes;
 use crate::wire::server::{self, NotText};
 use crate::wire::transaction::{self, Envelope, Told, TxAuthor};
 
@@ -236,8 +236,11 @@ impl Delivery {
         } else if let Some(open) = &mut self.open {
             open.own = own;
         }
-        // Shapes may be made anew for each page that is read: routes do not pile up.
-        if self.routes.len() > ROUTES_MAX || self.routes_bytes > ROUTES_BYTES_MAX {
+        // Shapes may be made anew for each page that is read: routes do not pile up. Those of long filters are kept as far as
+        // the session's share counts them: to bind them for each transaction would take long.
+        let is_large =
+            self.routes_bytes > ROUTES_BYTES_MAX && self.routes_bytes > cost::of_session(to.selection);
+        if self.routes.len() > ROUTES_MAX || is_large {
             self.forget_routes();
         }
         Ok(out)

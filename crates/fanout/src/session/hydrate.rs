@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use crate::wire::Utf8Bytes;
 use tokio::sync::mpsc;
 use waldelta_wal::{Code, Position, Table, TableName};
 
@@ -13,6 +12,7 @@ use crate::error::Error;
 use crate::inner::Inner;
 use crate::snapshots::{self, Gaps, Told};
 use crate::subscription::{Misfit, Tables};
+use crate::wire::Utf8Bytes;
 use crate::wire::client::SnapshotFrom;
 use crate::wire::server::TableSum;
 

@@ -4,9 +4,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::wire::Utf8Bytes;
-
 use super::socket::{Broken, Socket};
+use crate::wire::Utf8Bytes;
 
 /// Bytes written without a flush.
 const RUN_BYTES_MAX: usize = 64 * 1024;

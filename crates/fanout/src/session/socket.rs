@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::wire::Utf8Bytes;
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -19,11 +18,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use waldelta_wal::Code;
 
 use self::unsent::Unsent;
+use crate::wire::Utf8Bytes;
 
 /// A client that closes may take this long to take the answer in.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Clients send little: what is read at once. tungstenite reserves it for each connection, 128 KiB by default.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Pongs that a client has not taken in; with more of them on their way only its last ping is answered.
+const ANSWERS_BYTES_MAX: usize = 4 * 1024;
 /// Headers and payloads that are written at once.
 const SLICES_MAX: usize = 128;
 
@@ -67,6 +69,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> WebSocket<C> {
     pub(crate) async fn over(connection: C, message_bytes_max: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_write_buffer_size(ANSWERS_BYTES_MAX)
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
         let stream = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;

@@ -18,7 +18,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::wire::Utf8Bytes;
 use acknowledging::Acks;
 pub(crate) use hello::session_name;
 use tokio::sync::Notify;
@@ -34,6 +33,7 @@ use crate::scope::{Behind, Item};
 use crate::spread;
 use crate::start::Extent;
 use crate::subscription::{Selection, Subscription};
+use crate::wire::Utf8Bytes;
 use crate::wire::client::{After, ClientFrame, Refusal, SnapshotFrom};
 use crate::wire::server;
 

@@ -7,10 +7,10 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::wire::Utf8Bytes;
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
+use crate::wire::Utf8Bytes;
 use crate::wire::server;
 
 /// The fastest of zstd's levels: the source waits for it. Rows come out at about a quarter of their size.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::wire::Utf8Bytes;
 use waldelta_source::catalog::PublishedTable;
 use waldelta_wal::Table;
 
 use crate::session::hydrate::Failure;
 use crate::subscription::{Misfit, Part, Pattern, Route, Selection, Subscription, Tables};
+use crate::wire::Utf8Bytes;
 use crate::wire::server;
 
 /// What is read of a table.

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::wire::Utf8Bytes;
 use tokio::sync::watch;
 use waldelta_wal::Table;
 
@@ -14,6 +13,7 @@ use super::places::out_of_time;
 use super::tape::{At, Begun, Taken, Tape, Whole};
 use crate::session::hydrate::Failure;
 use crate::subscription::Selection;
+use crate::wire::Utf8Bytes;
 
 /// Who follows a snapshot. It leaves when dropped.
 pub(crate) struct Follower {

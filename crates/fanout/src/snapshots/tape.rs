@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::wire::Utf8Bytes;
 use tokio::sync::watch;
 use waldelta_wal::{Position, Table, TableName};
 
@@ -18,6 +17,7 @@ use super::places::{Places, out_of_time};
 use crate::session::delivery::Shows;
 use crate::session::hydrate::{Failure, Order};
 use crate::subscription::Tables;
+use crate::wire::Utf8Bytes;
 use crate::wire::server::TableSum;
 
 /// Bytes that a tape costs beside its chunks and its name, about.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::wire::Utf8Bytes;
 use futures_util::FutureExt;
 use waldelta_history::{Entry, Feed, Head, Large, Touched};
 use waldelta_wal::{Code, EndLsn, Epoch, Lsn, Position, Table};
@@ -17,6 +16,7 @@ use crate::config::Config;
 use crate::session::hydrate::{Failure, Order};
 use crate::subscription::{Part, Selection, Tables};
 use crate::testing::{head, position, position_in, subscription, table};
+use crate::wire::Utf8Bytes;
 use crate::wire::client::SnapshotFrom;
 
 const FRAME_BYTES: usize = 10_000;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::wire::Utf8Bytes;
 use waldelta_wal::{Code, Position, Table, TableName, schema_json};
 
 use super::json::{write_string, write_text};
 use super::projection::Projection;
 use super::timestamp::Timestamp;
 use crate::start::Reset;
+use crate::wire::Utf8Bytes;
 
 /// Turns a finished buffer into a frame. Images are JSON text from the database, so it is UTF-8; should it not be, the
 /// session ends rather than send what no client can read.

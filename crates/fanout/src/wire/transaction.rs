@@ -2,7 +2,6 @@
 //!
 //! Which changes go into it (scope, own changes, snapshots) is decided by whoever calls; as what they are told, by their route.
 
-use crate::wire::Utf8Bytes;
 use bytes::Bytes;
 use waldelta_wal::{Author, Change, Position, TransactionHead};
 
@@ -12,6 +11,7 @@ use super::projection::{self, write_image};
 use super::server::{NotText, finish};
 use super::timestamp::Timestamp;
 use crate::subscription::{Key, Route, Telling};
+use crate::wire::Utf8Bytes;
 
 /// A frame's fields but its changes.
 #[derive(Clone, Copy, Debug)]

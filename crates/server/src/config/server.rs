@@ -69,7 +69,7 @@ impl Default for ServerConfig {
             arrivals_max: 1_000,
             hydrations_max: 2_000,
             catch_up_reads_max: 8,
-            catch_up_bytes_max: 32 << 20,
+            catch_up_bytes_max: 16 << 20,
             snapshots_max: 4,
             snapshot_wait_timeout_ms: 60_000,
             snapshot_timeout_ms: 600_000,

@@ -107,20 +107,42 @@ pub async fn printed_table(
     }))
 }
 
+/// What is published of a table and how the table looks are two questions. Where it was altered in between, a new column would
+/// seem not to be published: then both are asked again, so often at most.
+const TRIES_MAX: usize = 10;
+
 async fn find(
     client: &Client,
     source: &Source,
     oid: Option<u32>,
     name: Option<&TableName>,
 ) -> Result<Option<(Shape, PublishedTable)>, Error> {
+    let mut lists = published_columns(client, source, oid, name).await?;
+    let mut found = None;
+    for _ in 0..TRIES_MAX {
+        found = read(client, &lists).await?.into_iter().next();
+        let now = published_columns(client, source, oid, name).await?;
+        if now == lists {
+            break;
+        }
+        lists = now;
+    }
+    Ok(found)
+}
+
+/// What is published of one table, by its object id.
+async fn published_columns(
+    client: &Client,
+    source: &Source,
+    oid: Option<u32>,
+    name: Option<&TableName>,
+) -> Result<HashMap<u32, Option<Vec<String>>>, Error> {
     let sql = include_str!("../../../../sql/source/published_columns.sql");
     let (schema, name) = (name.map(|name| &name.schema), name.map(|name| &name.name));
     let rows =
         ask(client, "read a table's published columns", sql, &[&source.publication, &oid, &schema, &name])
             .await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let lists = HashMap::from([(row.read("oid")?, row.read("columns")?)]);
-    Ok(read(client, &lists).await?.into_iter().next())
+    rows.iter().map(|row| Ok((row.read("oid")?, row.read("columns")?))).collect()
 }
 
 /// Reads tables by object id, each with its list of published columns, where there is one: in two questions at most.

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::wire::Utf8Bytes;
 use waldelta_wal::Position;
 
 use super::request::Request;
@@ -16,6 +15,7 @@ use crate::session::delivery::{Delivery, Recipient};
 use crate::session::private::{self, Slice};
 use crate::start::Reset;
 use crate::subscription::reset_table;
+use crate::wire::Utf8Bytes;
 use crate::wire::server;
 
 /// A reader of the stream.

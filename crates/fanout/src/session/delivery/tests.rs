@@ -399,6 +399,8 @@ fn looks_of_many_or_large_subscriptions_are_not_kept() {
     let mut heavy = Told::with(Selection::new(vec![filtered("s", "t", &filter)]), true);
     let row = |table: Table| [change(0, Operation::Insert, &Arc::new(table), 1)];
     assert_eq!(heavy.of(10, &row(table("t")), true), ["insert@1"]);
+    assert_eq!(heavy.delivery.routes.len(), 1, "as much as its share counts is kept");
+    assert_eq!(heavy.of(11, &row(table("t")), true), ["insert@1"]);
     assert_eq!((heavy.delivery.routes.len(), heavy.delivery.routes_bytes), (0, 0));
 
     let mut light = Told::new(&["*"], true);
