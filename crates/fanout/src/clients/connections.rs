@@ -23,11 +23,11 @@ use crate::wire::SUBPROTOCOL;
 
 /// Who comes within this time is written together.
 const GATHER: Duration = Duration::from_millis(50);
-/// A session that could not get a number for so long gets none: its client may have gone on elsewhere, and the number would say
-/// that it was here later. It replaces nobody at another process then, and is replaced by nobody there.
-const NUMBERED_WITHIN: Duration = Duration::from_secs(10);
+/// A session that could not get a number for so long gets none: it is about to be live without, its client may go on elsewhere,
+/// and the number would say that it was here later. It replaces nobody at another process then, and is replaced by nobody there.
+const NUMBERED_WITHIN: Duration = Duration::from_secs(4);
 /// The database answers in milliseconds. One that says nothing for so long is asked again, on another connection.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// What failed is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
