@@ -40,6 +40,8 @@ pub(crate) struct Scope {
 #[derive(Debug)]
 pub(crate) struct Look {
     pub route: Route,
+    /// Bytes of the route, about: also how long it took to make.
+    pub cost: usize,
     /// What is told of the shape; messages have none.
     pub schema: Option<SchemaFrame>,
 }
@@ -142,20 +144,20 @@ impl Scope {
             return Ok(known.look.clone());
         }
         let route = self.selection.route(table.map(Arc::as_ref))?;
+        let cost = cost::of_route(&self.selection, table.map(Arc::as_ref));
         let look = route.map(|route| {
             let schema = table.map(|table| SchemaFrame {
                 oid: table.oid,
                 version: table.version,
                 frame: server::schema(table, route.projection()),
             });
-            Arc::new(Look { route, schema })
+            Arc::new(Look { route, cost, schema })
         });
         if looks.len() >= LOOKS_MAX {
             looks.clear();
         }
         let frame = look.iter().filter_map(|look| look.schema.as_ref()).map(|schema| schema.frame.len());
-        let bytes =
-            LOOK_BYTES + cost::of_route(&self.selection, table.map(Arc::as_ref)) + frame.sum::<usize>();
+        let bytes = LOOK_BYTES + cost + frame.sum::<usize>();
         // Where all scopes together keep too many, this one forgets its own; what then still finds no room is made anew each
         // time.
         let room = self.budget.room_for_look(bytes).or_else(|| {

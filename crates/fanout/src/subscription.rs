@@ -174,6 +174,11 @@ pub(crate) fn is_told(change: &Change) -> bool {
     !matches!(change.operation, Operation::Reset | Operation::Skip)
 }
 
+/// Whether a change is told as one of the changes of a transaction.
+pub(crate) fn is_change(change: &Change) -> bool {
+    is_told(change) && (change.table.is_some() || is_message(change))
+}
+
 /// Whether a change is a logical message. One without content is none: it only names the author of a transaction of which
 /// nothing else is captured.
 pub(crate) fn is_message(change: &Change) -> bool {

@@ -4,6 +4,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
+use super::elements;
 use crate::wire::oversize::Hex;
 
 /// Bytes that are hashed before others have their turn.
@@ -33,14 +34,15 @@ impl Tag {
 
     /// Whether the client says that it has this body.
     pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
-        let tags = headers.get_all(header::IF_NONE_MATCH).into_iter();
-        let mut tags = tags.filter_map(|tags| tags.to_str().ok()).flat_map(|tags| tags.split(','));
-        // What is asked is whether it has changed: there a weak tag counts as a strong one (RFC 9110, section 13.1.2).
-        tags.any(|tag| {
-            let tag = tag.trim();
-            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0
-        })
+        is_known(headers, |tag| tag == self.0)
     }
+}
+
+/// Whether the client says that it has a body with such a tag. What is asked is whether it has changed: there a weak tag counts as
+/// a strong one (RFC 9110, section 13.1.2).
+pub(super) fn is_known(headers: &HeaderMap, is_its: impl Fn(&str) -> bool) -> bool {
+    let mut tags = elements::of(headers, header::IF_NONE_MATCH);
+    tags.any(|tag| tag == "*" || is_its(tag.strip_prefix("W/").unwrap_or(tag)))
 }
 
 #[cfg(test)]

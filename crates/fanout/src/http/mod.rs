@@ -4,6 +4,7 @@
 mod ack;
 mod changes;
 mod cors;
+mod elements;
 mod etag;
 mod guard;
 mod place;

@@ -1,5 +1,6 @@
 //! `GET /v1/stream`: from an HTTP request to a session.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use waldelta_wal::Code;
 
 use super::problem::Problem;
-use super::upgrade::Upgrade;
+use super::upgrade::{Connection, Upgrade};
 use crate::closing::Closing;
 use crate::inner::{Inner, Listed};
 use crate::session::actor;
@@ -32,21 +33,14 @@ pub(crate) async fn stream(
         true => inner.admit(),
         false => Err(Closing::SubprotocolUnknown),
     };
-    let message_bytes_max = inner.config.client_frame_bytes_max * TOLD_TOO_LARGE;
-    // The tracker lets a stop wait for the sessions.
-    let tracker = inner.tracker.clone();
     match admitted {
         Ok(place) => {
             let user_agent = user_agent(&headers);
-            let (response, connection) = upgrade.accept(SUBPROTOCOL);
-            tracker.spawn(async move {
-                let Some(connection) = connection.await else { return };
-                let socket = WebSocket::over(connection, message_bytes_max).await;
+            upgraded(inner, upgrade, move |inner, socket| async move {
                 let number = inner.number();
                 let listed = Listed::new(inner.clone(), number, place, user_agent);
                 actor::run(inner, socket, listed).await;
-            });
-            response
+            })
         }
         Err(closing) => {
             inner.metrics.refused.increment(1);
@@ -58,16 +52,32 @@ pub(crate) async fn stream(
                 };
                 return refusal(&inner, status, closing.code().unwrap_or(Code::TooManyArrivals));
             };
-            let (response, connection) = upgrade.accept(SUBPROTOCOL);
-            tracker.spawn(async move {
+            upgraded(inner, upgrade, move |inner, socket| async move {
                 let _permit = permit;
-                let Some(connection) = connection.await else { return };
-                let socket = WebSocket::over(connection, message_bytes_max).await;
                 actor::turn_away(&inner, socket, closing).await;
-            });
-            response
+            })
         }
     }
+}
+
+/// The answer that makes it a WebSocket, which is then served by a task that a stop waits for.
+fn upgraded<F>(
+    inner: Arc<Inner>,
+    upgrade: Upgrade,
+    serve: impl FnOnce(Arc<Inner>, WebSocket<Connection>) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (response, connection) = upgrade.accept(SUBPROTOCOL);
+    let tracker = inner.tracker.clone();
+    tracker.spawn(async move {
+        let Some(connection) = connection.await else { return };
+        let message_bytes_max = inner.config.client_frame_bytes_max * TOLD_TOO_LARGE;
+        let socket = WebSocket::over(connection, message_bytes_max).await;
+        serve(inner, socket).await;
+    });
+    response
 }
 
 /// An answer that is no upgrade, with a time to come back that differs from client to client.

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use waldelta_wal::Code;
 
+use super::elements;
 use super::problem::Problem;
 
 /// The only version of the protocol that there is.
@@ -47,7 +48,7 @@ impl<S: Sync> FromRequestParts<S> for Upgrade {
             let detail = "Sec-WebSocket-Key is missing";
             return Err(Problem::bad_request(Code::RequestInvalid, detail).into_response());
         };
-        let offered = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
+        let offered = elements::of(headers, header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
         Ok(Upgrade { key, offered, on_upgrade })
     }
 }
@@ -102,12 +103,6 @@ fn needed(detail: &str) -> Response {
     response
 }
 
-/// The names in a list that may be spread over several headers.
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',').map(str::trim))
-}
-
 fn has_token(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
-    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+    elements::of(headers, name).any(|element| element.eq_ignore_ascii_case(wanted))
 }

@@ -9,8 +9,8 @@ use super::{Destination, push, push_large};
 use crate::index::Which;
 use crate::pace::{CHANGE_BYTES, EVALUATION_BYTES, Pace};
 use crate::registry::Client;
-use crate::scope::{Content, Look, SchemaFrame, Scope, cost};
-use crate::subscription::{Misfit, Telling, is_message, is_told};
+use crate::scope::{Content, Look, SchemaFrame, Scope};
+use crate::subscription::{Misfit, Telling, is_change};
 use crate::wire::Utf8Bytes;
 use crate::wire::server::NotText;
 use crate::wire::transaction::{self, Envelope, Told, TxAuthor, image_bytes};
@@ -90,11 +90,6 @@ fn frame(
     transaction::encode_told(&envelope, told.iter().filter(|told| gets_own || !is_by(told.change, own)))
 }
 
-/// Whether it is told as one of the changes of a transaction.
-fn is_change(change: &Change) -> bool {
-    is_told(change) && (change.table.is_some() || is_message(change))
-}
-
 /// The tables of a transaction that a scope selects, and messages, each with how it looks there.
 type Looks<'a> = Vec<(Option<&'a Arc<Table>>, Arc<Look>)>;
 
@@ -115,9 +110,11 @@ async fn looks<'a>(
         let table = change.table.as_ref();
         if is_change(change) && !seen.iter().any(|other| same_table(*other, table)) {
             seen.push(table);
-            looks.extend(scope.look(table)?.map(|look| (table, look)));
-            // It may have been made for this.
-            pace.did(cost::of_route(&scope.selection, table.map(Arc::as_ref))).await;
+            if let Some(look) = scope.look(table)? {
+                // It may have been made for this.
+                pace.did(look.cost).await;
+                looks.push((table, look));
+            }
         }
         pace.did(CHANGE_BYTES).await;
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
 use crate::scope::{SchemaFrame, cost};
-use crate::subscription::{Misfit, Route, Selection, Tables, Telling, is_message, is_told};
+use crate::subscription::{Misfit, Route, Selection, Tables, Telling, is_change};
 use crate::wire::Utf8Bytes;
 use crate::wire::server::{self, NotText};
 use crate::wire::transaction::{self, Envelope, Told, TxAuthor};
@@ -182,6 +182,7 @@ impl Delivery {
     ) -> Result<Frames, Undeliverable> {
         let mut own = self.open.as_ref().is_some_and(|open| open.own);
         let mut concerned: Vec<(&Change, usize)> = Vec::new();
+        let routes_before = self.routes.len();
         for change in changes {
             let is_own = change.author.as_ref().is_some_and(|author| author.client_id == to.client_id);
             own |= is_own;
@@ -237,9 +238,11 @@ impl Delivery {
             open.own = own;
         }
         // Shapes may be made anew for each page that is read: routes do not pile up. Those of long filters are kept as far as
-        // the session's share counts them: to bind them for each transaction would take long.
-        let is_large =
-            self.routes_bytes > ROUTES_BYTES_MAX && self.routes_bytes > cost::of_session(to.selection);
+        // the session's share counts them: to bind them for each transaction would take long. What did not grow was found to be
+        // in bounds before.
+        let is_large = self.routes.len() > routes_before
+            && self.routes_bytes > ROUTES_BYTES_MAX
+            && self.routes_bytes > cost::of_session(to.selection);
         if self.routes.len() > ROUTES_MAX || is_large {
             self.forget_routes();
         }
@@ -259,7 +262,7 @@ impl Delivery {
         is_own: bool,
     ) -> Result<Option<usize>, Misfit> {
         let table = change.table.as_ref();
-        if !is_told(change) || table.is_none() && !is_message(change) {
+        if !is_change(change) {
             return Ok(None);
         }
         // Who changes a row of a table does not know that its shape has changed.

@@ -73,6 +73,13 @@ async fn old_snapshot(database: &TestDatabase) -> Client {
     client
 }
 
+/// Builds what is missing while something else happens, and waits for both.
+async fn build_while(history: &History, other: impl Future<Output = ()>) {
+    let building = tokio::time::timeout(PATIENCE, history.build_indexes(CancellationToken::new()));
+    let (built, ()) = tokio::join!(building, other);
+    built.unwrap();
+}
+
 async fn phase(database: &TestDatabase, index: &str, phase: &str) {
     let building = format!(
         "SELECT count(*) FROM pg_stat_progress_create_index
@@ -105,11 +112,7 @@ async fn appends_and_reads_go_on_while_an_index_is_built() {
         assert_eq!(database.query_text(of_the_new).await, "6", "a partition comes with its indexes");
         blocker.batch_execute("COMMIT").await.unwrap();
     };
-    let (built, ()) = tokio::join!(
-        tokio::time::timeout(PATIENCE, history.build_indexes(CancellationToken::new())),
-        appending
-    );
-    built.unwrap();
+    build_while(&history, appending).await;
     is_whole(&database, &history).await;
     writer.append(vec![one(6 * PARTITION_BYTES)]).await.unwrap();
     assert_eq!(database.query(WRONG).await, [[None]]);
@@ -143,11 +146,7 @@ async fn a_large_transaction_goes_on_and_is_waited_for() {
         writer.append(vec![last]).await.unwrap();
         assert_eq!(commit_lsns(&history).await, [START + 10, START + 20]);
     };
-    let (built, ()) = tokio::join!(
-        tokio::time::timeout(PATIENCE, history.build_indexes(CancellationToken::new())),
-        appending
-    );
-    built.unwrap();
+    build_while(&history, appending).await;
     is_whole(&database, &history).await;
 }
 
@@ -197,10 +196,6 @@ async fn one_process_builds_at_a_time() {
         .await;
         blocker.batch_execute("COMMIT").await.unwrap();
     };
-    let (built, ()) = tokio::join!(
-        tokio::time::timeout(PATIENCE, history.build_indexes(CancellationToken::new())),
-        another
-    );
-    built.unwrap();
+    build_while(&history, another).await;
     is_whole(&database, &history).await;
 }

@@ -20,14 +20,7 @@ impl World {
     }
 
     fn begins(&mut self, id: &str, session: u64) -> CancellationToken {
-        let client = Client {
-            id: id.into(),
-            session,
-            include_own: false,
-            frontier: Arc::new(AtomicU64::new(0)),
-            wake: Arc::default(),
-            replaced: CancellationToken::new(),
-        };
+        let client = client(id, session);
         let (waits, _drawn) = oneshot::channel();
         self.state.begins(&client, &self.sessions.add(session, None), waits, self.now);
         client.replaced
@@ -46,6 +39,17 @@ impl World {
 
     fn hears(&mut self, id: &str, connection: i64) {
         self.state.heard(&[NewestConnection { client_id: id.to_owned(), connection }]);
+    }
+}
+
+fn client(id: &str, session: u64) -> Client {
+    Client {
+        id: id.into(),
+        session,
+        include_own: false,
+        frontier: Arc::new(AtomicU64::new(0)),
+        wake: Arc::default(),
+        replaced: CancellationToken::new(),
     }
 }
 
@@ -136,14 +140,7 @@ fn who_gets_no_number_in_time_replaces_nobody_and_is_replaced_by_nobody() {
 fn a_session_waits_for_its_number_and_not_for_a_database_that_does_not_answer() {
     let mut world = World::new();
     let mut comes = |session: u64| {
-        let client = Client {
-            id: format!("c{session}").into(),
-            session,
-            include_own: false,
-            frontier: Arc::new(AtomicU64::new(0)),
-            wake: Arc::default(),
-            replaced: CancellationToken::new(),
-        };
+        let client = client(&format!("c{session}"), session);
         let (waits, drawn) = oneshot::channel();
         world.state.begins(&client, &world.sessions.add(session, None), waits, world.now);
         drawn

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use waldelta_wal::{Change, Table};
 
-use crate::subscription::{Misfit, Route, Selection, is_message, is_told, reset_table};
+use crate::subscription::{Misfit, Route, Selection, is_change, reset_table};
 
 /// How many of a transaction's changes go into a page that has room for `room` of those that are told, which is at least one:
 /// up to the change that fills it. The rest may concern nobody, and is looked through with the next page.
@@ -36,10 +36,10 @@ impl<'a> Counting<'a> {
         if reset_table(change).is_some() {
             return Ok(self.selection.wants(change));
         }
-        let table = change.table.as_ref();
-        if !is_told(change) || table.is_none() && !is_message(change) {
+        if !is_change(change) {
             return Ok(false);
         }
+        let table = change.table.as_ref();
         let same = self.last.take().filter(|(last, _)| last.map(Arc::as_ptr) == table.map(Arc::as_ptr));
         let route = match same {
             Some((_, route)) => route,

@@ -20,7 +20,7 @@ use crate::start::Reset;
 use crate::stretch::Stretch;
 use crate::subscription::reset_table;
 use crate::wire::json::write_text;
-use crate::wire::server;
+use crate::wire::{Utf8Bytes, server};
 
 /// Bytes of images in one answer, about.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -87,11 +87,11 @@ struct Answer {
     /// The last cursor that is told in it.
     told: Position,
     /// Frames, as the WebSocket has them.
-    transactions: Vec<crate::wire::Utf8Bytes>,
+    transactions: Vec<Utf8Bytes>,
     /// Shapes that tables have from a place in it on.
-    schemas: Vec<crate::wire::Utf8Bytes>,
+    schemas: Vec<Utf8Bytes>,
     /// Places up to which changes of a table do not add up to its rows.
-    resets: Vec<crate::wire::Utf8Bytes>,
+    resets: Vec<Utf8Bytes>,
     changes: usize,
     scanned: usize,
     /// Changes that were asked for at once last.

@@ -9,7 +9,7 @@ use waldelta_wal::Code;
 
 use crate::filter::Filter;
 use crate::http::problem::Problem;
-use crate::http::time;
+use crate::http::{elements, time};
 use crate::subscription::{Numbers, Pattern, Selection, Subscription};
 use crate::wire::client::{After, CLIENT_ID_CHARS_MAX};
 
@@ -48,8 +48,7 @@ pub(super) enum Form {
 impl Form {
     /// The first of the streams that the client accepts, else a page.
     fn of(headers: &HeaderMap) -> Self {
-        let accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-        let kinds = accepted.flat_map(|value| value.split(',')).filter_map(|one| one.split(';').next());
+        let kinds = elements::of(headers, header::ACCEPT).filter_map(|one| one.split(';').next());
         let mut forms = kinds.filter_map(|kind| match kind.trim().to_ascii_lowercase().as_str() {
             "text/event-stream" => Some(Form::EventStream),
             "application/x-ndjson" => Some(Form::Lines),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::http::{elements, etag};
 use crate::snapshots::{Chunk, pack_line};
 
 /// Bytes that are compressed before others have their turn.
@@ -24,11 +25,8 @@ pub(super) enum Coding {
 impl Coding {
     /// The best that the client accepts (RFC 9110, section 12.5.3). Snapshots are kept in zstd: that costs nothing.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
-        let values = headers.get_all(header::ACCEPT_ENCODING);
         let accepts = |wanted: &str| {
-            let values = values.iter().filter_map(|value| value.to_str().ok());
-            let mut named = values.flat_map(|all| all.split(','));
-            named.any(|one| {
+            elements::of(headers, header::ACCEPT_ENCODING).any(|one| {
                 let mut parts = one.split(';').map(str::trim);
                 let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
                 let weight = parts.find_map(|part| part.strip_prefix("q=")).map(str::parse::<f32>);
@@ -65,11 +63,8 @@ impl Coding {
 
     /// Whether the client says that it has this snapshot, in whatever coding.
     pub(super) fn is_known(self, id: &str, headers: &HeaderMap) -> bool {
-        let tags = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|tags| tags.to_str().ok());
         let all = [Coding::Identity, Coding::Gzip, Coding::Zstd].map(|coding| coding.etag(id));
-        let mut tags = tags.flat_map(|tags| tags.split(',')).map(str::trim);
-        // What is asked is whether it has changed: there a weak tag counts as a strong one (RFC 9110, section 13.1.2).
-        tags.any(|tag| tag == "*" || all.iter().any(|one| *one == tag.strip_prefix("W/").unwrap_or(tag)))
+        etag::is_known(headers, |tag| all.iter().any(|one| *one == tag))
     }
 }
 
