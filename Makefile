@@ -10,6 +10,9 @@ LOAD_FLAGS ?=
 TEST_PG_SECOND ?= 18
 TEST_PG_MATRIX ?= 14 16 17 18
 
+# Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
+export RUST_BACKTRACE = 0
+
 .PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
@@ -19,7 +22,7 @@ dev: ## Build and run with a private PostgreSQL and a demo table
 test: test-deps lint ## Install what tests need, run every test, then those that use PostgreSQL on a second version
 	scripts/fetch-postgres $(TEST_PG_SECOND) > /dev/null
 	$(CARGO) build --package waldelta --features waldelta/failpoints
-	$(CARGO) nextest run --workspace --features waldelta/failpoints
+	$(CARGO) nextest run --profile whole --workspace --features waldelta/failpoints
 	scripts/testpg stop-unused
 	scripts/test-on --brief $(TEST_PG_SECOND)
 

@@ -13,7 +13,7 @@ use crate::setting::{PATIENCE, Setting, config_file, run_options, waldelta_ok, w
 
 const STALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// From the standstill until the replication connection is closed: the stall is noticed, and the walsender ends.
-const LET_GO_MAX: Duration = Duration::from_secs(8);
+const LET_GO_MAX: Duration = Duration::from_secs(30);
 /// A checkpoint of a small server; one that waits for a walsender waits for ever.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(20);
 /// What the service may take beyond what it has before, while more than that waits at the source.

@@ -15,7 +15,7 @@ use waldelta_testkit::{TestCluster, TestDatabase, connect, wait_until};
 use waldelta_wal::{Code, EndLsn, Lsn, ValuePolicy};
 
 /// More than anything here takes, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const TELLS_A_CHANGE: &str = "operation NOT IN ('schema', 'reset')";
 

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use waldelta_pgconn::{Environment, Error, Target};
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn target(text: &str) -> Target {
     Target::parse(text, &Environment::default()).unwrap()

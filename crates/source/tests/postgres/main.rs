@@ -24,7 +24,7 @@ use waldelta_testkit::TestDatabase;
 use waldelta_wal::ValuePolicy;
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn source(database: &TestDatabase) -> Source {
     source_as(database, "")
