@@ -10,7 +10,8 @@ FROM (
     SELECT held.pid, activity.backend_start, activity.application_name, lease.holder, lease.renewed_at,
         coalesce(lease.backend_pid = held.pid AND lease.backend_start = activity.backend_start, false) AS mine
     FROM pg_locks AS held
-    LEFT JOIN pg_stat_activity AS activity USING (pid)
+    -- A backend on its way out is no longer in there while it still has its locks: no holder any more, and no row.
+    JOIN pg_stat_activity AS activity USING (pid)
     LEFT JOIN waldelta.leases AS lease ON lease.capture_id = $1
     WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
         AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -73,7 +73,7 @@ async fn over_http() {
         assert_eq!(allowed(&setting, &filled).await, described, "{path}");
     }
 
-    let mut tried = BTreeSet::from(["/v1/stream", "/v1/ack", "/v1/snapshot"]);
+    let mut tried = BTreeSet::from(["/v1/stream", "/v1/ack", "/v1/snapshot", "/v1/tickets"]);
     for (described, path, wanted) in [
         ("/v1/changes", "/v1/changes", 200),
         ("/v1/changes", "/v1/changes?limit=1", 200),
@@ -84,6 +84,7 @@ async fn over_http() {
         ("/v1/rows/{table}/{key}/history", "/v1/rows/none/1/history", 404),
         ("/v1/rows/{table}/{key}", "/v1/rows/item/9", 404),
         ("/v1/values/{cursor}/{image}/{column}", "/v1/values/x/data/c", 400),
+        ("/v1/dictionaries/1", "/v1/dictionaries/1", 200),
         ("/v1/status", "/v1/status", 200),
         ("/v1/clients", "/v1/clients", 200),
         ("/livez", "/livez", 200),
@@ -111,6 +112,8 @@ async fn over_http() {
     let ack = json!({"client_id": "reader", "cursor": cursor});
     assert_eq!(violations_of(&openapi, "AckRequest", &ack), [""; 0]);
     assert_eq!(setting.service.post("/v1/ack", &ack.to_string()).await.0, 204);
+    // There are none where nobody has to authenticate.
+    assert_eq!(setting.service.post("/v1/tickets", "{}").await.0, 404);
     let (_, known) = answer(&setting, &openapi, "/v1/clients", "/v1/clients?limit=5").await;
     assert!(known["clients"].as_array().unwrap().iter().any(|client| client["acked"] == cursor), "{known}");
     let paths: BTreeSet<&str> = openapi["paths"].as_object().unwrap().keys().map(String::as_str).collect();

@@ -69,7 +69,7 @@ async fn every_client_and_history_equal_the_source_after_pgbench() {
         (socket, leaving)
     };
     let all = async { tokio::join!(load, from_the_start, late, leaving_and_coming_back) };
-    let (report, early, late, back) = timeout(time * 4 + PATIENCE, all).await.unwrap();
+    let (report, early, late, back) = timeout(time * 4 + PATIENCE, Box::pin(all)).await.unwrap();
 
     setting.settled().await;
     let (from, to) = (connect(setting.source.url()).await, connect(setting.history.url()).await);

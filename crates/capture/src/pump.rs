@@ -223,16 +223,18 @@ impl Pump<'_> {
         Some(error)
     }
 
-    /// Renews the lease, until it is another's.
+    /// Renews the lease and removes what history is not to keep, until the lease is another's.
     fn lease_keeper(&mut self) -> impl Future<Output = Error> + use<> {
-        let keeper = self.appender.writer().map(|writer| writer.lease_keeper());
+        let beside = self.appender.writer().map(|writer| (writer.lease_keeper(), writer.sweeper()));
         async move {
-            match keeper {
-                Some(keeper) => match keeper.run(CancellationToken::new()).await {
-                    Err(error) => error.into(),
-                    Ok(()) => pending().await,
-                },
-                None => pending().await,
+            let Some((keeper, sweeper)) = beside else { return pending().await };
+            let ended = tokio::select! {
+                ended = keeper.run(CancellationToken::new()) => ended,
+                ended = sweeper.run(CancellationToken::new()) => ended,
+            };
+            match ended {
+                Err(error) => error.into(),
+                Ok(()) => pending().await,
             }
         }
     }

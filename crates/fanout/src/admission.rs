@@ -17,7 +17,8 @@ use crate::question::Question;
 use crate::start::Extent;
 
 /// An oldest cursor is told for this long without asking for it again. It only rises, and clients are told it for
-/// information: what they resume from is in memory, or asked for.
+/// information: what they resume from is in memory, or asked for. Where it has risen since, and memory no longer has what they
+/// are behind with, reading finds that it was pruned, and they begin anew.
 const FLOOR_KEPT: Duration = Duration::from_secs(60);
 
 /// Where what history has is asked.

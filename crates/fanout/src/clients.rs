@@ -5,12 +5,14 @@
 //! is connected to is [`connections`]' part.
 
 mod connections;
+mod key;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use connections::Connections;
+pub(crate) use key::{client_of, key};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{ClientNote, History};
@@ -48,7 +50,7 @@ pub(crate) struct Clients {
 
 /// An acknowledgement that is to be recorded.
 struct Ack {
-    client_id: Arc<str>,
+    key: Arc<str>,
     cursor: Position,
     recorded: oneshot::Sender<Result<(), Code>>,
 }
@@ -56,7 +58,8 @@ struct Ack {
 /// That a client is or was here.
 #[derive(Clone, Debug)]
 pub(crate) struct Visit {
-    pub client_id: Arc<str>,
+    /// The client's key.
+    pub key: Arc<str>,
     pub user_agent: Option<Arc<str>>,
 }
 
@@ -68,10 +71,10 @@ impl Clients {
         Clients { connections: Connections::new(), forget_after, acks, queue, gone }
     }
 
-    /// Records the last cursor that a client has acknowledged, together with what others acknowledge meanwhile.
-    pub(crate) async fn record(&self, client_id: Arc<str>, cursor: Position) -> Result<(), Code> {
+    /// Records the last cursor that the client with this key has acknowledged, together with what others acknowledge meanwhile.
+    pub(crate) async fn record(&self, key: Arc<str>, cursor: Position) -> Result<(), Code> {
         let (recorded, answer) = oneshot::channel();
-        self.acks.send(Ack { client_id, cursor, recorded }).await.map_err(|_| Code::Stopping)?;
+        self.acks.send(Ack { key, cursor, recorded }).await.map_err(|_| Code::Stopping)?;
         answer.await.unwrap_or(Err(Code::Stopping))
     }
 
@@ -127,11 +130,11 @@ impl Clients {
         let here = sessions.to_note(now);
         visits.extend(here.iter().filter_map(|entry| entry.visit()));
         // Of one client the newest counts; in one order, as others write theirs.
-        let visits: BTreeMap<&str, &Visit> = visits.iter().map(|visit| (&*visit.client_id, visit)).collect();
+        let visits: BTreeMap<&str, &Visit> = visits.iter().map(|visit| (&*visit.key, visit)).collect();
         let notes: Vec<ClientNote<'_>> = visits
             .into_values()
             .map(|visit| ClientNote {
-                client_id: &visit.client_id,
+                client_id: &visit.key,
                 protocol: SUBPROTOCOL,
                 user_agent: visit.user_agent.as_deref(),
             })
@@ -190,7 +193,7 @@ async fn note_all(history: &History, notes: &[ClientNote<'_>]) -> Result<(), wal
 async fn record_all(history: &History, acks: &mut Vec<Ack>) {
     let mut newest: BTreeMap<&str, Position> = BTreeMap::new();
     for ack in acks.iter() {
-        let known = newest.entry(&ack.client_id).or_insert(ack.cursor);
+        let known = newest.entry(&ack.key).or_insert(ack.cursor);
         *known = ack.cursor.max(*known);
     }
     let newest: Vec<_> = newest.into_iter().collect();
@@ -203,7 +206,7 @@ async fn record_all(history: &History, acks: &mut Vec<Ack>) {
     }
     // One of them cannot be stored: the others must not suffer for it.
     for ack in acks.drain(..) {
-        let result = history.record_ack(&ack.client_id, ack.cursor).await.map_err(failed);
+        let result = history.record_ack(&ack.key, ack.cursor).await.map_err(failed);
         answer(ack, result);
     }
 }

@@ -19,8 +19,10 @@ pub(crate) enum Closing {
     HelloMissing,
     /// It sends what cannot be accepted.
     Refused(Code),
-    /// A table that it may not have, or that is not there.
+    /// A table that it may not have, or that is not there; or a client id that is not its own.
     NotAllowed(Code),
+    /// No token, or one that is not accepted, or not any more.
+    Unauthorized(Code),
     /// A frame that is too large.
     FrameTooLarge,
     /// It offered only subprotocols that are not spoken.
@@ -38,6 +40,14 @@ pub(crate) enum Closing {
 }
 
 impl Closing {
+    /// Somebody is not let in.
+    pub(crate) fn of_refusal(refusal: waldelta_access::Refusal) -> Self {
+        match refusal.is_retryable() {
+            true => Closing::TryLater(refusal.code()),
+            false => Closing::Unauthorized(refusal.code()),
+        }
+    }
+
     /// The WebSocket close code; `None` when there is nobody to tell.
     pub(crate) fn close_code(self) -> Option<u16> {
         Some(match self {
@@ -45,6 +55,7 @@ impl Closing {
             Closing::Stopping => 1012,
             Closing::TryLater(_) => 1013,
             Closing::Refused(_) => 4400,
+            Closing::Unauthorized(_) => 4401,
             Closing::NotAllowed(_) => 4403,
             Closing::SubprotocolUnknown => 4406,
             Closing::HelloMissing => 4408,
@@ -66,6 +77,7 @@ impl Closing {
             Closing::HelloMissing => Code::HelloMissing,
             Closing::Refused(code)
             | Closing::NotAllowed(code)
+            | Closing::Unauthorized(code)
             | Closing::TooMany(code)
             | Closing::TryLater(code) => code,
             Closing::FrameTooLarge => Code::FrameTooLarge,
@@ -89,6 +101,7 @@ impl Closing {
             | Closing::Replaced
             | Closing::Refused(_)
             | Closing::NotAllowed(_)
+            | Closing::Unauthorized(_)
             | Closing::FrameTooLarge
             | Closing::SubprotocolUnknown
             | Closing::NotResumable => false,

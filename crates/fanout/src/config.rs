@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::policy::Policy;
+
 /// Bounds and times of the client side.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -50,10 +52,8 @@ pub struct Config {
     pub forget_clients_after: Duration,
     /// On a stop the sessions are let go one after the other within this time; few sessions in less.
     pub drain: Duration,
-    /// Origins of web pages that may connect, such as `https://app.example.com`; those of this machine always may.
-    pub allowed_origins: Vec<String>,
-    /// Host names under which the service answers besides addresses and localhost.
-    pub allowed_hosts: Vec<String>,
+    /// What can be changed while it runs.
+    pub policy: Policy,
 }
 
 impl Default for Config {
@@ -80,8 +80,7 @@ impl Default for Config {
             snapshot_bytes_max: 128 * 1024 * 1024,
             forget_clients_after: Duration::from_secs(90 * 86_400),
             drain: Duration::from_secs(5),
-            allowed_origins: Vec::new(),
-            allowed_hosts: Vec::new(),
+            policy: Policy::default(),
         }
     }
 }

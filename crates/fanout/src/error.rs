@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waldelta_wal::Code;
+use waldelta_wal::{Code, Position};
 
 use crate::wire::server::NotText;
 
@@ -19,6 +19,12 @@ pub enum Error {
     /// Capture was never set up.
     #[error("nothing is captured yet")]
     NothingCaptured,
+    /// It cannot be known for now which tables there are.
+    #[error("ask which tables there are")]
+    Tables {
+        /// Why.
+        code: Code,
+    },
     /// A row is not UTF-8, so that no frame can carry it.
     #[error("make a frame of a row that is not UTF-8")]
     NotText,
@@ -47,8 +53,18 @@ impl Error {
             Error::History(source) => source.code(),
             Error::Source(source) => source.code(),
             Error::NothingCaptured => Code::NothingCaptured,
+            Error::Tables { code } => *code,
             Error::NotText | Error::Compress { .. } => Code::Internal,
             Error::Shared(error) => error.code(),
+        }
+    }
+
+    /// The last position of what was pruned, where that is why.
+    pub(crate) fn pruned(&self) -> Option<Position> {
+        match self {
+            Error::History(waldelta_history::Error::Pruned { floor }) => Some(*floor),
+            Error::Shared(error) => error.pruned(),
+            _ => None,
         }
     }
 

@@ -11,14 +11,14 @@
 mod framing;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use framing::{Unframed, Whole};
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Entry, Feed, Large, Transaction};
-use waldelta_wal::{Author, TransactionHead};
+use waldelta_wal::{Author, Operation, TableName, TransactionHead};
 
 use crate::index::{Index, Which, Work};
 use crate::metrics::Metrics;
@@ -127,7 +127,7 @@ impl Router<'_> {
                 continue;
             }
             let own = destination.authors.iter();
-            let own = own.map(|client| Ok((client.id.clone(), empty_frame(scope, large, authors)?)));
+            let own = own.map(|client| Ok((client.key.clone(), empty_frame(scope, large, authors)?)));
             match own.collect::<Result<_, NotText>>() {
                 Ok(own) => push(scope, &large.head, Content::AuthorsOnly, own, Vec::new()),
                 Err(NotText) => push_large(scope, &large.head),
@@ -144,12 +144,18 @@ impl Router<'_> {
         let ids = authors.map(|author| &*author.client_id).collect();
         let found = self.find(head, Subject::Changes(changes), &ids).await;
         let resets: Vec<_> = changes.iter().filter_map(reset_table).collect();
+        let reshaped = changes.iter().filter(|change| change.operation == Operation::Schema);
+        let reshaped: Vec<_> = reshaped.filter_map(|change| Some(&change.table.as_ref()?.name)).collect();
         let whole =
             Whole { head, changes, author: TxAuthor::of(changes), origin: transaction::origin_of(changes) };
         for destination in &found.destinations {
             let scope = &destination.scope;
-            self.pace.did(CHANGE_BYTES * (1 + resets.len())).await;
-            if resets.iter().any(|table| scope.selection.matches(table)) {
+            self.pace.did(CHANGE_BYTES * (1 + resets.len() + reshaped.len())).await;
+            let is_reset = |table: &TableName| scope.selection.matches(table);
+            // By another shape it may be seen, or may not be seen any more.
+            let may_be_reset =
+                |table: &TableName| is_reset(table) && scope.selection.grant().depends_on_shape(table);
+            if resets.iter().any(is_reset) || reshaped.iter().copied().any(may_be_reset) {
                 // Each of its sessions has to find out by itself what it needs.
                 push_large(scope, head);
                 continue;
@@ -213,6 +219,8 @@ impl Found {
 /// The frame by which an author learns that a transaction is durable of which nothing concerns its scope.
 fn empty_frame(scope: &Scope, large: &Large, authors: &[Arc<Author>]) -> Result<Utf8Bytes, NotText> {
     let author = match authors {
+        // Who wrote something of which nothing may be seen is nobody's to know.
+        _ if !scope.selection.grant().is_everything() => TxAuthor::Nobody,
         [one] => TxAuthor::One(one),
         _ => TxAuthor::Several,
     };
@@ -235,7 +243,8 @@ fn push(
     schemas: Vec<SchemaFrame>,
 ) {
     let (position, prev) = (head.position(), scope.newest());
-    scope.push(Item { position, prev, content, own, schemas, routed_at: Instant::now() });
+    let packed = OnceLock::new();
+    scope.push(Item { position, prev, content, own, schemas, routed_at: Instant::now(), packed });
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
 //! What all sessions share, and a session's place among them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waldelta_access::{Access, Identity};
 use waldelta_history::History;
 use waldelta_source::Source;
 use waldelta_wal::{Code, Position};
 
 use crate::admission::Admission;
+use crate::audit::Audit;
+use crate::captured::Captured;
 use crate::clients::Clients;
 use crate::closing::{self, Closing};
 use crate::config::Config;
@@ -19,9 +23,12 @@ use crate::error::Error;
 use crate::frontier::Frontier;
 use crate::http::values::transfer::Places;
 use crate::leaving::Leaving;
+use crate::limits::{Quotas, SessionShare};
 use crate::metrics::Metrics;
 use crate::pages::Pages;
+use crate::policy::Policy;
 use crate::registry::{Client, Registry};
+use crate::rules::Grant;
 use crate::session::state::Seat;
 use crate::sessions::{Entry, Sessions, Standing};
 use crate::snapshots::Library;
@@ -30,12 +37,22 @@ use crate::start::Extent;
 /// What all sessions share.
 pub(crate) struct Inner {
     pub config: Config,
+    /// What can be changed while it runs.
+    pub policy: watch::Sender<Arc<Policy>>,
+    /// Who is let in.
+    pub access: Access,
+    /// What is told to the audit.
+    pub audit: Audit,
+    /// Who has taken how much of what the policy bounds.
+    pub quotas: Quotas,
     pub history: History,
     pub source: Source,
     pub registry: Arc<Registry>,
     pub frontier: Frontier,
     pub admission: Admission,
     pub metrics: Metrics,
+    /// Which tables there are.
+    pub captured: Captured,
     /// Pages of history, for sessions that catch up.
     pub pages: Pages,
     /// What is to be written of clients.
@@ -67,15 +84,17 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(config: Config, history: History, source: Source) -> Self {
+    pub(crate) fn new(config: Config, history: History, source: Source, access: Access) -> Self {
         let head = history.feed().head().cursor();
         let metrics = Metrics::new();
         let closing = CancellationToken::new();
+        let policy = watch::Sender::new(Arc::new(config.policy.clone()));
         let permits = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
         let reads = permits(config.catch_up_reads_max);
         Inner {
             registry: Arc::new(Registry::new(head, config.scope_bytes_max, config.sessions_max)),
             frontier: Frontier::new(),
+            captured: Captured::new(),
             admission: Admission::new(history.clone(), metrics.extents.clone()),
             pages: Pages::new(
                 config.catch_up_bytes_max,
@@ -98,10 +117,19 @@ impl Inner {
             closing,
             metrics,
             sessions_made: AtomicU64::new(0),
+            quotas: Quotas::new(policy.subscribe()),
+            policy,
+            audit: Audit::new(access.clone()),
+            access,
             config,
             history,
             source,
         }
+    }
+
+    /// What an identity may see now; `None`: somebody without one.
+    pub(crate) fn grant(&self, identity: Option<&Identity>) -> Grant {
+        self.policy.borrow().rules.grant(identity)
     }
 
     /// The next session's number.
@@ -114,13 +142,18 @@ impl Inner {
         self.admission.extent(cursor).await
     }
 
-    /// A place among the sessions, or why there is none.
-    pub(crate) fn admit(&self) -> Result<Place, Closing> {
+    /// A place among the sessions for somebody at this address, or why there is none.
+    pub(crate) fn admit(
+        &self,
+        address: Option<IpAddr>,
+        identity: Option<&Identity>,
+    ) -> Result<Place, Closing> {
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| Closing::TooMany(Code::TooManySessions))?;
         let arrival = self.arrivals.clone().try_acquire_owned();
         let arrival = arrival.map_err(|_| Closing::TryLater(Code::TooManyArrivals))?;
-        Ok(Place { _slot: slot, arrival: Some(arrival) })
+        let share = self.quotas.session(address, identity)?;
+        Ok(Place { _slot: slot, arrival: Some(arrival), share, address })
     }
 
     /// The right to tell a connection why it is not admitted; `None` when that too is asked for too often.
@@ -139,6 +172,9 @@ pub(crate) struct Place {
     _slot: OwnedSemaphorePermit,
     /// Given back when it is known where the session begins.
     arrival: Option<OwnedSemaphorePermit>,
+    /// Of its address, subject and tenant.
+    share: SessionShare,
+    address: Option<IpAddr>,
 }
 
 /// A session's entry in the list, and its admission; both end when it is dropped.
@@ -147,15 +183,15 @@ pub(crate) struct Listed {
     seat: Seat,
     entry: Arc<Entry>,
     place: Place,
-    /// Whose session it is, once that is known.
-    client_id: Option<Arc<str>>,
+    /// The key of the client whose session it is, once that is known.
+    key: Option<Arc<str>>,
 }
 
 impl Listed {
     pub(crate) fn new(inner: Arc<Inner>, number: u64, place: Place, user_agent: Option<Arc<str>>) -> Self {
         let entry = inner.sessions.add(number, user_agent);
         let seat = Seat { number, wake: Arc::default(), replaced: CancellationToken::new() };
-        Listed { inner, seat, entry, place, client_id: None }
+        Listed { inner, seat, entry, place, key: None }
     }
 
     pub(crate) fn seat(&self) -> Seat {
@@ -166,6 +202,16 @@ impl Listed {
         self.entry.update(standing);
     }
 
+    /// Where the client connects from, where the listener tells.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.place.address
+    }
+
+    /// It is known who it is: of their sessions there may only be so many.
+    pub(crate) fn identify(&mut self, identity: &Identity) -> Result<(), Closing> {
+        self.place.share.identify(identity)
+    }
+
     /// It is known where the session begins: others may arrive.
     pub(crate) fn arrived(&mut self) {
         self.place.arrival = None;
@@ -174,10 +220,10 @@ impl Listed {
     /// It is known whose session it is: of its connections, to whatever process, this is the newest. Told once; what is given
     /// back ends when that has a number.
     pub(crate) fn belongs_to(&mut self, client: &Client) -> Option<oneshot::Receiver<()>> {
-        if self.client_id.is_some() {
+        if self.key.is_some() {
             return None;
         }
-        self.client_id = Some(client.id.clone());
+        self.key = Some(client.key.clone());
         Some(self.inner.clients.connections.begins(client, &self.entry))
     }
 }
@@ -185,8 +231,8 @@ impl Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.inner.sessions.remove(self.seat.number);
-        if let Some(client_id) = &self.client_id {
-            self.inner.clients.connections.ends(client_id, self.seat.number);
+        if let Some(key) = &self.key {
+            self.inner.clients.connections.ends(key, self.seat.number);
         }
         if self.entry.is_due(Instant::now())
             && let Some(visit) = self.entry.visit()

@@ -8,27 +8,35 @@
 
 mod accept;
 mod admission;
+mod audit;
+mod captured;
 mod clients;
 mod closing;
 mod config;
 mod describe;
 mod error;
 mod filter;
+mod fingerprint;
 mod frontier;
 mod http;
 mod hub;
 mod index;
 mod inner;
 mod leaving;
+mod limits;
 mod metrics;
 mod pace;
 mod pages;
 mod parts;
+mod peer;
+mod policy;
 mod question;
 mod registry;
+mod rules;
 mod scope;
 mod session;
 mod sessions;
+mod shapes;
 mod snapshots;
 mod spread;
 mod start;
@@ -39,20 +47,24 @@ mod wire;
 #[cfg(test)]
 mod testing;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use accept::prepare;
 pub use config::Config;
 pub use describe::openapi_text;
 pub use error::Error;
-pub use http::guarded;
+pub use fingerprint::fingerprint;
+pub use http::{guarded, operators_only};
 pub use parts::Part;
+pub use peer::Peer;
+pub use policy::{Limits, LivePolicy, Policy};
+pub use rules::{Finding, Rule, RuleError, Rules};
 use tokio_util::sync::CancellationToken;
+use waldelta_access::Access;
 use waldelta_history::{History, KnownClient};
 use waldelta_source::Source;
 
-use crate::wire::timestamp::Timestamp;
+pub use crate::wire::timestamp::Timestamp;
 
 /// The client side of the service; cheap to clone.
 #[derive(Clone)]
@@ -67,6 +79,8 @@ pub struct SessionReading {
     pub session: String,
     /// Client id; empty before hello.
     pub client_id: String,
+    /// Whose client it is, where clients authenticate.
+    pub subject: Option<String>,
     /// connecting, hydrating, catching_up, live, closing.
     pub state: &'static str,
     /// Cursor up to which everything was handed over.
@@ -82,6 +96,8 @@ pub struct SessionReading {
 pub struct ClientReading {
     /// Client id.
     pub client_id: String,
+    /// Whose client it is, where clients authenticate.
+    pub subject: Option<String>,
     /// Whether it has a session in this process.
     pub connected: bool,
     /// The last cursor that it acknowledged.
@@ -100,8 +116,18 @@ pub struct ClientReading {
 
 impl Fanout {
     /// Prepares the client side; nothing runs before [`Fanout::run`].
-    pub fn new(config: Config, history: History, source: Source) -> Self {
-        Fanout { inner: Arc::new(inner::Inner::new(config, history, source)) }
+    pub fn new(config: Config, history: History, source: Source, access: Access) -> Self {
+        Fanout { inner: Arc::new(inner::Inner::new(config, history, source, access)) }
+    }
+
+    /// Takes another policy from now on, for live sessions too.
+    pub fn apply(&self, policy: Policy) {
+        self.policy().apply(policy);
+    }
+
+    /// What is in force, for other listeners to go by too.
+    pub fn policy(&self) -> LivePolicy {
+        LivePolicy(self.inner.policy.clone())
     }
 
     /// Routes `/v1/stream`, `/v1/changes` and `/v1/values`.
@@ -128,7 +154,7 @@ impl Fanout {
 
     /// The same in parts, to be run at the same time, each on a task of its own. The one named `fanout` ends last: with it,
     /// [`Fanout::run`] would have returned. They are run once.
-    pub fn parts(&self, stop: CancellationToken) -> [Part; 5] {
+    pub fn parts(&self, stop: CancellationToken) -> [Part; 6] {
         parts::of(&self.inner, stop)
     }
 
@@ -140,11 +166,11 @@ impl Fanout {
     /// What is kept of clients, also of those that are away; those that were here last first, `limit` at most.
     pub async fn clients(&self, limit: u32) -> Result<Vec<ClientReading>, Error> {
         let known = self.inner.history.clients(limit).await?;
-        let sessions = self.inner.sessions.readings();
-        let here: HashSet<&str> = sessions.iter().map(|session| &*session.client_id).collect();
-        let reading = |known: KnownClient| ClientReading {
+        let here = self.inner.sessions.keys();
+        let reading = |known: KnownClient, (subject, client_id)| ClientReading {
             connected: here.contains(&*known.client_id),
-            client_id: known.client_id,
+            client_id,
+            subject,
             acked: known.acked.map(|acked| acked.to_string()),
             acked_at: known.acked_at_us.map(|at| Timestamp(at).to_string()),
             seen_at: Timestamp(known.seen_at_us).to_string(),
@@ -152,6 +178,10 @@ impl Fanout {
             protocol: known.protocol,
             user_agent: known.user_agent,
         };
-        Ok(known.into_iter().map(reading).collect())
+        let reading_of = |known: KnownClient| {
+            let client = clients::client_of(&known.client_id);
+            reading(known, client)
+        };
+        Ok(known.into_iter().map(reading_of).collect())
     }
 }

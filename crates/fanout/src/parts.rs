@@ -22,13 +22,13 @@ pub struct Part {
 }
 
 /// The parts; the first lets the sessions go when `stop` is cancelled, and ends when all others have ended.
-pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 5] {
+pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
     let (ended, others) = (CancellationToken::new(), TaskTracker::new());
     let part = |name, run: Pin<Box<dyn Future<Output = ()> + Send>>| Part {
         name,
         run: others.track_future(run).boxed(),
     };
-    let [router, frontier, reading, clients] = [(); 4].map(|()| (inner.clone(), ended.clone()));
+    let [router, frontier, reading, clients, audit] = [(); 5].map(|()| (inner.clone(), ended.clone()));
     [
         Part { name: "fanout", run: let_go(inner.clone(), stop, ended, others.clone()).boxed() },
         part(
@@ -60,6 +60,14 @@ pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 5] {
             async move {
                 let (inner, ended) = clients;
                 inner.clients.run(&inner.history, &inner.sessions, &ended).await;
+            }
+            .boxed(),
+        ),
+        part(
+            "audit",
+            async move {
+                let (inner, ended) = audit;
+                inner.audit.run(&inner.history, &ended).await;
             }
             .boxed(),
         ),

@@ -54,7 +54,10 @@ struct State {
     /// Scopes that the index is to be told of.
     moves: Moves,
     scopes_made: Number,
+    /// By key.
     clients: HashMap<Arc<str>, Present>,
+    /// The keys of the clients that have an id: of several subjects, several.
+    keys: HashMap<Arc<str>, Vec<Arc<str>>>,
     attachments: u64,
 }
 
@@ -78,7 +81,12 @@ struct Present {
 /// What the router must know of a connected client.
 #[derive(Clone)]
 pub(crate) struct Client {
+    /// What it is known by among all clients: see [`crate::clients::key`].
+    pub key: Arc<str>,
+    /// What it is known by as an author.
     pub id: Arc<str>,
+    /// Whose it is, where clients authenticate.
+    pub subject: Option<Arc<str>>,
     /// Number of its session; a higher one is newer.
     pub session: u64,
     /// Its own changes are delivered always.
@@ -106,7 +114,7 @@ pub(crate) struct Attachment {
     /// without it.
     pub joined_at: Position,
     registry: Arc<Registry>,
-    client: Arc<str>,
+    client: Client,
     number: u64,
     /// What the session keeps of its subscriptions.
     _room: OwnedSemaphorePermit,
@@ -210,10 +218,11 @@ impl Registry {
         };
         state.attachments += 1;
         let (joined_at, number) = (state.target, state.attachments);
-        let newest = state.clients.get(&client.id).is_none_or(|other| other.client.session <= client.session);
+        let newest =
+            state.clients.get(&client.key).is_none_or(|other| other.client.session <= client.session);
         if newest {
             let present = Present { client: client.clone(), scope: scope.clone(), attachment: number };
-            let before = state.clients.insert(client.id.clone(), present);
+            let before = state.come(present);
             if let Some(before) = before.filter(|before| before.client.session != client.session) {
                 before.client.replaced.cancel();
             }
@@ -221,7 +230,7 @@ impl Registry {
             client.replaced.cancel();
         }
         drop(state);
-        let (registry, client) = (self.clone(), client.id.clone());
+        let (registry, client) = (self.clone(), client.clone());
         Ok(Attachment { scope, joined_at, registry, client, number, _room: room })
     }
 
@@ -327,9 +336,29 @@ impl State {
         }
     }
 
-    /// Those of these clients who are connected, with their scopes.
-    fn present(&self, clients: &HashSet<&str>) -> Vec<(Client, Arc<Scope>)> {
-        let present = clients.iter().filter_map(|id| self.clients.get(*id));
+    /// A client is here; its session before, if there was one.
+    fn come(&mut self, present: Present) -> Option<Present> {
+        let Client { key, id, .. } = &present.client;
+        if !self.clients.contains_key(key) {
+            self.keys.entry(id.clone()).or_default().push(key.clone());
+        }
+        self.clients.insert(key.clone(), present)
+    }
+
+    fn go(&mut self, client: &Client) {
+        self.clients.remove(&client.key);
+        if let Some(keys) = self.keys.get_mut(&client.id) {
+            keys.retain(|key| *key != client.key);
+            if keys.is_empty() {
+                self.keys.remove(&client.id);
+            }
+        }
+    }
+
+    /// Those of these clients, by their ids, who are connected, with their scopes.
+    fn present(&self, ids: &HashSet<&str>) -> Vec<(Client, Arc<Scope>)> {
+        let keys = ids.iter().filter_map(|id| self.keys.get(*id)).flatten();
+        let present = keys.filter_map(|key| self.clients.get(key));
         present.map(|present| (present.client.clone(), present.scope.clone())).collect()
     }
 }
@@ -338,8 +367,8 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
         state.leave(&self.scope);
-        if state.clients.get(&self.client).is_some_and(|present| present.attachment == self.number) {
-            state.clients.remove(&self.client);
+        if state.clients.get(&self.client.key).is_some_and(|present| present.attachment == self.number) {
+            state.go(&self.client);
         }
     }
 }

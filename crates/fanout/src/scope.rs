@@ -5,12 +5,14 @@
 
 mod budget;
 pub(crate) mod cost;
+mod packed;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 pub(crate) use budget::Budget;
+pub(crate) use packed::Packed;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use waldelta_wal::{Position, Table};
 
@@ -63,12 +65,14 @@ pub(crate) struct Item {
     pub prev: Position,
     /// What everybody gets who is not an author.
     pub content: Content,
-    /// What the authors get who were connected with this scope.
+    /// What the authors get who were connected with this scope, by their keys.
     pub own: Vec<(Arc<str>, Utf8Bytes)>,
     /// The shapes that its changes have or tell, each with its `schema` frame.
     pub schemas: Vec<SchemaFrame>,
     /// When it was found durable.
     pub routed_at: Instant,
+    /// The frame of `content` in its smaller form, once a session has come that takes it; see [`Scope::pack`].
+    pub packed: OnceLock<Option<Packed>>,
 }
 
 /// What a transaction is to a scope.

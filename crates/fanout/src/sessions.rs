@@ -3,7 +3,7 @@
 //! Each session writes its own entry, which nobody else waits for: the list itself is locked only when one comes or goes, and to
 //! be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,16 +11,33 @@ use waldelta_wal::Position;
 
 use crate::SessionReading;
 use crate::clients::{NOTE_EVERY, Visit};
+use crate::registry::Client;
 use crate::session::state::session_name;
 
 /// Where a session is, as operators see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
-    pub client_id: Option<Arc<str>>,
+    pub client: Option<Whose>,
     pub state: &'static str,
     pub cursor: Position,
     pub acked: Option<Position>,
     pub sent_bytes: u64,
+}
+
+/// Whose session it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Whose {
+    /// See [`crate::clients::key`].
+    pub key: Arc<str>,
+    pub client_id: Arc<str>,
+    pub subject: Option<Arc<str>>,
+}
+
+impl Whose {
+    pub(crate) fn of(client: &Client) -> Self {
+        let Client { key, id, subject, .. } = client.clone();
+        Whose { key, client_id: id, subject }
+    }
 }
 
 /// A session in the list.
@@ -42,7 +59,7 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn add(&self, number: u64, user_agent: Option<Arc<str>>) -> Arc<Entry> {
         let standing = Standing {
-            client_id: None,
+            client: None,
             state: "connecting",
             cursor: Position::default(),
             acked: None,
@@ -67,6 +84,15 @@ impl Sessions {
         lock(&self.entries).iter().map(|(number, entry)| entry.reading(*number)).collect()
     }
 
+    /// The keys of the clients that have sessions.
+    pub(crate) fn keys(&self) -> HashSet<Arc<str>> {
+        let entries = lock(&self.entries);
+        entries
+            .values()
+            .filter_map(|entry| Some(lock(&entry.standing).client.as_ref()?.key.clone()))
+            .collect()
+    }
+
     /// Those whose clients were not noted for a while.
     pub(crate) fn to_note(&self, now: Instant) -> Vec<Arc<Entry>> {
         lock(&self.entries).values().filter(|entry| entry.is_due(now)).cloned().collect()
@@ -80,8 +106,8 @@ impl Entry {
 
     /// The visit that is to be noted; `None` while the client is not known.
     pub(crate) fn visit(&self) -> Option<Visit> {
-        let client_id = lock(&self.standing).client_id.clone()?;
-        Some(Visit { client_id, user_agent: self.user_agent.clone() })
+        let key = lock(&self.standing).client.as_ref()?.key.clone();
+        Some(Visit { key, user_agent: self.user_agent.clone() })
     }
 
     /// What its program calls itself.
@@ -91,7 +117,7 @@ impl Entry {
 
     /// Whether its client is to be noted by now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        let known = lock(&self.standing).client_id.is_some();
+        let known = lock(&self.standing).client.is_some();
         known && lock(&self.noted_at).is_none_or(|noted| now.saturating_duration_since(noted) >= NOTE_EVERY)
     }
 
@@ -101,9 +127,11 @@ impl Entry {
 
     fn reading(&self, number: u64) -> SessionReading {
         let standing = lock(&self.standing).clone();
+        let client = standing.client.as_ref();
         SessionReading {
             session: session_name(number),
-            client_id: standing.client_id.as_deref().unwrap_or_default().to_owned(),
+            client_id: client.map(|client| client.client_id.to_string()).unwrap_or_default(),
+            subject: client.and_then(|client| Some(client.subject.as_deref()?.to_owned())),
             state: standing.state,
             cursor: standing.cursor.to_string(),
             acked: standing.acked.map(|acked| acked.to_string()),
@@ -129,7 +157,7 @@ mod tests {
         let entry = sessions.add(1, Some("agent".into()));
         assert!(sessions.to_note(now).is_empty() && entry.visit().is_none());
         let standing = Standing {
-            client_id: Some("web-7".into()),
+            client: Some(Whose { key: "k".into(), client_id: "web-7".into(), subject: Some("s".into()) }),
             state: "live",
             cursor: position(10),
             acked: None,
@@ -145,6 +173,7 @@ mod tests {
             (&*readings[0].session, &*readings[0].client_id, readings[0].state),
             ("s1", "web-7", "live")
         );
+        assert_eq!((readings[0].subject.as_deref(), sessions.keys()), (Some("s"), ["k".into()].into()));
         sessions.remove(1);
         assert_eq!((sessions.count(), sessions.to_note(now + NOTE_EVERY).len()), (0, 0));
     }

@@ -14,6 +14,8 @@ pub(crate) enum Reset {
     EpochChanged,
     /// Rows of a table changed in a way that no change tells.
     Gap,
+    /// What may be seen is something else than before.
+    PermissionChanged,
 }
 
 impl Reset {
@@ -22,6 +24,7 @@ impl Reset {
             Reset::HistoryPruned => "history_pruned",
             Reset::EpochChanged => "epoch_changed",
             Reset::Gap => "gap",
+            Reset::PermissionChanged => "permission_changed",
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use route::{Key, Misfit, Route, Telling};
 use waldelta_wal::{Change, Operation, ParseTableNameError, Reset, Table, TableName};
 
 use crate::filter::Filter;
+use crate::rules::Grant;
 
 /// Which tables: `schema.table`, `schema.*` or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,37 +102,51 @@ impl Subscription {
     }
 }
 
-/// The subscriptions of a session, ordered by id, so that equal ones are equal: it names a scope.
+/// The subscriptions of a session, ordered by id, so that equal ones are equal, and what it may see of them: it names a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Selection(Vec<Subscription>);
+pub(crate) struct Selection {
+    subscriptions: Vec<Subscription>,
+    grant: Grant,
+}
 
 impl Selection {
-    /// Orders subscriptions by id. The ids differ: the caller has checked.
-    pub(crate) fn new(mut subscriptions: Vec<Subscription>) -> Self {
+    /// Orders subscriptions by id. The ids differ: the caller has checked. Of their tables is selected what `grant` has.
+    pub(crate) fn new(mut subscriptions: Vec<Subscription>, grant: Grant) -> Self {
         subscriptions.sort();
-        Selection(subscriptions)
+        Selection { subscriptions, grant }
     }
 
     pub(crate) fn subscriptions(&self) -> &[Subscription] {
-        &self.0
+        &self.subscriptions
+    }
+
+    /// What may be seen.
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The same subscriptions of one who may see something else.
+    pub(crate) fn granted(&self, grant: Grant) -> Self {
+        Selection { subscriptions: self.subscriptions.clone(), grant }
     }
 
     pub(crate) fn has(&self, id: &str) -> bool {
-        self.0.iter().any(|subscription| subscription.id == id)
+        self.subscriptions.iter().any(|subscription| subscription.id == id)
     }
 
     /// This selection with more subscriptions.
     pub(crate) fn with(&self, more: &[Subscription]) -> Self {
-        Self::new(self.0.iter().chain(more).cloned().collect())
+        Self::new(self.subscriptions.iter().chain(more).cloned().collect(), self.grant.clone())
     }
 
     /// This selection without the subscriptions of these ids.
     pub(crate) fn without(&self, ids: &[String]) -> Self {
-        Selection(self.0.iter().filter(|subscription| !ids.contains(&subscription.id)).cloned().collect())
+        let kept = self.subscriptions.iter().filter(|subscription| !ids.contains(&subscription.id));
+        Selection { subscriptions: kept.cloned().collect(), grant: self.grant.clone() }
     }
 
     pub(crate) fn matches(&self, name: &TableName) -> bool {
-        self.0.iter().any(|subscription| subscription.table.matches(name))
+        self.grant.has(name) && self.subscriptions.iter().any(|subscription| subscription.table.matches(name))
     }
 
     /// Whether a change is told at all, as a change or as a reset of its table.
@@ -140,26 +155,42 @@ impl Selection {
             (_, Some(table)) => self.matches(&table),
             (Some(table), None) => is_told(change) && self.matches(&table.name),
             (None, None) => {
-                is_message(change) && self.0.iter().any(|subscription| subscription.table == Pattern::All)
+                is_message(change)
+                    && self.grant.has_messages()
+                    && self.subscriptions.iter().any(|subscription| subscription.table == Pattern::All)
             }
         }
     }
 
-    /// How the changes of a table of this shape look, or `None` when it is not selected; without a table, how messages look:
-    /// they belong to those who follow everything.
+    /// How the changes of a table of this shape look, or `None` when it is not selected or may not be seen in this shape; without
+    /// a table, how messages look: they belong to those who follow everything, and may see everything.
     ///
     /// # Errors
     /// Where a filter or a list of columns does not fit the shape.
     pub(crate) fn route(&self, table: Option<&Table>) -> Result<Option<Route>, Misfit> {
         let Some(table) = table else {
-            return Ok(Route::of_messages(self.0.iter().filter(|one| one.table == Pattern::All)));
+            let all = self.subscriptions.iter().filter(|one| one.table == Pattern::All);
+            return Ok(Route::of_messages(all.filter(|_| self.grant.has_messages())));
         };
-        Route::new(table, &self.of(&table.name).collect::<Vec<_>>())
+        let followers: Vec<&Subscription> = self.of(&table.name).collect();
+        if followers.is_empty() {
+            return Ok(None);
+        }
+        match self.grant.permission(table) {
+            Some(permission) => Route::new(table, &followers, permission).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a table of this shape is there for whoever has the grant, selected or not.
+    pub(crate) fn may_see(&self, table: &Table) -> bool {
+        self.grant.permission(table).is_some()
     }
 
     /// The subscriptions that follow a table.
     fn of<'a>(&'a self, name: &TableName) -> impl Iterator<Item = &'a Subscription> {
-        self.0.iter().filter(|subscription| subscription.table.matches(name))
+        let is_there = self.grant.has(name);
+        self.subscriptions.iter().filter(move |subscription| is_there && subscription.table.matches(name))
     }
 }
 
@@ -210,16 +241,20 @@ mod tests {
     #[test]
     fn the_order_of_subscriptions_does_not_matter() {
         let (a, b) = (subscription("a", "public.*"), subscription("b", "*"));
-        assert_eq!(Selection::new(vec![a.clone(), b.clone()]), Selection::new(vec![b.clone(), a.clone()]));
         assert_eq!(
-            Selection::new(vec![a.clone()]).with(&[b]).without(&["b".into()]),
-            Selection::new(vec![a])
+            crate::testing::everything(vec![a.clone(), b.clone()]),
+            crate::testing::everything(vec![b.clone(), a.clone()])
+        );
+        assert_eq!(
+            crate::testing::everything(vec![a.clone()]).with(&[b]).without(&["b".into()]),
+            crate::testing::everything(vec![a])
         );
     }
 
     #[test]
     fn messages_belong_to_those_who_follow_everything() {
-        let selection = Selection::new(vec![subscription("a", "*"), subscription("b", "public.*")]);
+        let selection =
+            crate::testing::everything(vec![subscription("a", "*"), subscription("b", "public.*")]);
         let route = selection.route(None).unwrap().unwrap();
         let hello = message(0, "hello");
         assert_eq!(route.telling(&hello), Some(Telling::Message(br#"["a"]"#[..].into())));
@@ -242,6 +277,6 @@ mod tests {
     }
 
     fn selection(tables: &[&str]) -> Selection {
-        Selection::new(tables.iter().map(|table| subscription(table, table)).collect())
+        crate::testing::everything(tables.iter().map(|table| subscription(table, table)).collect())
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use waldelta_access::{ClientIds, Identity, Origin};
 use waldelta_history::{EpochSpan, Lineage, Transaction};
 use waldelta_wal::{
     Author, Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Position, ReplicaIdentity, Reset, Table,
     TableName, TransactionHead, TruncateOptions,
 };
 
+use crate::rules::{Grant, Rule, Rules};
 use crate::subscription::{Route, Selection, Subscription};
 
 /// What a future comes to that waits for nobody.
@@ -127,6 +129,35 @@ pub(crate) fn filtered(id: &str, table: &str, filter: &str) -> Subscription {
 
 /// How `t` looks to one who follows all of it.
 pub(crate) fn route(id: &str, old: bool) -> Route {
-    let selection = Selection::new(vec![Subscription { old, ..subscription(id, "t") }]);
+    let selection = everything(vec![Subscription { old, ..subscription(id, "t") }]);
     selection.route(Some(&table("t"))).unwrap().unwrap()
+}
+
+/// Somebody with these claims.
+pub(crate) fn identity(claims: serde_json::Value) -> Identity {
+    let serde_json::Value::Object(claims) = claims else { panic!("claims are an object") };
+    Identity {
+        subject: "somebody".into(),
+        origin: Origin::Static("id".into()),
+        claims: Arc::new(claims),
+        client_ids: ClientIds::Any,
+        is_admin: false,
+        expires_at: None,
+    }
+}
+
+/// A rule for everybody: a table, the columns and the filter.
+pub(crate) fn rule(table: &str, columns: Option<&[&str]>, filter: Option<&str>) -> Rule {
+    let columns = columns.map(|columns| columns.iter().map(|&name| name.to_owned()).collect());
+    Rule { table: table.into(), columns, filter: filter.map(str::to_owned), ..Rule::default() }
+}
+
+/// What rules grant to somebody with these claims.
+pub(crate) fn grant(rules: &[Rule], claims: serde_json::Value) -> Grant {
+    Rules::parse(rules).unwrap().grant(Some(&identity(claims)))
+}
+
+/// Subscriptions of one who may see everything.
+pub(crate) fn everything(subscriptions: Vec<Subscription>) -> Selection {
+    Selection::new(subscriptions, Grant::everything())
 }

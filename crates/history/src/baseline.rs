@@ -11,7 +11,6 @@ use tokio_postgres::types::PgLsn;
 use waldelta_wal::{Change, Lsn, Operation, Table, TransactionHead, TruncateOptions};
 
 use crate::link::{CommitFailure, Link};
-use crate::partition::Partition;
 use crate::{Error, Writer};
 
 const STORE_BASELINE: &str = include_str!("../../../sql/queries/store_baseline.sql");
@@ -64,7 +63,7 @@ impl Writer {
             .map_err(Error::Append)?
             .get::<_, i32>(0)
             .cast_unsigned();
-        link.prepare_partition(Partition::of(epoch, commit_lsn, self.taken.partition_bytes)).await?;
+        link.prepare_partition(self.partitions.of(commit_lsn)).await?;
         link.begin_copy().await?;
         self.encoder.begin(&mut self.buffer);
         self.shapes.appears(table, commit_lsn, next_seq);

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use tokio_postgres::types::PgLsn;
 use waldelta_wal::{EndLsn, Epoch, Lsn, Position};
 
+use crate::audit::{self, AuditAction, AuditEntry};
 use crate::captures::NEW_EPOCH;
 use crate::link::Link;
 use crate::sql_row::{lsn_at, optional_lsn_at, time_us_at};
@@ -160,8 +161,18 @@ impl Writer {
             // Dropping the connection rolls back.
             return Err(Error::Fenced { expected: self.head.durable_end });
         }
+        let recovered = AuditEntry::new(AuditAction::Recovered {
+            epoch_before: self.head.epoch,
+            durable_before: self.head.durable_end,
+            epoch,
+            start: new.start,
+            continues: new.continues,
+        });
+        let recovered = [recovered.by(self.taken.holder.clone())];
+        audit::write_over(&link.client, &recovered).await.map_err(Error::BeginEpoch)?;
         let moved = self.move_to(new.start);
         link.commit_alone().await.map_err(|failure| self.failed(moved, failure, None))?;
+        recovered.iter().for_each(AuditEntry::log);
         let head = Head { epoch, durable_end: new.start };
         self.history.feed().restart_at(head);
         metrics::durable(head);

@@ -209,6 +209,20 @@ pub enum Error {
     /// A client's cursor could not be stored.
     #[error("record what a client has acknowledged")]
     RecordAck(#[source] sqlx::Error),
+    /// What happened could not be stored.
+    #[error("write what happened into the audit")]
+    Audit(#[source] sqlx::Error),
+    /// A token, a revocation or a ticket could not be stored or taken.
+    #[error("change who is let in")]
+    ChangeAccess(#[source] sqlx::Error),
+    /// There are as many as may be.
+    #[error("history keeps no more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// So many.
+        max: i64,
+    },
     /// That clients are here could not be stored.
     #[error("note which clients are here")]
     NoteClients(#[source] sqlx::Error),
@@ -218,6 +232,18 @@ pub enum Error {
     /// Clients that were away for long could not be forgotten.
     #[error("forget clients that were away for long")]
     ForgetClients(#[source] sqlx::Error),
+    /// What was asked for was pruned, or was about to be while it was read.
+    #[error("read what was pruned: history goes back to {floor}")]
+    Pruned {
+        /// Nothing at or before this position is there any more.
+        floor: Position,
+    },
+    /// History that is not to be kept any longer could not be removed.
+    #[error("prune history")]
+    Prune(#[source] tokio_postgres::Error),
+    /// An order to prune could not be stored or read.
+    #[error("order history to be pruned")]
+    OrderPrune(#[source] sqlx::Error),
     /// No connection that listens.
     #[error("listen to what other processes tell")]
     Listen(#[source] sqlx::Error),
@@ -227,6 +253,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A read that was given up because no answer came in time.
+    pub fn late(what: &'static str) -> Self {
+        Error::Read { what, source: sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()) }
+    }
+
     /// The stable code that it shows as.
     pub fn code(&self) -> Code {
         match self {
@@ -248,17 +279,21 @@ impl Error {
             Error::Corrupt { .. } => Code::HistoryCorrupt,
             Error::IndexesMissing { .. } => Code::IndexesMissing,
             Error::AheadOfSource { .. } => Code::SourceBehind,
-            Error::Unusable { .. } => Code::ConfigInvalid,
+            Error::Pruned { .. } => Code::HistoryPruned,
+            Error::Unusable { .. } | Error::TooMany { .. } => Code::ConfigInvalid,
             Error::SkipPassed { .. } => Code::SkipPassed,
             Error::CommitUnknown { .. } => Code::HistoryUnreachable,
             Error::OutOfOrder { .. } | Error::TransactionOpen | Error::WriterClosed => {
                 Code::HistoryOutOfOrder
             }
             Error::Begin(source)
+            | Error::Audit(source)
+            | Error::ChangeAccess(source)
             | Error::RecordAck(source)
             | Error::NoteClients(source)
             | Error::TakeClients(source)
             | Error::ForgetClients(source)
+            | Error::OrderPrune(source)
             | Error::OrderSkip(source) => unreachable_or(source_is_link(source), Code::HistoryWriteFailed),
             Error::Read { source, .. } | Error::Listen(source) => {
                 unreachable_or(source_is_link(source), Code::HistoryReadFailed)
@@ -272,6 +307,7 @@ impl Error {
             | Error::NoteSource(source)
             | Error::BeginEpoch(source)
             | Error::Append(source)
+            | Error::Prune(source)
             | Error::Drop(source) => unreachable_or(source.as_db_error().is_none(), Code::HistoryWriteFailed),
         }
     }
@@ -282,11 +318,14 @@ impl Error {
             Error::Connect(source) => source.is_retryable(),
             Error::Open(source)
             | Error::Begin(source)
+            | Error::Audit(source)
+            | Error::ChangeAccess(source)
             | Error::RecordAck(source)
             | Error::NoteClients(source)
             | Error::TakeClients(source)
             | Error::ForgetClients(source)
             | Error::Listen(source)
+            | Error::OrderPrune(source)
             | Error::OrderSkip(source) => pool_can_recover(source),
             Error::Read { source, .. } => pool_can_recover(source),
             Error::Migrate(source) => match source {
@@ -302,6 +341,7 @@ impl Error {
             | Error::NoteSource(source)
             | Error::BeginEpoch(source)
             | Error::Append(source)
+            | Error::Prune(source)
             | Error::Drop(source) => driver_can_recover(source),
             // A writer that was replaced is a standby from now on, and tries for the lease as one.
             Error::CommitUnknown { .. }
@@ -315,12 +355,14 @@ impl Error {
             | Error::AlreadyBegun
             | Error::NotBegun
             | Error::Unusable { .. }
+            | Error::TooMany { .. }
             | Error::SkipPassed { .. }
             | Error::Poison { .. }
             | Error::OutOfOrder { .. }
             | Error::TransactionOpen
             | Error::BaselineExists { .. }
             | Error::AheadOfSource { .. }
+            | Error::Pruned { .. }
             | Error::Corrupt { .. } => false,
         }
     }

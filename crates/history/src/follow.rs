@@ -159,7 +159,11 @@ impl History {
         let mut after = known.cursor();
         let mut assembler = EntryAssembler::default();
         loop {
-            let page = self.read_after(after, head.cursor(), PAGE).await?;
+            let page = match self.read_after(after, head.cursor(), PAGE).await {
+                // Whoever follows from there has to begin anew, and learns of it where it reads.
+                Err(Error::Pruned { .. }) => return Ok(None),
+                page => page?,
+            };
             for part in page.parts {
                 if let Some(change) = part.changes.last() {
                     after = part.head.position();

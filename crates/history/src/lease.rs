@@ -3,6 +3,7 @@
 //! The lock says at once whether a writer is there; the token makes sure that one who was thought dead cannot commit
 //! when it wakes. What decides that somebody should take over is not in here.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -24,8 +25,9 @@ const RELEASE: &str = "UPDATE waldelta.leases SET backend_pid = NULL, backend_st
 
 /// Key of the advisory lock that the writer's session holds: "WALDELTA".
 pub(crate) const LOCK_KEY: i64 = 0x5741_4C44_454C_5441;
-/// Tries to find the lock free or its holder there.
-const LOCK_TRIES_MAX: u32 = 10;
+/// Tries to find the lock free or its holder there, and the pause between two: a backend that ends gives its locks back last.
+const LOCK_TRIES_MAX: u32 = 100;
+const LOCK_TRY_EVERY: Duration = Duration::from_millis(20);
 /// How long a terminated backend may take to be gone, and a lock to be free.
 const GONE_WITHIN_MS: i64 = 30_000;
 /// How often the lease is renewed.
@@ -48,6 +50,7 @@ pub(crate) struct Taken {
     pub(crate) system_id: String,
     pub(crate) database_oid: u32,
     pub(crate) backend: Backend,
+    pub(crate) holder: Arc<str>,
 }
 
 /// A backend of the history database. Process ids are used again: together with its beginning it is the one that is meant.
@@ -128,6 +131,7 @@ async fn try_lock(client: &Client) -> Result<Option<Holder>, Error> {
             let silent_ms = row.get::<_, i64>(3).unsigned_abs();
             return Ok(Some(Holder { name: row.get(0), backend, silent_ms }));
         }
+        tokio::time::sleep(LOCK_TRY_EVERY).await;
     }
     Err(Error::LeaseHeld { holder: "unknown".to_owned(), backend_pid: 0, silent_ms: 0 })
 }
@@ -177,6 +181,7 @@ pub(crate) async fn take(client: &Client, holder: &str) -> Result<Taken, Error> 
         partition_bytes: row.get::<_, i64>(5).cast_unsigned(),
         epoch_start: lsn(6),
         backend: Backend { pid: row.get(7), start: row.get(8) },
+        holder: holder.into(),
     })
 }
 

@@ -8,6 +8,7 @@ mod feed;
 mod reader;
 mod writer;
 
+mod audit;
 mod baseline;
 mod captures;
 mod clients;
@@ -30,6 +31,9 @@ mod page;
 mod partition;
 mod poison;
 mod pool;
+mod prune_orders;
+mod pruned;
+mod retention;
 mod row_gaps;
 mod row_versions;
 mod schema;
@@ -37,13 +41,17 @@ mod sequence;
 mod shapes;
 mod skips;
 mod sql_row;
+mod sweep;
+mod tickets;
 mod times;
+mod tokens;
 mod writing;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+pub use audit::{AuditAction, AuditEntry};
 pub use baseline::{Baseline, BaselineRow};
 pub use clients::{ClientNote, KnownClient};
 pub use connections::{ConnectionListener, NewestConnection, NumberedClient};
@@ -56,11 +64,17 @@ pub use large::{Large, Touched};
 pub use lease::LeaseKeeper;
 pub use metrics::describe as describe_metrics;
 pub use page::{Page, Part, ReadLimit};
+pub use prune_orders::{PruneOrder, Pruner};
+pub use pruned::Pruned;
 #[doc(hidden)]
 pub use reader::READ_AFTER_SQL;
+pub use retention::{BadRetention, Retention};
 pub use row_versions::{Last, Reads, RowChange, RowEntry, RowHistory, RowPage, Since};
 pub use shapes::Numbered;
 use sqlx::PgPool;
+pub use sweep::{PrunePlan, Retained, Sweep, Sweeper};
+pub use tickets::TakenTicket;
+pub use tokens::{AccessList, NewStoredToken, Revocation, Revoked, StoredToken};
 use waldelta_pgconn::Target;
 use waldelta_wal::{EndLsn, Epoch, Position, Table};
 pub use writer::Writer;
@@ -68,6 +82,7 @@ pub use writing::Writing;
 
 use crate::lease::Backend;
 use crate::link::Link;
+use crate::retention::Retaining;
 
 /// The one row of `captures`.
 const CAPTURE_ID: i32 = 1;
@@ -138,6 +153,8 @@ struct Inner {
     has_indexes: AtomicBool,
     /// Why the history that another process writes cannot be followed now.
     follow_failure: Mutex<Option<FollowFailure>>,
+    /// How much is kept, and what there is of it.
+    retaining: Retaining,
 }
 
 impl History {
@@ -163,6 +180,7 @@ impl History {
             writer: Mutex::default(),
             has_indexes: AtomicBool::default(),
             follow_failure: Mutex::default(),
+            retaining: Retaining::default(),
             refused_for: Mutex::default(),
             config: config.clone(),
         };
@@ -213,7 +231,8 @@ impl History {
         *lock(&self.inner.refused_for) = None;
         // Who writes follows nobody.
         self.follows();
-        Ok(Writer::new(self.clone(), link, taken, tables, alive))
+        let partitions = self.partitions_of(&link, &taken).await?;
+        Ok(Writer::new(self.clone(), link, taken, tables, partitions, alive))
     }
 
     /// Drops history's own objects, and the schema if nothing else is in it. Refused while a writer lives.

@@ -5,22 +5,24 @@
 //! with other spaces and another order of keys.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
-use waldelta_wal::{EndLsn, Epoch, Lsn, PgSnapshot, Position, Table};
+use waldelta_wal::{EndLsn, Epoch, Lsn, PgSnapshot, Position, Table, TableName};
 
 use crate::page::{ChangeRow, Page, PageBuilder, ReadLimit};
 use crate::shapes::StoredTable;
 use crate::sql_row::{SqlLsn, length_at, optional_lsn_at, u64_at};
-use crate::{Error, History, metrics};
+use crate::{Error, History, metrics, pruned};
 
 const READ_AFTER: &str = include_str!("../../../sql/queries/read_after.sql");
 const XIDS_UNSEEN: &str = include_str!("../../../sql/queries/xids_unseen.sql");
 const LATEST_TABLES: &str = include_str!("../../../sql/queries/latest_tables.sql");
+const TABLES_OF_NAMES: &str = include_str!("../../../sql/queries/tables_of_names.sql");
 const TABLE_VERSION: &str = include_str!("../../../sql/queries/table_version.sql");
 const EPOCH_END: &str = include_str!("../../../sql/queries/epoch_end.sql");
 
@@ -39,12 +41,15 @@ impl History {
     /// Where `upto` lies in a later epoch, the rest of `after`'s epoch is read and no further: a page without more has come to
     /// its [last position](crate::Lineage::last_position), and whoever can go on does so at the [seam](crate::Lineage::seam).
     /// What did not survive the end of an epoch is never read. Of an epoch that history does not know there is nothing.
+    ///
+    /// # Errors
+    /// [`Error::Pruned`] where something after `after` was pruned, also while it was read.
     pub async fn read_after(&self, after: Position, upto: Position, limit: ReadLimit) -> Result<Page, Error> {
         let mut builder = PageBuilder::default();
         if let Some(end) = self.readable_end(after.epoch, upto.epoch).await?
             && let Some(range) = Range::within(after, upto, end)
         {
-            self.read_epoch(after.epoch, range, limit, &mut builder).await?;
+            self.read_epoch(after, range, limit, &mut builder).await?;
         }
         metrics::page_read(builder.rows());
         Ok(builder.finish())
@@ -65,14 +70,14 @@ impl History {
 
     async fn read_epoch(
         &self,
-        epoch: Epoch,
+        after: Position,
         range: Range,
         limit: ReadLimit,
         builder: &mut PageBuilder,
     ) -> Result<(), Error> {
         // Most changes have the shape of the one before.
         let mut last: Option<Arc<Table>> = None;
-        for row in self.rows_of_page(epoch, range, limit, builder).await? {
+        for row in self.rows_of_page(after, range, limit, builder).await? {
             let table = match (row.shape, last.take()) {
                 (None, _) => None,
                 (Some(shape), Some(table)) if (table.oid, table.version) == shape => Some(table),
@@ -88,7 +93,7 @@ impl History {
     /// another would wait for each other.
     async fn rows_of_page(
         &self,
-        epoch: Epoch,
+        after: Position,
         range: Range,
         limit: ReadLimit,
         builder: &mut PageBuilder,
@@ -96,7 +101,7 @@ impl History {
         let failed = |source| Error::Read { what: "changes", source };
         let mut connection = self.pool().acquire().await.map_err(failed)?;
         let mut stream = sqlx::query(READ_AFTER)
-            .bind(epoch.0.cast_signed())
+            .bind(after.epoch.0.cast_signed())
             .bind(SqlLsn(range.from_lsn))
             .bind(range.from_seq)
             .bind(SqlLsn(range.to_lsn))
@@ -108,7 +113,7 @@ impl History {
             for image in [8, 9, 10] {
                 bytes += length_at(&row, image).map_err(failed)?;
             }
-            rows.push(builder.take_apart(epoch, &row)?);
+            rows.push(builder.take_apart(after.epoch, &row)?);
             overflows = bytes > limit.bytes_max.max(1).saturating_mul(INFLATION_MAX);
             if overflows {
                 break;
@@ -119,6 +124,10 @@ impl History {
             // What else was asked for can be thousands of rows as large as this one. Kept, the connection would receive
             // all of it before it is used again.
             connection.close_on_drop();
+            drop(connection);
+            self.require_kept(after).await?;
+        } else {
+            pruned::require_kept(&mut *connection, after).await?;
         }
         Ok(rows)
     }
@@ -164,6 +173,19 @@ impl History {
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
         self.remember(tables.clone());
         Ok(tables)
+    }
+
+    /// All versions of the shapes of the tables that have these names, or had them.
+    pub async fn tables_of_names(&self, names: &BTreeSet<TableName>) -> Result<Vec<Arc<Table>>, Error> {
+        let schemas: Vec<&str> = names.iter().map(|name| &*name.schema).collect();
+        let tables: Vec<&str> = names.iter().map(|name| &*name.name).collect();
+        let rows = sqlx::query(TABLES_OF_NAMES)
+            .bind(schemas)
+            .bind(tables)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|source| Error::Read { what: "tables", source })?;
+        rows.iter().map(|row| stored_table(row)?.into_table().map(Arc::new)).collect()
     }
 
     /// One version of a table's shape: each is read from the database once.

@@ -16,7 +16,7 @@ use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Position, Table, TableName, Trans
 use crate::page::PageBuilder;
 use crate::row_gaps::{GapStretch, RowGaps};
 use crate::sql_row::{SqlLsn, length_at, lsn_at, text_at, u32_at};
-use crate::{Error, History, Lineage};
+use crate::{CAPTURE_ID, Error, History, Lineage};
 
 const ROW_VERSIONS: &str = include_str!("../../../sql/queries/row_versions.sql");
 const LAST_ROW_VERSION: &str = include_str!("../../../sql/queries/last_row_version.sql");
@@ -29,6 +29,8 @@ pub struct RowHistory<'h> {
     table_oid: u32,
     lineage: Lineage,
     gaps: RowGaps,
+    /// What is at or before it was pruned.
+    pruned: Option<Position>,
 }
 
 /// Something that befell a row.
@@ -136,7 +138,7 @@ impl History {
     /// Since when history has a table; `None` when it has nothing of it.
     pub async fn history_from(&self, table_oid: u32) -> Result<Option<Since>, Error> {
         let failed = |source| Error::Read { what: "since when there is history", source };
-        let query = sqlx::query(HISTORY_FROM).bind(Oid(table_oid));
+        let query = sqlx::query(HISTORY_FROM).bind(Oid(table_oid)).bind(CAPTURE_ID);
         let Some(row) = query.fetch_optional(self.pool()).await.map_err(failed)? else { return Ok(None) };
         let since = || {
             let epoch = Epoch(row.try_get::<i32, _>(0)?.cast_unsigned());
@@ -151,13 +153,22 @@ impl History {
         self.require_indexes().await?;
         let lineage = self.lineage().await?;
         let gaps = self.row_gaps(table_oid, &lineage).await?;
-        Ok(RowHistory { history: self, table_oid, lineage, gaps })
+        let pruned = self.pruned().await?.map(|pruned| pruned.upto);
+        Ok(RowHistory { history: self, table_oid, lineage, gaps, pruned })
     }
 }
 
 impl RowHistory<'_> {
-    /// What befell the row of this key after `after` and at or before `upto`, `entries_max` entries at most, which are 1 or
-    /// more, and at least one where there is one within the reads.
+    /// The last position of what was pruned: what befell rows up to there is not known any more.
+    pub fn pruned(&self) -> Option<Position> {
+        self.pruned
+    }
+
+    /// What befell the row of this key after `after`, or since there is history, and at or before `upto`, `entries_max` entries
+    /// at most, which are 1 or more, and at least one where there is one within the reads.
+    ///
+    /// # Errors
+    /// [`Error::Pruned`] where something after `after` was pruned, also while it was read.
     pub async fn versions(
         &self,
         key: &str,
@@ -166,6 +177,7 @@ impl RowHistory<'_> {
         entries_max: usize,
         reads: &mut Reads,
     ) -> Result<RowPage, Error> {
+        let after = after.or(self.pruned);
         let mut page = RowPage { entries: Vec::new(), through: upto, has_more: false };
         let mut through = after.unwrap_or_default();
         for stretch in self.stretches(after, upto) {
@@ -188,8 +200,15 @@ impl RowHistory<'_> {
             }
             through = stretch.last();
         }
+        self.require_kept(after).await?;
         self.add_gaps(&mut page, after, entries_max);
         Ok(page)
+    }
+
+    /// To be asked after reading what lies after a position.
+    async fn require_kept(&self, after: Option<Position>) -> Result<(), Error> {
+        // Where history had a beginning of its own, anything that was pruned was after it.
+        self.history.require_kept(after.unwrap_or_default()).await
     }
 
     /// Puts the beginnings of gaps in their places.
@@ -204,8 +223,12 @@ impl RowHistory<'_> {
         }
     }
 
-    /// The last that befell the row of this key at or before `upto`. With `columns`: of updates, only one that tells one of
-    /// these.
+    /// The last that befell the row of this key at or before `upto`, as far as it was not pruned. With `columns`: of updates, only
+    /// one that tells one of these.
+    ///
+    /// # Errors
+    /// [`Error::Pruned`] where `upto` lies in what was pruned, and where what was found, or what was looked through, was pruned
+    /// meanwhile.
     pub async fn last_version(
         &self,
         key: &str,
@@ -213,13 +236,36 @@ impl RowHistory<'_> {
         columns: &[String],
         reads: &mut Reads,
     ) -> Result<Last, Error> {
+        let found = self.find_last_version(key, upto, columns, reads).await?;
+        // What it rests on: what was found, and where nothing was, what would have been may have gone meanwhile.
+        let rests_on = match &found {
+            Last::Entry(entry @ RowEntry::Change(_)) => entry.position(),
+            Last::Entry(RowEntry::Gap { until, .. }) => until.unwrap_or(upto),
+            Last::Nothing => self.pruned.unwrap_or_default(),
+            Last::Unread(at) => *at,
+        };
+        self.history.require_kept(rests_on.min(upto)).await?;
+        Ok(found)
+    }
+
+    async fn find_last_version(
+        &self,
+        key: &str,
+        upto: Position,
+        columns: &[String],
+        reads: &mut Reads,
+    ) -> Result<Last, Error> {
         // What stands before the end of a gap says nothing of what is behind it.
-        let gap = self.gaps.last(upto);
-        let after = match gap {
+        let mut gap = self.gaps.last(upto);
+        let mut after = match gap {
             Some(GapStretch { until: Some(until), .. }) if until < upto => Some(until),
             Some(gap) => return Ok(Last::Entry(gap.into())),
             None => None,
         };
+        // Of what lies before the place up to which was pruned, some rows are there and some are not.
+        if after < self.pruned {
+            (after, gap) = (self.pruned, None);
+        }
         for stretch in self.stretches(after, upto).into_iter().rev() {
             if !reads.take_query() {
                 return Ok(Last::Unread(stretch.last()));

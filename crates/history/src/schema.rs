@@ -17,13 +17,16 @@ use crate::pool::{SCHEMA, connect_options};
 use crate::{Config, Error, long};
 
 /// Migrations in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "history", include_str!("../../../sql/migrations/0001_history.sql")),
     (2, "repair", include_str!("../../../sql/migrations/0002_repair.sql")),
     (3, "epochs", include_str!("../../../sql/migrations/0003_epochs.sql")),
     (4, "clients", include_str!("../../../sql/migrations/0004_clients.sql")),
     (5, "rows", include_str!("../../../sql/migrations/0005_rows.sql")),
     (6, "gaps", include_str!("../../../sql/migrations/0006_gaps.sql")),
+    (7, "access", include_str!("../../../sql/migrations/0007_access.sql")),
+    (8, "audit", include_str!("../../../sql/migrations/0008_audit.sql")),
+    (9, "retention", include_str!("../../../sql/migrations/0009_retention.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");
@@ -68,10 +71,10 @@ async fn apply(connection: &mut PgConnection) -> Result<(), Error> {
 }
 
 fn migrator() -> Migrator {
-    let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
+    let migration = |&(version, description, sql): &(i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    let mut migrator = Migrator::with_migrations(MIGRATIONS.into_iter().map(migration).collect());
+    let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator.set_locking(false);
     migrator

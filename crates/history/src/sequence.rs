@@ -3,7 +3,7 @@
 use waldelta_wal::{EndLsn, Epoch, Lsn, Piece};
 
 use crate::Error;
-use crate::partition::Partition;
+use crate::partition::{Partition, Partitions};
 
 /// What may come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Run {
 ///
 /// - where the partition changes, because a COPY goes into one;
 /// - before a transaction that these pieces do not finish, so that what is whole does not wait for it.
-pub(crate) fn cut_into_runs(pieces: Vec<Piece>, epoch: Epoch, partition_bytes: u64) -> Vec<Run> {
+pub(crate) fn cut_into_runs(pieces: Vec<Piece>, partitions: &mut Partitions) -> Vec<Run> {
     // Where the transaction begins that the last piece leaves open, if it begins here at all.
     let unfinished_from = match pieces.last() {
         Some(last) if last.end.is_none() => pieces.iter().rposition(|piece| piece.first),
@@ -106,7 +106,7 @@ pub(crate) fn cut_into_runs(pieces: Vec<Piece>, epoch: Epoch, partition_bytes: u
     for (at, piece) in pieces.into_iter().enumerate() {
         // Pieces of a transaction that is more than one go where its COPY is, with rows or without.
         let copies = !piece.changes.is_empty() || piece.end.is_none() || !piece.first;
-        let partition = copies.then(|| Partition::of(epoch, piece.head.commit_lsn, partition_bytes));
+        let partition = copies.then(|| partitions.of(piece.head.commit_lsn));
         match runs.last_mut() {
             Some(run) if !cuts(run, &piece, partition, unfinished_from == Some(at)) => {
                 run.partition = run.partition.or(partition);
@@ -125,6 +125,8 @@ fn cuts(run: &Run, piece: &Piece, partition: Option<Partition>, begins_unfinishe
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use waldelta_wal::{Change, Operation, TransactionHead, TruncateOptions};
 
@@ -194,7 +196,9 @@ mod tests {
     #[test]
     fn runs_end_at_partitions_and_before_what_is_unfinished() {
         let shape = |pieces: Vec<Piece>| -> Vec<(usize, Option<EndLsn>)> {
-            cut_into_runs(pieces, Epoch(1), BYTES).iter().map(|run| (run.pieces.len(), run.end())).collect()
+            let mut partitions = Partitions::new(Epoch(1), BYTES, Arc::default(), []);
+            let runs = cut_into_runs(pieces, &mut partitions);
+            runs.iter().map(|run| (run.pieces.len(), run.end())).collect()
         };
         let end = |lsn| Some(EndLsn(Lsn(lsn)));
         // Small transactions go together; empty ones need no partition.

@@ -6,6 +6,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use waldelta_wal::{Lsn, Skip};
 
+use crate::audit::{self, AuditEntry};
 use crate::sql_row::{SqlLsn, lsn_at};
 use crate::{CAPTURE_ID, Error, History};
 
@@ -28,18 +29,25 @@ impl History {
         if skip.by.len() > TEXT_BYTES_MAX || skip.why.len() > TEXT_BYTES_MAX {
             return Err(Error::Unusable { what: "more than 10,000 bytes of who skips and why" });
         }
+        let mut transaction = self.pool().begin().await.map_err(Error::OrderSkip)?;
         let ordered = sqlx::query(ORDER)
             .bind(CAPTURE_ID)
             .bind(SqlLsn(skip.lsn))
             .bind(stored_seq(skip.seq)?)
             .bind(&skip.by)
             .bind(&skip.why)
-            .execute(self.pool())
+            .execute(&mut *transaction)
             .await
             .map_err(Error::OrderSkip)?;
         if ordered.rows_affected() == 1 {
+            let entry = AuditEntry::of_skip(skip);
+            let entry = std::slice::from_ref(&entry);
+            audit::write(&mut *transaction, entry).await.map_err(Error::OrderSkip)?;
+            transaction.commit().await.map_err(Error::OrderSkip)?;
+            entry.iter().for_each(AuditEntry::log);
             return Ok(());
         }
+        drop(transaction);
         let (_, head) = self.captured().await?.ok_or(Error::NotBegun)?;
         Err(Error::SkipPassed { lsn: skip.lsn, durable_end: head.durable_end })
     }

@@ -9,7 +9,7 @@
 use waldelta_wal::{EndLsn, Epoch, Lsn, Position};
 
 use crate::sql_row::{SqlLsn, SqlTime, lsn_at};
-use crate::{Error, History};
+use crate::{Error, History, Pruned};
 
 const CHANGE_SINCE: &str = include_str!("../../../sql/queries/change_since.sql");
 /// The index by time bounds runs of pages, and rows are stored in the order of positions. What the planner would do instead
@@ -22,7 +22,26 @@ const TRIES_MAX: usize = 100;
 impl History {
     /// The last position from `floor` up to `head` that has nothing which committed at `time_us` (microseconds since 1970) or
     /// later; `head` where there is no such thing. What lies before `floor` plays no role.
+    ///
+    /// # Errors
+    /// [`Error::Pruned`] where such a thing may have been pruned.
     pub async fn position_before_time(
+        &self,
+        time_us: i64,
+        floor: Position,
+        head: Position,
+    ) -> Result<Position, Error> {
+        let found = self.find_before_time(time_us, floor, head).await?;
+        // After it was looked for.
+        match self.pruned().await? {
+            Some(Pruned { upto, committed_at_us: Some(at_us) }) if time_us <= at_us => {
+                Err(Error::Pruned { floor: upto })
+            }
+            _ => Ok(found),
+        }
+    }
+
+    async fn find_before_time(
         &self,
         time_us: i64,
         floor: Position,

@@ -18,9 +18,11 @@ use crate::gap_notes::GapNotes;
 use crate::large::Survey;
 use crate::lease::{self, LeaseKeeper, Taken};
 use crate::link::{CommitFailure, Link, Move};
+use crate::partition::Partitions;
 use crate::poison::{Blame, too_large};
 use crate::sequence::{Run, Sequence, cut_into_runs};
 use crate::shapes::{Appearance, Numbered, Shapes, StoredTable};
+use crate::sweep::Sweeper;
 use crate::{Entry, Error, Head, History, Transaction, gaps, metrics};
 
 const STORE_TABLE: &str = include_str!("../../../sql/queries/store_table.sql");
@@ -40,6 +42,7 @@ pub struct Writer {
     pub(crate) shapes: Shapes,
     pub(crate) buffer: CopyBuffer,
     pub(crate) accepted: Arc<AtomicU64>,
+    pub(crate) partitions: Partitions,
     sequence: Sequence,
     gaps: GapNotes,
     /// Whom the large transaction under way concerns.
@@ -55,6 +58,7 @@ impl Writer {
         link: Link,
         taken: Taken,
         tables: Vec<Arc<Table>>,
+        partitions: Partitions,
         alive: Arc<()>,
     ) -> Self {
         let head = Head { epoch: taken.epoch, durable_end: taken.durable_end };
@@ -69,6 +73,7 @@ impl Writer {
             shapes: Shapes::new(tables),
             buffer: CopyBuffer::with_capacity(2 * CHUNK_BYTES),
             accepted: Arc::default(),
+            partitions,
             gaps: GapNotes::default(),
             large: Survey::default(),
             link: Some(link),
@@ -99,6 +104,11 @@ impl Writer {
         LeaseKeeper::new(self.history.clone(), self.taken.token)
     }
 
+    /// What removes history that is not to be kept any longer, to be run as a task of its own for as long as the writer lives.
+    pub fn sweeper(&self) -> Sweeper {
+        Sweeper::new(self.history.clone(), self.taken.token)
+    }
+
     /// Gives a table's shape its version: the known one when it is unchanged, else the next, which is stored with the
     /// first piece that names it in `new_tables` or in a change.
     pub fn number(&mut self, table: Table) -> Numbered {
@@ -125,7 +135,7 @@ impl Writer {
         let sequence = self.open_sequence()?.after(&pieces)?;
         let before = self.head.durable_end;
         let mut link = self.link.take().ok_or(Error::WriterClosed)?;
-        for run in cut_into_runs(pieces, self.head.epoch, self.taken.partition_bytes) {
+        for run in cut_into_runs(pieces, &mut self.partitions) {
             self.append_run(&mut link, run).await?;
         }
         self.link = Some(link);

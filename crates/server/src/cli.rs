@@ -2,12 +2,20 @@
 //!
 //! Help names the variables but not what they hold: a URL may have a password in it.
 
+mod config;
+mod token;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use config::{ConfigCheckOptions, ConfigCommand};
 use serde::{Deserialize, Serialize};
+pub(crate) use token::{
+    BearerToken, CreateTokenOptions, ListTokensOptions, RevokeTokenOptions, TokenCommand,
+};
+use waldelta_history::Retention;
 use waldelta_source::Plugin;
 use waldelta_source::setup::{Mode, Provider};
 use waldelta_wal::{Lsn, TableName};
@@ -67,6 +75,9 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Print the SQL that prepares a database (or apply it)
     Init(InitOptions),
+    /// Look at a configuration before a service runs with it
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Say what is missing or will go wrong, and how to mend it
     Doctor(DoctorOptions),
     /// Show changes as they commit
@@ -77,9 +88,14 @@ pub(crate) enum Command {
     Recover(RecoverOptions),
     /// Leave out a change or transaction that stops capture
     Skip(SkipOptions),
+    /// Show, then with --yes do, what removing old history would remove
+    Prune(PruneOptions),
     /// Add tables to what is captured, or take them out
     #[command(subcommand)]
     Table(TableCommand),
+    /// Make tokens for clients and operators, show them, take them back
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Show, then with --yes drop, what Waldelta has put into the database
     Remove(RemoveOptions),
 }
@@ -264,6 +280,12 @@ pub(crate) struct TailOptions {
         value_name = "URL"
     )]
     pub url: String,
+    /// Who is trusted to have signed the certificate of an https URL [default: whom this machine trusts]
+    #[arg(long, env = "WALDELTA_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// What to authenticate with, where the service demands it; better given by the variable, which no list of processes shows
+    #[arg(long, env = "WALDELTA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<BearerToken>,
     /// Tables to follow: names, `schema.*` or `*`
     #[arg(
         long = "table",
@@ -302,6 +324,12 @@ pub(crate) struct StatusOptions {
         value_name = "URL"
     )]
     pub url: String,
+    /// Who is trusted to have signed the certificate of an https URL [default: whom this machine trusts]
+    #[arg(long, env = "WALDELTA_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// What to authenticate with, where the service demands it; better given by the variable, which no list of processes shows
+    #[arg(long, env = "WALDELTA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<BearerToken>,
     /// Print JSON
     #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
@@ -344,6 +372,27 @@ pub(crate) struct SkipOptions {
     /// Who decides [default: the role of the history database]
     #[arg(long, env = "WALDELTA_SKIP_BY", hide_env_values = true, value_name = "NAME")]
     pub by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneOptions {
+    #[command(flatten)]
+    pub options: Options,
+    /// How much to keep, such as 30d, 12h or 200GB [default: what history.retain says]
+    #[arg(long, env = "WALDELTA_PRUNE_KEEP", hide_env_values = true, value_name = "HOW_MUCH")]
+    pub keep: Option<Retention>,
+    /// Also what clients that were here within the last hour have yet to read
+    #[arg(long, env = "WALDELTA_PRUNE_FORCE", hide_env_values = true)]
+    pub force: bool,
+    /// Do it instead of showing it
+    #[arg(long, env = "WALDELTA_PRUNE_YES", hide_env_values = true, conflicts_with = "dry_run")]
+    pub yes: bool,
+    /// Only show it, which is what happens without --yes too
+    #[arg(long, env = "WALDELTA_PRUNE_DRY_RUN", hide_env_values = true)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,10 @@
 //!
 //! Unknown keys are refused, with the key that was probably meant: a misspelt bound must not silently be no bound.
 
+mod auth;
+mod listener;
+mod policy;
+mod retention;
 mod server;
 
 use std::path::Path;
@@ -16,6 +20,10 @@ use waldelta_wal::{Code, ValuePolicy};
 use crate::cli::{OnGap, Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
+use auth::AuthConfig;
+use policy::LimitsConfig;
+pub(crate) use policy::RuleConfig;
+pub(crate) use retention::Retain;
 use server::ServerConfig;
 
 /// The whole configuration. Times are in milliseconds, sizes in bytes.
@@ -26,6 +34,9 @@ pub(crate) struct Config {
     pub history: HistoryConfig,
     pub capture: CaptureConfig,
     pub server: ServerConfig,
+    pub auth: AuthConfig,
+    pub limits: LimitsConfig,
+    pub rules: Vec<RuleConfig>,
 }
 
 /// The captured database.
@@ -56,6 +67,8 @@ pub(crate) struct HistoryConfig {
     pub connections_max: u32,
     /// WAL bytes that one partition spans; takes effect with the next epoch.
     pub partition_bytes: u64,
+    /// How much is kept: `off`, a time, a size.
+    pub retain: Retain,
 }
 
 /// How capture behaves.
@@ -80,6 +93,9 @@ pub(crate) struct CaptureConfig {
     pub takeover_after_ms: u64,
 }
 
+/// What a running service takes anew: see [`Config::take`].
+const LIVE: [&str; 5] = ["auth", "rules", "limits", "server.allowed_origins", "server.allowed_hosts"];
+
 /// Twice the interval in which a writer renews its lease: less would take over from one that is well.
 const TAKEOVER_AFTER_MS_MIN: u64 = 10_000;
 
@@ -102,6 +118,7 @@ impl Default for HistoryConfig {
             feed_bytes_max: 64 << 20,
             connections_max: 8,
             partition_bytes: 16 << 30,
+            retain: Retain::default(),
         }
     }
 }
@@ -122,6 +139,11 @@ impl Default for CaptureConfig {
 }
 
 impl Config {
+    /// With one of each that there can be several of.
+    fn complete() -> Self {
+        Config { auth: AuthConfig::complete(), rules: vec![RuleConfig::complete()], ..Config::default() }
+    }
+
     /// The configuration file, if one is named, under the environment and the flags.
     pub(crate) fn load(options: &Options) -> anyhow::Result<Self> {
         let mut config = match &options.config {
@@ -129,7 +151,9 @@ impl Config {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| invalid(format!("read {}: {error}", path.display())))?;
-                parse(&text, path)?
+                let mut config = parse(&text, path)?;
+                config.relative_to(path.parent().unwrap_or(Path::new("")));
+                config
             }
         };
         let replace = |target: &mut String, value: &Option<String>| {
@@ -147,6 +171,12 @@ impl Config {
         config.server.listen = options.listen.unwrap_or(config.server.listen);
         config.check()?;
         Ok(config)
+    }
+
+    /// Files are named as seen from the folder of the configuration file.
+    fn relative_to(&mut self, folder: &Path) {
+        self.auth.relative_to(folder);
+        self.server.tls.relative_to(folder);
     }
 
     /// The captured database.
@@ -206,8 +236,40 @@ impl Config {
     }
 
     /// What the client side needs.
-    pub(crate) fn fanout(&self) -> waldelta_fanout::Config {
-        self.server.fanout()
+    pub(crate) fn fanout(&self) -> anyhow::Result<waldelta_fanout::Config> {
+        Ok(waldelta_fanout::Config { policy: self.policy()?, ..self.server.fanout() })
+    }
+
+    /// What of that can be changed while it runs.
+    pub(crate) fn policy(&self) -> anyhow::Result<waldelta_fanout::Policy> {
+        let rules = policy::rules(&self.rules, self.requires_authentication());
+        let rules = rules.map_err(|error| invalid(error.to_string()))?;
+        Ok(waldelta_fanout::Policy { rules, limits: self.limits.limits(), ..self.server.fanout().policy })
+    }
+
+    /// What of another configuration can be taken while this one is in force, by name, and the settings that would need a
+    /// restart.
+    pub(crate) fn differences(&self, other: &Config) -> anyhow::Result<(Vec<&'static str>, Vec<String>)> {
+        let table = |config: &Config| toml::Table::try_from(config).context("list the settings");
+        let (ours, theirs) = (table(self)?, table(other)?);
+        let changed = LIVE.into_iter().filter(|name| at(&ours, name) != at(&theirs, name)).collect();
+        let mut waiting = Vec::new();
+        differing(&ours, &theirs, "", &mut waiting);
+        Ok((changed, waiting))
+    }
+
+    /// Takes what can be taken while this one is in force.
+    pub(crate) fn take(&mut self, other: &Config) {
+        (self.rules, self.limits) = (other.rules.clone(), other.limits.clone());
+        self.auth.clone_from(&other.auth);
+        self.server.allowed_origins.clone_from(&other.server.allowed_origins);
+        self.server.allowed_hosts.clone_from(&other.server.allowed_hosts);
+    }
+
+    /// Tells these rules from others.
+    pub(crate) fn rules_fingerprint(&self) -> String {
+        let rules: Vec<_> = self.rules.iter().map(RuleConfig::rule).collect();
+        waldelta_fanout::fingerprint(&rules)
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -220,13 +282,21 @@ impl Config {
             ("capture.batch_rows_max", self.capture.batch_rows_max as u64),
             ("capture.batch_bytes_max", self.capture.batch_bytes_max as u64),
         ];
-        let mut at_least_one = at_least_one.into_iter().chain(self.server.at_least_one());
+        let mut at_least_one =
+            at_least_one.into_iter().chain(self.server.at_least_one()).chain(self.limits.at_least_one());
         if let Some((name, _)) = at_least_one.find(|(_, value)| *value == 0) {
             return Err(invalid(format!("{name} must be at least 1")));
         }
         if let Some(nonsense) = self.server.nonsense() {
             return Err(invalid(nonsense));
         }
+        if let Some(nonsense) = policy::nonsense(&self.limits) {
+            return Err(invalid(nonsense));
+        }
+        if let Some(nonsense) = self.auth.nonsense() {
+            return Err(invalid(nonsense));
+        }
+        self.policy()?;
         if self.capture.takeover_after_ms < TAKEOVER_AFTER_MS_MIN {
             return Err(invalid(format!(
                 "capture.takeover_after_ms must be at least {TAKEOVER_AFTER_MS_MIN}: a writer that is well renews its lease every \
@@ -234,6 +304,29 @@ impl Config {
             )));
         }
         Ok(())
+    }
+}
+
+/// A setting by its name.
+fn at<'a>(table: &'a toml::Table, name: &str) -> Option<&'a toml::Value> {
+    match name.split_once('.') {
+        Some((first, rest)) => at(table.get(first)?.as_table()?, rest),
+        None => table.get(name),
+    }
+}
+
+/// The names of settings that differ, but for those that a running service takes.
+fn differing(ours: &toml::Table, theirs: &toml::Table, prefix: &str, names: &mut Vec<String>) {
+    for key in ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key))) {
+        let name = format!("{prefix}{key}");
+        match (ours.get(key), theirs.get(key)) {
+            _ if LIVE.contains(&name.as_str()) => {}
+            (Some(toml::Value::Table(ours)), Some(toml::Value::Table(theirs))) => {
+                differing(ours, theirs, &format!("{name}."), names);
+            }
+            (ours, theirs) if ours == theirs => {}
+            _ => names.push(name),
+        }
     }
 }
 
@@ -253,13 +346,58 @@ fn invalid(message: impl Into<String>) -> anyhow::Error {
 
 /// Reads a configuration file; an unknown key is refused with the one that was probably meant.
 fn parse(text: &str, path: &Path) -> anyhow::Result<Config> {
-    let table: toml::Table = text.parse().map_err(|error| invalid(format!("{}: {error}", path.display())))?;
-    let known = toml::Table::try_from(Config::default()).context("list the known settings")?;
+    let unreadable = |error: toml::de::Error| unreadable(text, path, &error);
+    let table: toml::Table = text.parse().map_err(unreadable)?;
+    let known = toml::Table::try_from(Config::complete()).context("list the known settings")?;
     if let Some((key, meant)) = unknown_key(&table, &known, "") {
         let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
         return Err(invalid(format!("{}: unknown setting `{key}`{hint}", path.display())));
     }
-    toml::from_str(text).map_err(|error| invalid(format!("{}: {error}", path.display())))
+    toml::from_str(text).map_err(unreadable)
+}
+
+/// What is wrong and where; not the line itself, in which a password may stand, but for the name of the setting.
+fn unreadable(text: &str, path: &Path, error: &toml::de::Error) -> anyhow::Error {
+    let place = error.span().and_then(|span| {
+        let before = text.get(..span.start)?;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+        let setting =
+            text[line_start..].split(['=', '\n']).next().map(str::trim).filter(|name| is_setting(name));
+        let setting = setting.map_or_else(String::new, |name| format!(" ({name})"));
+        Some(format!("line {line}, column {column}{setting}: "))
+    });
+    let why = without_value(error.message()).replace('\n', "; ");
+    invalid(format!("{}: {}{why}", path.display(), place.unwrap_or_default()))
+}
+
+/// What is wrong with a value, without the value: of one with a type, what was expected; of one of ours, which come in backticks before
+/// the rest, the rest.
+fn without_value(message: &str) -> String {
+    const TYPED: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    if TYPED.iter().any(|typed| message.starts_with(typed)) {
+        // The last one: a value may have the word in it, what was expected has not.
+        let expected = message.rsplit_once(", expected ").map_or("something else", |(_, expected)| expected);
+        let is_table = expected.starts_with("struct ");
+        return format!("expected {}", if is_table { "a table" } else { expected });
+    }
+    match message.rsplit_once('`') {
+        Some((_, rest)) if message.starts_with('`') => format!("it {}", rest.trim_start()),
+        _ => message.to_owned(),
+    }
+}
+
+/// Whether some setting has this name.
+fn is_setting(name: &str) -> bool {
+    fn is_in(value: &toml::Value, name: &str) -> bool {
+        match value {
+            toml::Value::Table(table) => table.iter().any(|(key, value)| key == name || is_in(value, name)),
+            toml::Value::Array(items) => items.iter().any(|item| is_in(item, name)),
+            _ => false,
+        }
+    }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    toml::Value::try_from(Config::complete()).is_ok_and(|known| is_in(&known, last))
 }
 
 /// The first key of `table` that is not in `known`, with the closest known one.
@@ -273,8 +411,15 @@ fn unknown_key(table: &toml::Table, known: &toml::Table, prefix: &str) -> Option
                 .max_by(|a, b| a.0.total_cmp(&b.0));
             Some((format!("{prefix}{key}"), closest.map(|(_, name)| format!("{prefix}{name}"))))
         }
-        (Some(toml::Value::Table(known)), toml::Value::Table(table)) => {
+        // Where none is known, they are names of somebody else.
+        (Some(toml::Value::Table(known)), toml::Value::Table(table)) if !known.is_empty() => {
             unknown_key(table, known, &format!("{prefix}{key}."))
+        }
+        (Some(toml::Value::Array(known)), toml::Value::Array(items)) => {
+            let known = known.first()?.as_table()?;
+            let mut tables =
+                items.iter().enumerate().filter_map(|(at, item)| Some((at + 1, item.as_table()?)));
+            tables.find_map(|(number, table)| unknown_key(table, known, &format!("{prefix}{key}[{number}].")))
         }
         (Some(_), _) => None,
     })

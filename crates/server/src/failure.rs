@@ -35,6 +35,7 @@ impl std::error::Error for Failure {}
 pub(crate) fn code_of(error: &anyhow::Error) -> Option<Code> {
     error.chain().find_map(|cause| {
         None.or_else(|| cause.downcast_ref::<Failure>().map(|error| error.code))
+            .or_else(|| cause.downcast_ref::<waldelta_access::MakeTokenError>().map(|error| error.code()))
             .or_else(|| cause.downcast_ref::<waldelta_capture::Error>().map(|error| error.code()))
             .or_else(|| cause.downcast_ref::<waldelta_fanout::Error>().map(|error| error.code()))
             .or_else(|| cause.downcast_ref::<waldelta_history::Error>().map(|error| error.code()))

@@ -1,5 +1,5 @@
-//! The operator's side of the listener: liveness, readiness, metrics, status, and the page. Of a process that serves no clients it
-//! is all there is.
+//! The operator's side: liveness, readiness, metrics, status, and the page. Of a process that serves no clients it is all there is.
+//! Which of it is on which listener, and for whom, says `service::surfaces`.
 
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use waldelta_wal::Code;
 
 use crate::clients;
-use crate::example;
 use crate::role::Role;
 use crate::status::{Observer, RepairStatus, Status};
 
@@ -26,15 +25,25 @@ pub(crate) struct Operations {
     pub leaving: CancellationToken,
 }
 
-/// Routes of the operator's side. Where no clients are served, who asks for their routes is told that these are elsewhere.
-pub(crate) fn router(operations: Operations) -> Router {
-    routes(operations.observer.role.serves()).with_state(operations)
+/// What is for operators: all that says how the service is. Of a process that serves no clients, who asks for their routes is told
+/// that these are elsewhere.
+pub(crate) fn operators(operations: Operations) -> Router {
+    operators_routes(operations.observer.role.serves()).with_state(operations)
 }
 
-fn routes(serves_clients: bool) -> Router<Operations> {
+/// Whether the process lives and is ready. `in_full`: everybody is told why it is not, which may name databases and their troubles;
+/// else only who asks for more than that, see `waldelta_fanout::operators_only`.
+pub(crate) fn probes(operations: Operations, in_full: bool) -> Router {
+    probe_routes(in_full).with_state(operations)
+}
+
+fn probe_routes(in_full: bool) -> Router<Operations> {
+    let readyz = async move |operations, uri| readyz(operations, uri, in_full);
+    Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz))
+}
+
+fn operators_routes(serves_clients: bool) -> Router<Operations> {
     let routes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .route("/", get(|| async { page("text/html; charset=utf-8", include_str!("page/index.html")) }))
@@ -44,7 +53,7 @@ fn routes(serves_clients: bool) -> Router<Operations> {
         )
         .route("/page.css", get(|| async { page("text/css; charset=utf-8", include_str!("page/page.css")) }));
     match serves_clients {
-        true => routes.route("/v1/clients", get(clients::clients)).merge(example::router()),
+        true => routes.route("/v1/clients", get(clients::clients)),
         false => routes.route("/v1/{*path}", any(|| async { no_clients() })),
     }
 }
@@ -72,11 +81,13 @@ pub(crate) fn problem(status: StatusCode, code: Code, detail: &str) -> Response 
 /// 200 while clients are served as this process's role has it, else 503 with the reason: one that captures with current data,
 /// one that stands by too; one that only serves them with what is durable, whoever writes it. Who follows what another writes, and
 /// cannot, is not ready. Before history is open `service::opening` answers. `?verbose` tells more, one thing a line.
-async fn readyz(State(operations): State<Operations>, uri: Uri) -> Response {
+fn readyz(State(operations): State<Operations>, uri: Uri, in_full: bool) -> Response {
     let status = operations.observer.read();
     let (ready, mut text) = readiness(&status, operations.leaving.is_cancelled());
     if uri.query().is_some_and(|query| query.split('&').any(|part| part == "verbose")) {
         text.push_str(&details(&status));
+    } else if !in_full {
+        text = if ready { "ok\n" } else { "not ready\n" }.to_owned();
     }
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
 }
@@ -136,7 +147,7 @@ fn details(status: &Status) -> String {
 }
 
 async fn status(State(operations): State<Operations>) -> Response {
-    Json(operations.observer.read()).into_response()
+    Json(operations.observer.read_in_full()).into_response()
 }
 
 async fn metrics(State(operations): State<Operations>) -> Response {
@@ -166,17 +177,20 @@ mod tests {
     use super::*;
     use crate::status::tests::{status, writer};
 
-    /// The page and the example are for people, and no part of the contract.
+    /// The page is for people, and no part of the contract.
     #[test]
     fn every_route_is_described() {
         let described: serde_json::Value = serde_json::from_str(waldelta_fanout::openapi_text()).unwrap();
         let known = described["paths"].as_object().unwrap();
-        let routes = format!("{:?}", routes(true));
+        let routes = format!("{:?}", probe_routes(true).merge(operators_routes(true)));
         let is_own = |text: &&str| text.starts_with('/') && !text.contains("__private");
         let paths: Vec<&str> = routes.split('"').filter(is_own).collect();
-        assert!(paths.contains(&"/livez"), "routes are printed with their paths: {routes}");
+        assert!(
+            paths.contains(&"/livez") && paths.contains(&"/v1/status"),
+            "routes are printed with their paths: {routes}"
+        );
         for path in paths {
-            let for_people = path == "/" || path.starts_with("/page.") || path.starts_with("/example/");
+            let for_people = path == "/" || path.starts_with("/page.");
             assert!(for_people || known.contains_key(path), "{path} is not in docs/openapi.json");
         }
     }

@@ -2,24 +2,81 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, Filtered, Targets};
+use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::cli::{LogFormat, LogOptions};
 
+/// What these tell of more than this has what clients send and get in it, and the parameters of statements: tokens and rows.
+const NOT_TOLD: [&str; 3] = ["tungstenite", "tokio_tungstenite", "tokio_postgres"];
+/// The database's notices about what is there already are nothing to tell, unless they are asked for.
+const NOTICES: &str = "sqlx";
+
 /// Starts logging for the whole process.
 pub(crate) fn start(options: &LogOptions) {
-    // The database's notices about what is there already are nothing to tell, unless they are asked for.
-    let filter = EnvFilter::try_new(format!("sqlx=warn,{}", options.log));
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("sqlx=warn,info"));
     let json = match options.log_format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,
         LogFormat::Pretty => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match json {
+        true => layer.json().flatten_event(true).boxed(),
+        false => layer.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
+    };
+    tracing_subscriber::registry().with(filtered(layer, &options.log)).init();
+}
+
+/// Whoever asks for less than the caps gets less: they take from what is asked for, and add nothing.
+fn filtered<L: Layer<Registry>>(
+    layer: L,
+    asked: &str,
+) -> Filtered<L, impl Filter<Registry> + use<L>, Registry> {
+    let mut caps = Targets::new().with_default(LevelFilter::TRACE);
+    caps.extend(NOT_TOLD.map(|target| (target, LevelFilter::INFO)));
+    if !asked.contains(NOTICES) {
+        caps.extend([(NOTICES, LevelFilter::WARN)]);
+    }
+    let asked = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
+    layer.with_filter(tracing_subscriber::filter::FilterExt::and(asked, caps))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_told_is_capped_and_never_more_than_was_asked_for() {
+        for (asked, postgres, sqlx, ours) in [
+            ("off", [false; 3], [false; 3], [false; 3]),
+            ("error", [true, false, false], [true, false, false], [true, false, false]),
+            ("info", [true, true, false], [true, false, false], [true, true, false]),
+            ("trace", [true, true, false], [true, false, false], [true, true, true]),
+            ("error,tokio_postgres=trace", [true, true, false], [true, false, false], [true, false, false]),
+            ("error,sqlx=debug", [true, false, false], [true, true, true], [true, false, false]),
+            ("tokio_postgres=off,info", [false; 3], [true, false, false], [true, true, false]),
+            ("not a=filter=", [true, true, false], [true, false, false], [true, true, false]),
+        ] {
+            let layer = filtered(tracing_subscriber::fmt::layer().with_writer(std::io::sink), asked);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                macro_rules! told {
+                    ($target:literal) => {
+                        [
+                            enabled!(target: $target, Level::ERROR),
+                            enabled!(target: $target, Level::INFO),
+                            enabled!(target: $target, Level::DEBUG),
+                        ]
+                    };
+                }
+                assert_eq!(told!("tokio_postgres::query"), postgres, "{asked}");
+                assert_eq!(told!("sqlx::postgres::notice"), sqlx, "{asked}");
+                assert_eq!(told!("waldelta::service"), ours, "{asked}");
+            });
+        }
     }
 }

@@ -7,6 +7,9 @@ use waldelta_wal::Code;
 /// Files that are open beside clients' sockets: databases, the listener, logs, and requests that come and go.
 const OTHERS: u64 = 256;
 
+/// What a system gives that has a bound of its own where the hard limit is none: `OPEN_MAX` of macOS.
+const OPEN_MAX: u64 = 10_240;
+
 /// How many files this process may have open; `None`: as many as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenFiles(Option<u64>);
@@ -15,27 +18,38 @@ impl OpenFiles {
     /// Raises the limit as far as this process may, and says what it got.
     pub(crate) fn raise() -> Self {
         let limit = getrlimit(Resource::Nofile);
-        if limit.current == limit.maximum {
-            return OpenFiles(limit.current);
-        }
-        match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-            Ok(()) => OpenFiles(limit.maximum),
-            // Where the hard limit is none, some systems have another bound of their own.
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "raise the limit of open files");
-                OpenFiles(limit.current)
+        for wanted in wanted(limit.current, limit.maximum) {
+            match setrlimit(Resource::Nofile, Rlimit { current: wanted, ..limit }) {
+                Ok(()) => return OpenFiles(wanted),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(error, wanted, "raise the limit of open files");
+                }
             }
         }
+        OpenFiles(limit.current)
     }
 
     /// What a process that raises it would get here. It changes nothing.
     pub(crate) fn to_be_had() -> Self {
-        OpenFiles(getrlimit(Resource::Nofile).maximum)
+        let limit = getrlimit(Resource::Nofile).maximum;
+        OpenFiles(if cfg!(target_os = "macos") { limit.or(Some(OPEN_MAX)) } else { limit })
     }
 
     /// Whether so many clients fit beside everything else.
     pub(crate) fn fits(self, sessions_max: usize) -> bool {
         self.0.is_none_or(|limit| (sessions_max as u64).saturating_add(OTHERS) <= limit)
+    }
+
+    /// How many connections fit beside everything else; where hardly any do, half of what there is.
+    pub(crate) fn room(self) -> usize {
+        let room = self.0.map_or(u64::MAX, |limit| limit.saturating_sub(OTHERS).max(limit / 2).max(1));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(limit: u64) -> Self {
+        OpenFiles(Some(limit))
     }
 
     /// Logs it, with a warning where fewer clients fit than may come.
@@ -51,6 +65,15 @@ impl OpenFiles {
             "open files: {self}, too few for {sessions_max} clients and {OTHERS} others"
         );
     }
+}
+
+/// The limits to ask for, one after the other, until one is given: the hard one, and what there is where that is more than the system has.
+fn wanted(current: Option<u64>, hard: Option<u64>) -> impl Iterator<Item = Option<u64>> {
+    let bounded = Some(hard.map_or(OPEN_MAX, |hard| hard.min(OPEN_MAX)));
+    let raises = move |wanted: &Option<u64>| {
+        current.is_some_and(|current| wanted.is_none_or(|wanted| wanted > current))
+    };
+    [hard, bounded].into_iter().filter(raises)
 }
 
 impl std::fmt::Display for OpenFiles {
@@ -72,6 +95,23 @@ mod tests {
         assert!(OpenFiles(Some(1_256)).fits(1_000));
         assert!(!OpenFiles(Some(1_255)).fits(1_000));
         assert!(!OpenFiles(Some(u64::MAX - 1)).fits(usize::MAX));
+    }
+
+    #[test]
+    fn a_system_that_does_not_give_what_it_promises_is_asked_for_less() {
+        let wanted = |current, hard| wanted(current, hard).collect::<Vec<_>>();
+        assert_eq!(wanted(Some(256), None), [None, Some(10_240)]);
+        assert_eq!(wanted(Some(1_024), Some(4_096)), [Some(4_096), Some(4_096)]);
+        assert_eq!(wanted(Some(20_000), Some(1 << 20)), [Some(1 << 20)]);
+        assert_eq!(wanted(Some(4_096), Some(4_096)), []);
+        assert_eq!(wanted(None, None), []);
+    }
+
+    #[test]
+    fn there_is_room_for_connections_whatever_the_limit() {
+        let room = |limit| OpenFiles(limit).room();
+        assert_eq!([Some(0), Some(256), Some(300), Some(1_024)].map(room), [1, 128, 150, 768]);
+        assert_eq!(room(None), usize::MAX);
     }
 
     #[test]

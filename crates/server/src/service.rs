@@ -6,8 +6,10 @@
 mod capturing;
 mod following;
 mod opening;
+mod reloading;
 mod roles;
 mod serving;
+mod surfaces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub(crate) use opening::{Opening, try_open_history};
+pub(crate) use reloading::{ConfigStatus, Hangups, Reloads, RuleStatus, closes, published};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use waldelta_capture::State;

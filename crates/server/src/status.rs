@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use waldelta_capture::{Budget, NeedsRepair, Reading, State};
 use waldelta_fanout::{Fanout, SessionReading};
-use waldelta_history::History;
+use waldelta_history::{History, Retained};
 
 use crate::role::Role;
+use crate::service::{ConfigStatus, Reloads};
 pub(crate) use writer::{Answer, Watched, WriterStatus};
 
 /// What the service says of itself.
@@ -37,6 +38,9 @@ pub(crate) struct Status {
     pub joining: Vec<RepairStatus>,
     /// What is durable.
     pub history: HistoryStatus,
+    /// The configuration that is in force.
+    #[serde(default)]
+    pub config: ConfigStatus,
     /// The slot at the source; absent when the source does not answer, and where there is no slot.
     pub slot: Option<SlotStatus>,
     /// Connected clients of this process.
@@ -105,6 +109,28 @@ pub(crate) struct HistoryStatus {
     pub epoch: u32,
     /// The head as a cursor.
     pub head: String,
+    /// How much of it there is; absent before it was looked at, and where another process writes.
+    #[serde(default)]
+    pub retained: Option<RetainedStatus>,
+}
+
+/// As of the last sweep.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RetainedStatus {
+    /// How much is to be kept: `off`, a time, a size.
+    pub retain: String,
+    /// The oldest cursor that can be resumed.
+    pub floor: String,
+    /// How long ago what follows it was stored, at most.
+    pub floor_age_seconds: Option<f64>,
+    /// Partitions of change_history.
+    pub partitions: u64,
+    /// Their bytes, with indexes.
+    pub bytes: u64,
+    /// Something is kept for longer only because a client that was here of late has yet to read it.
+    pub held_for_clients: bool,
+    /// Something is there only because a reader was in the way of removing it.
+    pub busy: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -132,6 +158,7 @@ pub(crate) struct SlotStatus {
 pub(crate) struct SessionStatus {
     pub session: String,
     pub client_id: String,
+    pub subject: Option<String>,
     pub state: String,
     pub cursor: String,
     pub acked: Option<String>,
@@ -145,12 +172,14 @@ pub(crate) struct Observer {
     pub capture: Option<Arc<waldelta_capture::Status>>,
     pub writer: Option<Arc<Watched>>,
     pub fanout: Option<Fanout>,
+    pub config: Arc<Reloads>,
     /// How long history that another process writes may not be followed before this one is not ready.
     pub unfollowed_max: Duration,
 }
 
 impl Observer {
-    /// Reads everything. It costs the databases nothing: what is told of them was looked at before.
+    /// Reads everything but the sessions, of which there may be thousands: readiness is asked for often, and by everybody. It
+    /// costs the databases nothing: what is told of them was looked at before.
     pub(crate) fn read(&self) -> Status {
         let head = self.history.feed().head();
         let reading = self.capture.as_ref().map(|capture| capture.read());
@@ -170,7 +199,12 @@ impl Observer {
             writer,
             needs_repair: tables(gaps.needs_repair),
             joining: tables(gaps.joining),
-            history: HistoryStatus { epoch: head.epoch.0, head: head.cursor().to_string() },
+            history: HistoryStatus {
+                epoch: head.epoch.0,
+                head: head.cursor().to_string(),
+                retained: self.history.retained().map(RetainedStatus::from),
+            },
+            config: self.config.read(),
             slot: None,
             sessions: Vec::new(),
         };
@@ -183,10 +217,13 @@ impl Observer {
             status.joining = tables(reading.joining);
             status.slot = reading.budget.map(SlotStatus::from);
         }
-        if let Some(fanout) = &self.fanout {
-            status.sessions = fanout.sessions().into_iter().map(SessionStatus::from).collect();
-        }
         status
+    }
+
+    /// The same with the sessions.
+    pub(crate) fn read_in_full(&self) -> Status {
+        let sessions = self.fanout.as_ref().map(Fanout::sessions).unwrap_or_default();
+        Status { sessions: sessions.into_iter().map(SessionStatus::from).collect(), ..self.read() }
     }
 
     /// Puts everything that grows by itself into the metrics.
@@ -213,6 +250,37 @@ impl CaptureStatus {
             Some(holder) => format!("{}: history is written by {holder}", self.state),
             None if self.name != self.state => format!("{} ({})", self.state, self.name),
             None => self.state.clone(),
+        }
+    }
+}
+
+impl RetainedStatus {
+    /// What there is, for people.
+    pub(crate) fn line(&self) -> String {
+        let mut line = format!(
+            "kept      {} partitions, {} bytes, from {} on (history.retain = {})",
+            self.partitions, self.bytes, self.floor, self.retain
+        );
+        if self.held_for_clients {
+            line.push_str("; some is held for clients that have yet to read it");
+        }
+        if self.busy {
+            line.push_str("; a reader is in the way of removing more");
+        }
+        line
+    }
+}
+
+impl From<Retained> for RetainedStatus {
+    fn from(retained: Retained) -> Self {
+        RetainedStatus {
+            retain: retained.retention.to_string(),
+            floor: retained.floor.to_string(),
+            floor_age_seconds: retained.floor_age.map(|age| age.as_secs_f64()),
+            partitions: retained.partitions as u64,
+            bytes: retained.bytes,
+            held_for_clients: retained.is_held,
+            busy: retained.is_busy,
         }
     }
 }
@@ -313,6 +381,7 @@ impl From<SessionReading> for SessionStatus {
         SessionStatus {
             session: session.session,
             client_id: session.client_id,
+            subject: session.subject,
             state: session.state.to_owned(),
             cursor: session.cursor,
             acked: session.acked,

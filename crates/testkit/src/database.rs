@@ -15,8 +15,8 @@ use crate::cluster::TestCluster;
 use crate::route::Route;
 use crate::shared;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(60);
 const REMOVE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Leaves room for a suffix in a slot's name, which has 63 bytes at most.
 const HINT_BYTES_MAX: usize = 28;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long the head of an answer may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An answer that is being read.
 #[derive(Debug)]

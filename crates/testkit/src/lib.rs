@@ -7,6 +7,7 @@
 //! - [`recorder`]: clients that keep what they were told, and the check of all of them against history afterwards.
 //! - [`HttpStream`]: an answer over HTTP, read as it comes.
 //! - [`Service`]: the `waldelta` program as a process.
+//! - [`tls`]: certificates of this machine, and a client that trusts them.
 //! - [`json_schema`]: whether JSON is as it is described; [`pgbench`], [`wait_until`], [`source_rows`].
 //!
 //! Everything panics when it fails, with what it was doing: a test that cannot set up its world has failed.
@@ -25,6 +26,8 @@ mod service;
 pub mod shared;
 mod small_disk;
 mod standby;
+pub mod tls;
+mod unpacking;
 mod wait;
 mod websocket;
 
@@ -36,6 +39,7 @@ pub use replica::{Replica, Violation};
 pub use route::Route;
 pub use service::{Service, ServiceOptions, program};
 pub use small_disk::SmallDisk;
+pub use unpacking::PackedFrames;
 pub use wait::wait_until;
 pub use waldelta_pglocal::Shutdown;
 pub use websocket::{ConnectOptions, Frame, WsClient};

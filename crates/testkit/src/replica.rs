@@ -40,12 +40,18 @@ pub struct Replica {
     /// The shape that the rows of each table have.
     shapes: BTreeMap<String, Schema>,
     position: Option<Position>,
+    /// What the copy is of, as the service names it: stored together with the position.
+    access: Option<String>,
+    /// The same, to be stored with the next position.
+    next_access: Option<String>,
     snapshot: Option<Snapshot>,
     /// Tables that were reset: the snapshot of them comes next.
     reset: Option<BTreeSet<String>>,
     /// Tables whose rows were dropped by a reset, and have not all come again: after a reconnect they are reset once more.
     missing: BTreeSet<String>,
     pending: Option<Pending>,
+    /// What may be seen has changed, and the snapshot of the tables concerned has not come: no other connection tells it.
+    is_regranting: bool,
     /// `consistent_at` of each snapshot, until the position has reached it.
     consistent_at: BTreeSet<Position>,
     /// A new epoch began before what it has was complete: it may have what did not survive, or lack what did.
@@ -121,14 +127,17 @@ impl Replica {
         if let Some(position) = self.position {
             hello["after"] = position.to_string().into();
         }
+        if let Some(access) = &self.access {
+            hello["access"] = access.clone().into();
+        }
         hello
     }
 
     /// The connection is gone: what was not complete is forgotten. The next `hello` goes on from [`Replica::position`].
     pub fn disconnected(&mut self) {
         self.give_up_snapshot();
-        (self.reset, self.pending) = (None, None);
-        if self.is_doubtful {
+        (self.reset, self.pending, self.next_access) = (None, None, None);
+        if self.is_doubtful || self.is_regranting {
             self.forget();
         }
         self.schemas.clear();
@@ -138,6 +147,11 @@ impl Replica {
     /// How far the copy goes: it has every transaction up to here, completely. `None`: nothing yet.
     pub fn position(&self) -> Option<Position> {
         self.position
+    }
+
+    /// What the copy is of, as the service names what may be seen.
+    pub fn access(&self) -> Option<&str> {
+        self.access.as_deref()
     }
 
     /// Whether the service said that the copy has caught up, in this session.
@@ -215,6 +229,10 @@ impl Replica {
             }
             "heartbeat" => self.advance(&frame),
             "reset" => self.reset(&frame),
+            "access" => {
+                self.next_access = Some(frame.string("access")?);
+                Ok(())
+            }
             "error" => {
                 self.errors.push(frame.value()?);
                 Ok(())
@@ -227,6 +245,7 @@ impl Replica {
     fn welcome(&mut self, frame: &Object) -> Result<(), Violation> {
         let (head, floor) = (frame.position("head")?, frame.position("floor")?);
         let mode = frame.string("mode")?;
+        self.next_access = Some(frame.string("access")?);
         ensure!(mode == "resume" || mode == "snapshot", "welcome with mode {mode:?}");
         if mode == "resume" {
             let position = *self.position.get_or_insert(head);
@@ -315,6 +334,7 @@ impl Replica {
     fn move_to(&mut self, position: Position) {
         self.doubt_before(position);
         self.position = Some(position);
+        self.access = self.next_access.take().or(self.access.take());
         self.consistent_at.retain(|consistent_at| position < *consistent_at);
     }
 
@@ -330,7 +350,9 @@ impl Replica {
         self.tables.clear();
         self.missing.clear();
         self.consistent_at.clear();
-        (self.position, self.is_doubtful) = (None, false);
+        // It goes with the next position that there is.
+        self.next_access = self.next_access.take().or(self.access.take());
+        (self.position, self.is_doubtful, self.is_regranting) = (None, false, false);
     }
 
     fn change(&self, change: &Object) -> Result<Change, Violation> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const LOG_LINES_SHOWN: usize = 40;
@@ -186,6 +186,11 @@ impl Service {
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait_exit(STOP_TIMEOUT).await
+    }
+
+    /// SIGHUP: it reads its configuration again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// SIGSTOP: it stands still.

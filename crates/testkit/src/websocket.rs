@@ -13,8 +13,9 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::replica::Replica;
+use crate::unpacking::{PackedFrames, Unpacking};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Frames kept for the message of a failure, and how much of each.
 const RECENT_MAX: usize = 12;
 const RECENT_BYTES_MAX: usize = 600;
@@ -22,7 +23,7 @@ const RECENT_BYTES_MAX: usize = 600;
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// The subprotocol offered; `None`: none.
+    /// The subprotocols offered, with commas between; `None`: none.
     pub subprotocol: Option<String>,
     /// More headers, such as `Origin`.
     pub headers: Vec<(String, String)>,
@@ -40,7 +41,7 @@ impl Default for ConnectOptions {
 /// What came from the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A text frame.
+    /// A text frame, or the text of one that came packed.
     Text(String),
     /// The connection was closed, with this code (1006: without one) and reason.
     Closed {
@@ -55,6 +56,7 @@ pub enum Frame {
 #[derive(Debug)]
 pub struct WsClient {
     socket: WebSocketStream<TcpStream>,
+    unpacking: Unpacking,
     recent: VecDeque<String>,
 }
 
@@ -88,7 +90,12 @@ impl WsClient {
         let (socket, _) = timeout(CONNECT_TIMEOUT, connecting)
             .await
             .unwrap_or_else(|_| panic!("connect to {url}: no answer"))?;
-        Ok(WsClient { socket, recent: VecDeque::new() })
+        Ok(WsClient { socket, unpacking: Unpacking::new(authority), recent: VecDeque::new() })
+    }
+
+    /// The frames that came packed.
+    pub fn packed(&self) -> PackedFrames {
+        self.unpacking.seen
     }
 
     /// Sends one frame.
@@ -188,14 +195,18 @@ impl WsClient {
     async fn frame_until(&mut self, deadline: Instant) -> Option<Frame> {
         loop {
             let frame = match timeout_at(deadline, self.socket.next()).await.ok()? {
-                Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Text(text))) => {
+                    self.unpacking.look_at(&text).await;
+                    Frame::Text(text.as_str().to_owned())
+                }
+                Some(Ok(Message::Binary(packed))) => Frame::Text(self.unpacking.unpack(&packed)),
                 Some(Ok(Message::Close(close))) => {
                     let (code, reason) = close
                         .map_or((1006, String::new()), |c| (c.code.into(), c.reason.as_str().to_owned()));
                     Frame::Closed { code, reason }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(other)) => panic!("not a text frame: {other:?}; {}", self.recently()),
+                Some(Ok(other)) => panic!("not a frame: {other:?}; {}", self.recently()),
                 Some(Err(error)) => Frame::Closed { code: 1006, reason: error.to_string() },
                 None => Frame::Closed { code: 1006, reason: String::new() },
             };

@@ -8,7 +8,7 @@ use waldelta_testkit::{
     wait_until,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// URL of the database from which others are created.
 fn admin_url(database: &TestDatabase) -> String {

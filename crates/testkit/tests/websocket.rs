@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use waldelta_testkit::{ConnectOptions, Frame, Replica, WsClient};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Accepts one connection, with the subprotocol that was offered.
 async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {

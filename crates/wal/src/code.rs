@@ -71,8 +71,13 @@ codes! {
     }
     ListenUnprotected = "WD-LISTEN-UNPROTECTED" {
         title: "The service would be reachable from other machines without authentication.",
-        cause: "The address to listen on is not a loopback address, and anyone who reaches it could read every captured row.",
-        fix: "Listen on 127.0.0.1 or [::1] and put an authenticating proxy in front."
+        cause: "The address to listen on is not a loopback address, and no authentication is configured: anyone who reaches it could read every captured row.",
+        fix: "Configure `[auth]`, and encryption with `[server.tls]`; or listen on 127.0.0.1 or [::1]."
+    }
+    ListenUnencrypted = "WD-LISTEN-UNENCRYPTED" {
+        title: "Other machines reach the service without encryption.",
+        cause: "The address to listen on is not a loopback address, there is no certificate, and no proxy is named that encrypts: whoever is on the way reads rows, and tokens to come back with.",
+        fix: "Set `server.tls.certificate` and `server.tls.key`; or name the proxy that encrypts in `server.trusted_proxies`."
     }
     ListenFailed = "WD-LISTEN-FAILED" {
         title: "The address to serve on cannot be used.",
@@ -122,7 +127,7 @@ codes! {
     SubprotocolUnknown = "WD-SUBPROTOCOL-UNKNOWN" {
         title: "None of the WebSocket subprotocols that the client offers is spoken here.",
         cause: "The client is of another protocol version.",
-        fix: "Offer `waldelta.v1.json`, or none."
+        fix: "Offer `waldelta.v1.json` or `waldelta.v1.zstd`, or none."
     }
     HelloMissing = "WD-HELLO-MISSING" {
         title: "The client did not say hello in time.",
@@ -253,6 +258,86 @@ codes! {
         title: "There is no such value in history.",
         cause: "The path names no change, the change has no such column, or its part of history was pruned.",
         fix: "Use the URL as the frame gave it; a value that was pruned is only in the source."
+    }
+    TokenMissing = "WD-TOKEN-MISSING" {
+        title: "A token is needed.",
+        cause: "Authentication is configured, and the request or `hello` has no token.",
+        fix: "Send `token` in `hello`, or `Authorization: Bearer`; a browser's event source takes a ticket from `POST /v1/tickets`."
+    }
+    TokenInvalid = "WD-TOKEN-INVALID" {
+        title: "The token is not accepted.",
+        cause: "It is unknown, not signed by one whom the configuration names, meant for another audience, or lacks a claim that is needed. Which of these is told to nobody who presents it.",
+        fix: "Get a token from the configured issuer, or make one with `waldelta token create`."
+    }
+    TokenExpired = "WD-TOKEN-EXPIRED" {
+        title: "The token has expired.",
+        cause: "Its time has passed, also where the connection was made before.",
+        fix: "Get a fresh token, send it in `auth` before the old one ends, or reconnect with it and resume from the last cursor."
+    }
+    TokenRevoked = "WD-TOKEN-REVOKED" {
+        title: "The token was revoked.",
+        cause: "An operator has taken it back, or its issuer is no longer accepted.",
+        fix: "Get another token; `waldelta token list` shows which are revoked."
+    }
+    TokensBusy = "WD-TOKENS-BUSY" {
+        title: "Too many tokens are being checked at once.",
+        cause: "Static tokens are checked with a hash that costs time and memory on purpose; as many as may be are under way.",
+        fix: "Come back after the time given."
+    }
+    KeysUnavailable = "WD-KEYS-UNAVAILABLE" {
+        title: "The token cannot be checked for now.",
+        cause: "The keys of its issuer cannot be fetched and none are kept that are fresh enough, or the history database is out of reach.",
+        fix: "Check that the service reaches the issuer's `jwks_url`; clients come back by themselves."
+    }
+    TokenInUrl = "WD-TOKEN-IN-URL" {
+        title: "A token in a URL is not accepted.",
+        cause: "URLs are written to logs and kept by browsers and proxies, and a token lives long.",
+        fix: "Send `Authorization: Bearer` or `token` in `hello`; where neither is possible, take a one-time ticket from `POST /v1/tickets` and send it as `?ticket=`. Consider the token of this URL as known to others: revoke it."
+    }
+    ClientIdForeign = "WD-CLIENT-ID-FOREIGN" {
+        title: "The token may not be used with this client id.",
+        cause: "The token says which client ids are its own, and this is none of them; or a fresh token is of another subject than the connection.",
+        fix: "Use a client id that the token allows, or a token for this client."
+    }
+    NotPermitted = "WD-NOT-PERMITTED" {
+        title: "This is for operators.",
+        cause: "Metrics, status and the list of clients tell of everybody; the token is not one of an operator.",
+        fix: "Use a token made with `waldelta token create --admin`, or the listener of `server.admin_listen`."
+    }
+    PermissionChanged = "WD-PERMISSION-CHANGED" {
+        title: "What this client may see has changed.",
+        cause: "The rules, or the claims of its token, are others than before.",
+        fix: "Reconnect and resume; what is to be dropped and read anew is told."
+    }
+    RuleUndecidable = "WD-RULE-UNDECIDABLE" {
+        title: "A rule cannot be decided for rows as they were before a change.",
+        cause: "It looks at columns that the source does not send of old rows, so that a row which leaves what a client may see could not be told apart from one that it never had. Nobody sees the table.",
+        fix: "Let the source send them: `ALTER TABLE … REPLICA IDENTITY FULL`, or an identity index with the columns; or write the rule over columns of the key."
+    }
+    RuleMisfit = "WD-RULE-MISFIT" {
+        title: "A rule does not fit its table.",
+        cause: "It names a column that the table has not, or compares a column with what it cannot be compared with. Nobody whom the rule is for sees the table.",
+        fix: "Correct the rule, or the table; `waldelta config check` says what does not fit."
+    }
+    TooManyConnections = "WD-TOO-MANY-CONNECTIONS" {
+        title: "Too many connections of one kind.",
+        cause: "As many connections as are allowed come from this address, with this token, or of this tenant.",
+        fix: "Close some; or raise the bound in `[limits]`."
+    }
+    TooManyRequests = "WD-TOO-MANY-REQUESTS" {
+        title: "Requests come too fast.",
+        cause: "More requests than allowed came from this address, or with this token.",
+        fix: "Come back after the time in Retry-After; or raise the bound in `[limits]`."
+    }
+    CertificateInvalid = "WD-CERTIFICATE-INVALID" {
+        title: "The listener's certificate or key cannot be used.",
+        cause: "A file cannot be read, is not in PEM, or the two do not belong together.",
+        fix: "Correct `server.tls.certificate` and `server.tls.key`; the certificate file has the whole chain, the service's own first."
+    }
+    HistoryPruned = "WD-HISTORY-PRUNED" {
+        title: "This part of history was pruned.",
+        cause: "It is older than `history.retain` says, and was removed.",
+        fix: "Ask for a later place; clients begin with a snapshot by themselves."
     }
     Internal = "WD-INTERNAL" {
         title: "Something went wrong inside Waldelta.",

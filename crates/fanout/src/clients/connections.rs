@@ -42,7 +42,7 @@ pub(crate) struct Connections {
 
 #[derive(Default)]
 struct State {
-    /// By client.
+    /// By the client's key, which is what history has as its id.
     present: HashMap<Arc<str>, Present>,
     /// Those that are not written yet, by the number of their session.
     waiting: BTreeMap<u64, Arc<str>>,
@@ -228,16 +228,16 @@ impl Connections {
 
 impl State {
     fn begins(&mut self, client: &Client, entry: &Arc<Entry>, waits: oneshot::Sender<()>, now: Instant) {
-        if self.present.get(&client.id).is_some_and(|known| known.client.session > client.session) {
+        if self.present.get(&client.key).is_some_and(|known| known.client.session > client.session) {
             // It was replaced before it began.
             return;
         }
         let (owned, waits) = (client.clone(), Some(waits));
         let present = Present { client: owned, entry: entry.clone(), began: now, number: None, waits };
-        if let Some(older) = self.present.insert(client.id.clone(), present) {
+        if let Some(older) = self.present.insert(client.key.clone(), present) {
             self.waiting.remove(&older.client.session);
         }
-        self.waiting.insert(client.session, client.id.clone());
+        self.waiting.insert(client.session, client.key.clone());
     }
 
     fn ends(&mut self, client_id: &str, session: u64) {
@@ -346,7 +346,7 @@ impl State {
     fn written(&self, client_id: &str) -> Option<Arc<str>> {
         let known = self.present.get(client_id)?;
         let is_written = known.number.is_some() && !self.waiting.contains_key(&known.client.session);
-        is_written.then(|| known.client.id.clone())
+        is_written.then(|| known.client.key.clone())
     }
 }
 
@@ -356,7 +356,7 @@ impl Present {
     }
 
     fn newcomer(&self) -> Option<Newcomer> {
-        let (client_id, user_agent) = (self.client.id.clone(), self.entry.user_agent());
+        let (client_id, user_agent) = (self.client.key.clone(), self.entry.user_agent());
         Some(Newcomer { client_id, user_agent, number: self.number? })
     }
 }

@@ -11,6 +11,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("ShapeChange", values::shape().has("cursor", named("Cursor")).end()),
         ("ResetPlace", reset_place()),
         ("AckRequest", ack_request()),
+        ("Ticket", ticket()),
         ("RowHistory", row_history()),
         ("RowVersion", row_version()),
         ("RowAsOf", row_as_of()),
@@ -45,10 +46,18 @@ fn ack_request() -> Value {
         .end()
 }
 
+fn ticket() -> Value {
+    Object::new("Stands for the token that it was made with, once.")
+        .has("ticket", text("For `?ticket=`."))
+        .has("expires_in_ms", count("It is good for so long."))
+        .end()
+}
+
 fn row_history() -> Value {
     Object::new("The versions of a row, oldest first.")
         .has("table", named("TableName"))
         .has("key", key())
+        .may_have("pruned", named("Cursor"))
         .has("versions", list(named("RowVersion"), "What befell the row."))
         .has("cursor", named("Cursor"))
         .has("has_more", flag("Whether there are more after `cursor`."))

@@ -6,7 +6,7 @@ use waldelta_wal::Code;
 use super::schema::named;
 use super::{from_client, from_service, schemas_of};
 use crate::closing::Closing;
-use crate::wire::SUBPROTOCOL;
+use crate::wire::Subprotocol;
 
 /// How sessions end, and what that tells the client. The code of a variant that has several is one of them.
 pub(super) const CLOSINGS: &[(Closing, &str)] = &[
@@ -14,6 +14,10 @@ pub(super) const CLOSINGS: &[(Closing, &str)] = &[
     (Closing::TryLater(Code::SourceUnreachable), "Something is out of reach for now: come back, and resume."),
     (Closing::Refused(Code::FrameInvalid), "A frame that cannot be accepted: stop."),
     (Closing::NotAllowed(Code::TableNotCaptured), "Not allowed, or no such table, filter or column: stop."),
+    (
+        Closing::Unauthorized(Code::TokenExpired),
+        "No token, or one that is not accepted or has ended: connect with another, and resume.",
+    ),
     (Closing::SubprotocolUnknown, "None of the offered subprotocols is spoken: stop."),
     (Closing::HelloMissing, "No `hello` in time: come back later."),
     (Closing::Replaced, "A newer connection of the same client has come: stop."),
@@ -48,8 +52,11 @@ pub(super) fn document() -> Value {
         "channels": {"stream": {
             "address": "/v1/stream",
             "description": format!(
-                "A WebSocket with the subprotocol `{SUBPROTOCOL}`, or none: text frames with one JSON object each. Frame types and \
-                 members that are not known are skipped, on both sides."
+                "A WebSocket with the subprotocol `{}`, or none: text frames with one JSON object each. Frame types and members that \
+                 are not known are skipped, on both sides. With `{}` some of the service's frames are binary: zstd frames (RFC 8878), \
+                 one after the other, which unpack to the text of one frame.",
+                Subprotocol::Json.name(),
+                Subprotocol::Zstd.name()
             ),
             "messages": in_channel,
             "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},

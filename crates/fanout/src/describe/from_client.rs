@@ -12,6 +12,7 @@ pub(super) fn frames() -> Vec<(&'static str, &'static str, Value)> {
         ("subscribe", "Subscribe", subscribe()),
         ("unsubscribe", "Unsubscribe", unsubscribe()),
         ("ack", "Ack", ack()),
+        ("auth", "Auth", auth()),
         ("ping", "Ping", ping()),
     ]
 }
@@ -23,7 +24,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
 fn client_id() -> Value {
     json!({
         "type": "string", "minLength": 1, "maxLength": CLIENT_ID_CHARS_MAX,
-        "description": "The client's stable id. Of two connections with the same one the newer replaces the other.",
+        "description": "The client's stable id. Of two connections of one subject with the same one the newer replaces the other.",
     })
 }
 
@@ -59,7 +60,9 @@ fn hello() -> Value {
     Object::of_kind("type", "hello", "The first frame, within five seconds.")
         .has("client_id", named("ClientId"))
         .has("subscriptions", subscriptions())
+        .may_have("token", text("Where clients authenticate and the request had no token and no ticket."))
         .may_have("after", nullable(named("After")))
+        .may_have("access", text("The `access` that was stored beside the cursor."))
         .may_have("own_changes", one_of_texts(&["skip", "include"], "Whether own changes come while live."))
         .may_have("snapshot", flag("False: begin at the head, and end rather than begin anew."))
         .may_have("snapshot_from", from)
@@ -85,6 +88,12 @@ fn unsubscribe() -> Value {
 fn ack() -> Value {
     Object::of_kind("type", "ack", "Applied up to here; answered by `acked`.")
         .has("cursor", one_of(vec![named("Cursor"), named("Lsn")]))
+        .end()
+}
+
+fn auth() -> Value {
+    Object::of_kind("type", "auth", "A fresh token of the same subject; answered by `authenticated`.")
+        .has("token", text("The token."))
         .end()
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::schema::{Object, count, flag, list, named, nullable, one_of_texts, text, text_of};
 use super::values;
 use crate::start::Reset;
-use crate::wire::SUBPROTOCOL;
+use crate::wire::Subprotocol;
 
 /// Each frame's `type`, the name of its schema, and the schema.
 pub(super) fn frames() -> Vec<(&'static str, &'static str, Value)> {
@@ -22,6 +22,9 @@ pub(super) fn frames() -> Vec<(&'static str, &'static str, Value)> {
         ("goaway", "GoAway", goaway()),
         ("error", "Error", error()),
         ("acked", "Acked", acked()),
+        ("access", "Access", access()),
+        ("auth_required", "AuthRequired", auth_required()),
+        ("authenticated", "Authenticated", authenticated()),
         ("pong", "Pong", pong()),
     ]
 }
@@ -35,21 +38,28 @@ fn frame(kind: &'static str, about: &'static str) -> Object {
 }
 
 fn welcome() -> Value {
+    let protocols = [Subprotocol::Json, Subprotocol::Zstd].map(Subprotocol::name);
+    let dictionary = Object::new("What packed frames are unpacked with; there where they are spoken.")
+        .has("id", count("Its number."))
+        .has("url", text("Where it is, relative to the service."))
+        .end();
     frame("welcome", "The answer to `hello`.")
         .has("session", text("For people: `waldelta status` shows it."))
-        .has("protocol", json!({"type": "string", "const": SUBPROTOCOL}))
+        .has("protocol", one_of_texts(&protocols, "What is spoken."))
         .has("epoch", count("The source's history that the head is of."))
         .has("head", named("Cursor"))
         .has("floor", named("Cursor"))
         .has("mode", one_of_texts(&["resume", "snapshot"], "What comes next."))
         .has("heartbeat_ms", count("How often something comes at least."))
+        .has("access", fingerprint())
+        .may_have("dictionary", dictionary)
         .end()
 }
 
 fn snapshot_begin() -> Value {
     let table = Object::new("A table of the snapshot.")
         .has("table", named("TableName"))
-        .has("rows_estimate", json!({"type": "integer", "description": "By the source's statistics."}))
+        .has("rows_estimate", json!({"type": "integer", "description": "By the source's statistics; -1 where not all of its rows may be seen."}))
         .end();
     frame("snapshot_begin", "Rows of these tables follow, all of them. Its cursor is not to be stored.")
         .has("cursor", named("Cursor"))
@@ -114,7 +124,8 @@ fn heartbeat() -> Value {
 }
 
 fn reset() -> Value {
-    let reasons = [Reset::HistoryPruned, Reset::EpochChanged, Reset::Gap].map(Reset::as_str);
+    let reasons = [Reset::HistoryPruned, Reset::EpochChanged, Reset::Gap, Reset::PermissionChanged];
+    let reasons = reasons.map(Reset::as_str);
     frame("reset", "Drop all rows, or those of these tables, and take the snapshot that follows.")
         .has("reason", one_of_texts(&reasons, "Why."))
         .may_have("tables", list(named("TableName"), "Without: everything, the cursor too."))
@@ -139,6 +150,30 @@ fn error() -> Value {
 
 fn acked() -> Value {
     frame("acked", "The cursor that is kept for the client.").has("cursor", named("Cursor")).end()
+}
+
+fn fingerprint() -> Value {
+    let about =
+        "The fingerprint of what may be seen: stored beside the cursor, and sent back with it in `hello`.";
+    text_of("^[0-9a-f]{16}$", about)
+}
+
+fn access() -> Value {
+    frame("access", "What the client has is of this fingerprint from here on.")
+        .has("access", fingerprint())
+        .end()
+}
+
+fn auth_required() -> Value {
+    frame("auth_required", "The token ends soon: send a fresh one in `auth`.")
+        .has("expires_in_ms", count("The connection is closed then."))
+        .end()
+}
+
+fn authenticated() -> Value {
+    frame("authenticated", "The answer to `auth`: the fresh token is the connection's from here on.")
+        .may_have("expires_in_ms", count("So long it lasts; without, for ever."))
+        .end()
 }
 
 fn pong() -> Value {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::schema::{any_object, named, one_of_texts, text, text_of};
 use super::schemas_of;
+use crate::wire::packed::DICTIONARY_PATH;
 
 /// A time to wait, at most a minute.
 const WAIT: &str = "^[0-9]{1,5}[a-z]{0,2}$";
@@ -24,18 +25,36 @@ pub(super) fn document() -> Value {
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "security": [],
+        "security": [{"bearer": []}, {"ticket": []}, {}],
         "paths": paths,
-        "components": {"responses": {"Problem": {
-            "description": "The request was not served.",
-            "headers": {"Retry-After": {
-                "description": "Seconds; with 429 and 503.", "schema": {"type": "integer", "minimum": 0},
-            }},
-            "content": {"application/problem+json": {"schema": named("Problem")}},
-        }}},
+        "components": {"responses": {"Problem": problem()}, "securitySchemes": security_schemes()},
     });
     document["components"]["schemas"] = schemas_of(&document);
     document
+}
+
+fn problem() -> Value {
+    json!({
+        "description": "The request was not served.",
+        "headers": {
+            "Retry-After": {"description": "Seconds; with 429 and 503.", "schema": {"type": "integer", "minimum": 0}},
+            "WWW-Authenticate": {"description": "`Bearer`; with 401.", "schema": {"type": "string"}},
+        },
+        "content": {"application/problem+json": {"schema": named("Problem")}},
+    })
+}
+
+fn security_schemes() -> Value {
+    json!({
+        "bearer": {
+            "type": "http", "scheme": "bearer",
+            "description": "A static token or a JSON web token. Needed where authentication is configured.",
+        },
+        "ticket": {
+            "type": "apiKey", "in": "query", "name": "ticket",
+            "description": "Instead of a token, where no header can be set: good once, from `POST /v1/tickets`. A token in a URL is refused.",
+        },
+    })
 }
 
 /// One method of one path.
@@ -48,11 +67,28 @@ struct Operation {
 impl Operation {
     fn new(method: &'static str, path: &'static str, id: &str, about: &str) -> Self {
         let problem = json!({"$ref": "#/components/responses/Problem"});
-        // Whoever it is may be turned away by the name that they call the service, or the page that they come from.
+        // Whoever it is may be turned away by the name that they call the service, or the page that they come from; by what they
+        // present, or where that cannot be checked; and for how often they ask.
         let description = json!({
-            "operationId": id, "summary": about, "parameters": [], "responses": {"403": problem},
+            "operationId": id, "summary": about, "parameters": [],
+            "responses": {"400": problem, "401": problem, "403": problem, "429": problem, "503": problem},
         });
         Operation { path, method, description }
+    }
+
+    /// For everybody, however often.
+    fn open(mut self) -> Self {
+        self.description["security"] = json!([]);
+        if let Some(responses) = self.description["responses"].as_object_mut() {
+            responses.retain(|status, _| status == "403");
+        }
+        self
+    }
+
+    /// For those with a token, or one of an operator.
+    fn by_token(mut self) -> Self {
+        self.description["security"] = json!([{"bearer": []}, {}]);
+        self
     }
 
     fn query(self, name: &str, schema: Value, about: &str) -> Self {
@@ -141,10 +177,12 @@ fn operations() -> Vec<Operation> {
         stream(),
         changes(),
         ack(),
+        tickets(),
         snapshot(),
         row(),
         row_history(),
         value(),
+        dictionary(),
         status(),
         clients(),
         livez(),
@@ -158,7 +196,6 @@ fn operations() -> Vec<Operation> {
 fn stream() -> Operation {
     Operation::new("get", "/v1/stream", "stream", "The WebSocket: see /asyncapi.json.")
         .empty_answer("101", "Frames follow, after the client's `hello`.")
-        .empty_answer("400", "Not a request for a WebSocket.")
         .empty_answer("426", "Not a connection that can become a WebSocket.")
         .problems(&["429", "503"])
 }
@@ -198,6 +235,18 @@ fn ack() -> Operation {
     .body(named("AckRequest"))
     .empty_answer("204", "It is kept.")
     .problems(&["400", "405", "413", "415", "503"])
+}
+
+fn tickets() -> Operation {
+    let about = "A ticket for a URL, instead of a token, where no header can be set.";
+    let mut operation = Operation::new("post", "/v1/tickets", "tickets", about)
+        .by_token()
+        .answer("201", "application/json", named("Ticket"), "Good once, for so long.")
+        .problems(&["404", "405", "413"]);
+    let body = any_object("Nothing, or an empty object.");
+    operation.description["requestBody"] =
+        json!({"required": false, "content": {"application/json": {"schema": body}}});
+    operation
 }
 
 fn snapshot() -> Operation {
@@ -251,18 +300,30 @@ fn value() -> Operation {
     .problems(&["400", "404", "410", "429", "503"])
 }
 
+fn dictionary() -> Operation {
+    let bytes = json!({"type": "string", "contentMediaType": "application/octet-stream"});
+    let about = "What packed frames on the WebSocket are unpacked with.";
+    Operation::new("get", DICTIONARY_PATH, "dictionary", about)
+        .open()
+        .answer(
+            "200",
+            "application/octet-stream",
+            bytes,
+            "A raw content dictionary of zstd. It never changes.",
+        )
+        .empty_answer("304", "The client has it: its `If-None-Match` names its tag.")
+}
+
 fn status() -> Operation {
-    Operation::new("get", "/v1/status", "status", "What the service says of itself: for operators.").answer(
-        "200",
-        "application/json",
-        named("Status"),
-        "One reading of the whole service.",
-    )
+    Operation::new("get", "/v1/status", "status", "What the service says of itself: for operators.")
+        .by_token()
+        .answer("200", "application/json", named("Status"), "One reading of the whole service.")
 }
 
 fn clients() -> Operation {
     let limit = json!({"type": "integer", "minimum": 0, "default": 100});
     Operation::new("get", "/v1/clients", "clients", "The clients that history knows: for operators.")
+        .by_token()
         .query("limit", limit, "Clients in the answer, at most 1000.")
         .answer("200", "application/json", named("Clients"), "Those that were here last, newest first.")
         .empty_answer("400", "The query cannot be read.")
@@ -270,7 +331,7 @@ fn clients() -> Operation {
 }
 
 fn livez() -> Operation {
-    Operation::new("get", "/livez", "livez", "Whether the process answers.").answer(
+    Operation::new("get", "/livez", "livez", "Whether the process answers.").open().answer(
         "200",
         "text/plain",
         text("`ok`"),
@@ -280,13 +341,13 @@ fn livez() -> Operation {
 
 fn readyz() -> Operation {
     Operation::new("get", "/readyz", "readyz", "Whether clients are served with current data.")
-        .query("verbose", text("Any value, or none."), "Tell more, one thing a line.")
+        .query("verbose", text("Any value, or none."), "Tell more, one thing a line: for operators.")
         .answer("200", "text/plain", text("`ok` and what else is to be said."), "They are.")
         .answer("503", "text/plain", text("Why not."), "They are not, or the service stops.")
 }
 
 fn metrics() -> Operation {
-    Operation::new("get", "/metrics", "metrics", "Metrics for Prometheus.").answer(
+    Operation::new("get", "/metrics", "metrics", "Metrics for Prometheus: for operators.").by_token().answer(
         "200",
         "text/plain",
         text("In Prometheus's text format."),
@@ -295,7 +356,7 @@ fn metrics() -> Operation {
 }
 
 fn own_description(path: &'static str, id: &str, about: &str) -> Operation {
-    Operation::new("get", path, id, about).answer(
+    Operation::new("get", path, id, about).open().answer(
         "200",
         "application/json",
         any_object(about),

@@ -30,8 +30,10 @@ fn seconds(about: &str) -> Value {
 }
 
 fn status() -> Value {
-    let history =
-        Object::new("What is durable.").has("epoch", count("Its epoch.")).has("head", text("The head."));
+    let history = Object::new("What is durable.")
+        .has("epoch", count("Its epoch."))
+        .has("head", text("The head."))
+        .has("retained", nullable(retained_status()));
     Object::new("What the service says of itself.")
         .has("version", text("Of the service."))
         .has("role", one_of_texts(&["all", "capture", "fanout"], "What this process does of the service."))
@@ -44,6 +46,7 @@ fn status() -> Value {
         )
         .has("joining", list(named("RepairStatus"), "Tables that are being added."))
         .has("history", history.end())
+        .has("config", config_status())
         .has("slot", nullable(named("SlotStatus")))
         .has("sessions", list(named("SessionStatus"), "Connected clients."))
         .end()
@@ -69,6 +72,34 @@ fn capture_status() -> Value {
         .has("lag_seconds", seconds("Age of the newest thing known to be durable, while there may be more."))
         .has("transactions", count("Stored since the start."))
         .has("changes", count("Stored since the start."))
+        .end()
+}
+
+fn retained_status() -> Value {
+    Object::new("How much of history there is, as of the last sweep; null where another process writes.")
+        .has("retain", text("How much is to be kept: `off`, a time, a size."))
+        .has("floor", text("The oldest cursor that can be resumed."))
+        .has("floor_age_seconds", seconds("How long ago what follows it was stored, at most."))
+        .has("partitions", count("Of change_history."))
+        .has("bytes", count("Of them, with indexes."))
+        .has("held_for_clients", flag("Something is kept for longer because a client has yet to read it."))
+        .has("busy", flag("Something is there only because a reader was in the way of removing it."))
+        .end()
+}
+
+fn config_status() -> Value {
+    let rule = Object::new("A rule that does not fit a table: whom it is for sees nothing of it.")
+        .has("rule", count("Its number in the file, from 1."))
+        .has("table", named("TableName"))
+        .has("code", named("Code"))
+        .has("message", text("What does not fit."))
+        .has("fix", maybe_text("The statement that mends it, where there is one."));
+    Object::new("The configuration that is in force.")
+        .has("read_seconds", seconds("How long ago it was read."))
+        .has("code", nullable(named("Code")))
+        .has("message", maybe_text("Why the file was not taken when it was last read again."))
+        .has("waiting", list(text("A setting."), "Settings that differ in the file and wait for a restart."))
+        .has("rules", list(rule.end(), "Rules that do not fit."))
         .end()
 }
 
@@ -102,6 +133,7 @@ fn session_status() -> Value {
     Object::new("A connected client.")
         .has("session", text("Its id."))
         .has("client_id", text("Empty before `hello`."))
+        .has("subject", maybe_text("Whose client it is, where clients authenticate."))
         .has("state", text("`connecting`, `hydrating`, `catching_up`, `live`, `closing`."))
         .has("cursor", text("Up to here everything was handed over."))
         .has("acked", maybe_text("What the client has acknowledged."))
@@ -124,6 +156,7 @@ fn writer_status() -> Value {
 fn clients() -> Value {
     let client = Object::new("A client, connected or not.")
         .has("client_id", text("Its id."))
+        .has("subject", maybe_text("Whose client it is, where clients authenticate."))
         .has("connected", flag("To the process that answers."))
         .has("acked", maybe_text("The last cursor that it acknowledged."))
         .has("acked_at", nullable(named("Time")))

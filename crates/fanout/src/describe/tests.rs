@@ -86,20 +86,21 @@ fn place_of(closing: Closing) -> Option<usize> {
         Closing::TryLater(_) => 1,
         Closing::Refused(_) => 2,
         Closing::NotAllowed(_) => 3,
-        Closing::SubprotocolUnknown => 4,
-        Closing::HelloMissing => 5,
-        Closing::Replaced => 6,
-        Closing::NotResumable => 7,
-        Closing::FrameTooLarge => 8,
-        Closing::TooSlow => 9,
-        Closing::TooMany(_) => 10,
-        Closing::Internal => 11,
+        Closing::Unauthorized(_) => 4,
+        Closing::SubprotocolUnknown => 5,
+        Closing::HelloMissing => 6,
+        Closing::Replaced => 7,
+        Closing::NotResumable => 8,
+        Closing::FrameTooLarge => 9,
+        Closing::TooSlow => 10,
+        Closing::TooMany(_) => 11,
+        Closing::Internal => 12,
     })
 }
 
 #[test]
 fn every_way_in_which_a_session_ends_is_described() {
-    assert_eq!((close_codes().len(), asyncapi::CLOSINGS.len()), (12, 12), "each code once");
+    assert_eq!((close_codes().len(), asyncapi::CLOSINGS.len()), (13, 13), "each code once");
     let document = asyncapi::document();
     for (index, (closing, about)) in asyncapi::CLOSINGS.iter().enumerate() {
         assert_eq!(place_of(*closing), Some(index), "{closing:?}");
@@ -166,13 +167,14 @@ fn what_a_client_may_send_is_read() {
     let document = asyncapi::document();
     let full = [
         json!({"type": "hello", "client_id": "c", "after": "0/16B3748", "own_changes": "include", "snapshot": true,
-               "snapshot_from": {"id": "x", "n": 1},
+               "snapshot_from": {"id": "x", "n": 1}, "token": "a.b.c", "access": "0123456789abcdef",
                "subscriptions": [{"id": "s", "table": "public.t", "where": "id > 1", "columns": ["id"], "old": true,
                                   "big_numbers": "string"}]}),
         json!({"type": "hello", "client_id": "c", "after": null, "subscriptions": []}),
         json!({"type": "subscribe", "subscriptions": [{"id": "s", "table": "*"}]}),
         json!({"type": "unsubscribe", "ids": ["s"]}),
         json!({"type": "ack", "cursor": "00000001-00000000016b3748-ffffffff"}),
+        json!({"type": "auth", "token": "a.b.c"}),
         json!({"type": "ping", "n": 1}),
         json!({"type": "ping"}),
     ];

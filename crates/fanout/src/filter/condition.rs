@@ -8,6 +8,7 @@ use std::fmt;
 use waldelta_wal::quote_ident;
 
 use super::decimal::Decimal;
+use super::lexer::continues_word;
 
 /// A condition. AND and OR lie in no AND or OR of their own kind, have two parts at least, in order and each once; NOT lies
 /// in no NOT; the values of a list are in order and each once.
@@ -51,6 +52,8 @@ pub(super) enum Literal {
     Number(Decimal<'static>),
     /// A text in quotes, and the type that it was said to be of.
     Text(Option<TextType>, String),
+    /// A claim of whoever a rule is applied to; in no filter, only in what filters are made of.
+    Claim(Vec<String>),
 }
 
 /// A type whose values are written in quotes.
@@ -103,6 +106,53 @@ impl Condition {
         values.sort();
         values.dedup();
         Condition::In { column, values }
+    }
+
+    /// The same with other values in place of each, which is one of a column: one where it is compared for order, else one or
+    /// more. `None` where they are not so many, or there are none.
+    pub(super) fn with_values(
+        &self,
+        values: &impl Fn(&str, &Literal) -> Option<Vec<Literal>>,
+    ) -> Option<Self> {
+        let all = |parts: &[Condition]| -> Option<Vec<Condition>> {
+            parts.iter().map(|part| part.with_values(values)).collect()
+        };
+        Some(match self {
+            Condition::And(parts) => Condition::and(all(parts)?),
+            Condition::Or(parts) => Condition::or(all(parts)?),
+            Condition::Not(inner) => inner.with_values(values)?.negated(),
+            Condition::In { column, values: before } => {
+                let each = before.iter().map(|literal| values(column, literal).filter(|new| !new.is_empty()));
+                Condition::one_of(column.clone(), each.collect::<Option<Vec<_>>>()?.concat())
+            }
+            Condition::Compare { column, relation, value } => {
+                let [value] = <[Literal; 1]>::try_from(values(column, value)?).ok()?;
+                Condition::Compare { column: column.clone(), relation: *relation, value }
+            }
+            Condition::Like { .. } | Condition::IsNull { .. } => self.clone(),
+        })
+    }
+
+    /// Whether it has nothing of a claim in it.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Condition::And(parts) | Condition::Or(parts) => parts.iter().all(Self::is_settled),
+            Condition::Not(inner) => inner.is_settled(),
+            Condition::In { values, .. } => values.iter().all(|value| !matches!(value, Literal::Claim(_))),
+            Condition::Compare { value, .. } => !matches!(value, Literal::Claim(_)),
+            Condition::Like { .. } | Condition::IsNull { .. } => true,
+        }
+    }
+
+    /// Values of its longest list.
+    pub(super) fn values(&self) -> usize {
+        match self {
+            Condition::And(parts) | Condition::Or(parts) => parts.iter().map(Self::values).max().unwrap_or(0),
+            Condition::Not(inner) => inner.values(),
+            Condition::In { values, .. } => values.len(),
+            Condition::Compare { .. } => 1,
+            Condition::Like { .. } | Condition::IsNull { .. } => 0,
+        }
     }
 
     /// Comparisons, and the words that join them.
@@ -200,6 +250,13 @@ impl fmt::Display for Literal {
             Literal::Number(number) => number.fmt(f),
             Literal::Text(None, text) => Quoted(text).fmt(f),
             Literal::Text(Some(text_type), text) => write!(f, "{} {}", text_type.name(), Quoted(text)),
+            Literal::Claim(path) => {
+                f.write_str(":claims")?;
+                path.iter().try_for_each(|name| match name.chars().all(continues_word) {
+                    true => write!(f, ".{name}"),
+                    false => write!(f, ".\"{}\"", name.replace('"', "\"\"")),
+                })
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! The seed is printed; `WALDELTA_TEST_SEED` repeats it.
 
+mod permitted;
+
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;

@@ -28,12 +28,15 @@ const PATHS_MAX: usize = 16;
 /// Equalities that all have to hold, each of another column; none where nothing of the kind is known. The most selective are
 /// taken: those with the fewest values, and of a boolean only where there is no other. Of these the key's columns come first,
 /// since they are known of a row before its change where others are not.
-pub(super) fn of(test: &Test, table: &Table) -> Vec<Equality> {
+/// With several tests: where all of them have to pass.
+pub(super) fn of<'t>(tests: impl Iterator<Item = &'t Test>, table: &Table) -> Vec<Equality> {
     let is_bool = |column: u16| {
         let shape = table.columns.get(usize::from(column));
         shape.is_some_and(|column| Family::of(column) == Family::Bool)
     };
-    let mut all: Vec<Equality> = needed(test)
+    let mut all: Vec<Equality> = tests
+        .map(needed)
+        .fold(Needed::new(), both)
         .into_iter()
         .map(|(column, values)| Equality { column, values: values.into_iter().collect() })
         .collect();

@@ -173,6 +173,23 @@ impl Family {
         }
     }
 
+    /// A literal that it is compared with.
+    pub(super) fn sample(self) -> Literal {
+        match self {
+            Family::Bool => Literal::Bool(true),
+            Family::Integer | Family::Numeric | Family::SomeNumber | Family::Real | Family::Double => {
+                Literal::Text(None, "0".into())
+            }
+            Family::Uuid => Literal::Text(None, "00000000-0000-0000-0000-000000000000".into()),
+            Family::Bytea => Literal::Text(None, "\\x".into()),
+            Family::Date | Family::Timestamp | Family::TimestampTz => {
+                Literal::Text(None, "2000-01-01".into())
+            }
+            Family::Time => Literal::Text(None, "00:00".into()),
+            _ => Literal::Text(None, String::new()),
+        }
+    }
+
     fn is(self, text_type: TextType) -> bool {
         match text_type {
             TextType::Bytea => self == Family::Bytea,

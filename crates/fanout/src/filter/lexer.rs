@@ -15,11 +15,18 @@ pub(super) enum Token {
     Number(Decimal<'static>),
     /// A text in quotes.
     Text(String),
+    /// `:claims` and the names behind it, as they are written.
+    Claim(Vec<String>),
     /// `(`, `)`, `,`, `=`, `<>` (for `!=` too), `<`, `<=`, `>`, `>=`, `+`, `-`, `::`.
     Sign(&'static str),
     /// The end of the text.
     End,
 }
+
+/// What a claim begins with.
+const CLAIMS: &str = ":claims";
+/// How deep a claim may lie in objects.
+const CLAIM_NAMES_MAX: usize = 8;
 
 /// A longer sign stands before its beginnings.
 const SIGNS: [(&str, &str); 13] = [
@@ -70,6 +77,7 @@ impl<'a> Lexer<'a> {
         let second = self.rest.chars().nth(1);
         match first {
             '\'' => self.quoted('\'').map(Token::Text),
+            ':' if second != Some(':') => self.claim(),
             '"' => match self.quoted('"')? {
                 name if name.is_empty() => Err(Syntax { at: self.at, expected: "a name between the quotes" }),
                 name => Ok(Token::Quoted(name)),
@@ -113,6 +121,34 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// `:claims.name`, `:claims.name.of.a.part`; what is no word stands in double quotes.
+    fn claim(&mut self) -> Result<Token, FilterError> {
+        let refused = Syntax { at: self.at, expected: "a claim, such as :claims.tenant" };
+        let mut path = Vec::new();
+        if !self.rest.starts_with(CLAIMS) {
+            return Err(refused);
+        }
+        self.take(CLAIMS.len());
+        while self.rest.starts_with('.') {
+            self.take(1);
+            let name = match self.rest.starts_with('"') {
+                true => self.quoted('"')?,
+                false => {
+                    let end = self.rest.find(|c| !continues_word(c)).unwrap_or(self.rest.len());
+                    self.take(end).to_owned()
+                }
+            };
+            if name.is_empty() || path.len() >= CLAIM_NAMES_MAX {
+                return Err(refused);
+            }
+            path.push(name);
+        }
+        match path.is_empty() || self.rest.starts_with(continues_word) {
+            true => Err(refused),
+            false => Ok(Token::Claim(path)),
+        }
+    }
+
     fn number(&mut self) -> Result<Token, FilterError> {
         let at = self.at;
         let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
@@ -150,6 +186,6 @@ fn starts_word(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
 }
 
-fn continues_word(c: char) -> bool {
+pub(super) fn continues_word(c: char) -> bool {
     starts_word(c) || c.is_ascii_digit() || c == '$'
 }

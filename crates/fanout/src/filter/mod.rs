@@ -20,6 +20,8 @@ mod condition;
 mod lexer;
 mod parser;
 
+mod template;
+
 mod family;
 mod value;
 
@@ -49,6 +51,7 @@ pub(crate) use equality::Equality;
 pub(crate) use error::FilterError;
 pub(crate) use predicate::Predicate;
 pub(crate) use row::Row;
+pub(crate) use template::{Template, claim};
 pub(crate) use value::IndexKey;
 
 /// Bytes of a filter's text, as it comes and as it is printed.
@@ -96,7 +99,13 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
         check_length(text)?;
-        let condition = parser::parse(text)?;
+        Parsed::new(parser::parse(text, false)?).map(|parsed| Filter(Arc::new(parsed)))
+    }
+}
+
+impl Parsed {
+    /// What is within the limits.
+    fn new(condition: Condition) -> Result<Self, FilterError> {
         if condition.nodes() > NODES_MAX {
             return Err(FilterError::TooManyNodes { max: NODES_MAX });
         }
@@ -106,7 +115,7 @@ impl FromStr for Filter {
         let text = condition.to_string();
         // What is printed is to be a filter again.
         check_length(&text)?;
-        Ok(Filter(Arc::new(Parsed { condition, text })))
+        Ok(Parsed { condition, text })
     }
 }
 

@@ -17,9 +17,9 @@ const A_VALUE: &str =
 const A_CONDITION: &str = "a column, a value, NOT or (";
 const A_TYPE: &str = "one of the types bytea, date, text, time, timestamp, timestamptz, uuid";
 
-/// Reads a whole text.
-pub(super) fn parse(text: &str) -> Result<Condition, FilterError> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0 };
+/// Reads a whole text. With `claims` a claim may stand for a value.
+pub(super) fn parse(text: &str, claims: bool) -> Result<Condition, FilterError> {
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, claims };
     let condition = parser.condition(0)?;
     match parser.peek() {
         Token::End => Ok(condition),
@@ -30,6 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Condition, FilterError> {
 struct Parser {
     tokens: Vec<(Token, usize)>,
     next: usize,
+    claims: bool,
 }
 
 /// What stands between two sides of a comparison.
@@ -200,6 +201,11 @@ impl Parser {
                 let text = text.clone();
                 self.next += 1;
                 Ok(Some(Literal::Text(self.take_cast()?, text)))
+            }
+            (Token::Claim(path), _) if self.claims => {
+                let path = path.clone();
+                self.next += 1;
+                Ok(Some(Literal::Claim(path)))
             }
             _ => Ok(None),
         }

@@ -50,7 +50,8 @@ impl Predicate {
     pub(crate) fn new(filter: &Filter, table: &Table) -> Result<Self, FilterError> {
         let mut columns = BTreeSet::new();
         let test = bind(filter.condition(), table, &mut columns)?;
-        let (equalities, sql) = (equality::of(&test, table), sql::expression(&test, table));
+        let equalities = equality::of([&test].into_iter(), table);
+        let sql = sql::expression(&test, table);
         Ok(Predicate(Arc::new(Bound { test, columns: columns.into_iter().collect(), equalities, sql })))
     }
 
@@ -74,6 +75,11 @@ impl Predicate {
     /// Columns, each with values such that only rows with one of them there can pass; empty where nothing of the kind is known.
     pub(crate) fn equalities(&self) -> &[Equality] {
         &self.0.equalities
+    }
+
+    /// The same of rows that have to pass this and another, bound to this table too.
+    pub(crate) fn equalities_with(&self, other: &Predicate, table: &Table) -> Vec<Equality> {
+        equality::of([&self.0.test, &other.0.test].into_iter(), table)
     }
 }
 

@@ -1,5 +1,7 @@
 //! For tests: a table of all types that filters know, and random filters over it.
 
+use serde_json::Value;
+
 /// Numbers that a seed determines.
 pub(super) struct Dice(u64);
 
@@ -379,6 +381,61 @@ pub(super) fn filter(dice: &mut Dice, depth: usize) -> Wish {
         format!("{} {word} {}", a.text, b.text)
     };
     of(sides, &[&a, &b])
+}
+
+/// A comparison with a claim.
+pub(super) struct Claimed {
+    /// As a rule has it.
+    pub(super) rule: String,
+    /// What the claim is.
+    pub(super) claim: Value,
+    /// The same in SQL.
+    pub(super) sql: String,
+}
+
+/// A random comparison with the claim `name`, whose value is one of what its column is compared with, or several.
+pub(super) fn claimed(dice: &mut Dice, name: &str) -> Claimed {
+    loop {
+        let subject = &SUBJECTS[dice.below(SUBJECTS.len())];
+        let values: Vec<(&str, Value)> =
+            subject.literals.iter().filter_map(|literal| Some((*literal, as_claim(literal)?))).collect();
+        if !subject.is_sql || values.is_empty() {
+            continue;
+        }
+        let column = subject.name;
+        let mut pick = || values[dice.below(values.len())].clone();
+        let ((one, claim), (other, second)) = (pick(), pick());
+        let can_order = matches!(subject.asks, Asks::Order | Asks::All);
+        // SQL takes several values of IN as real where it takes one as double precision.
+        return match dice.below(if column == "r" { 2 } else { 3 }) {
+            0 if can_order => Claimed {
+                rule: format!("{column} < :claims.{name}"),
+                claim,
+                sql: format!("{column} < {one}"),
+            },
+            0 | 1 => Claimed {
+                rule: format!("{column} = :claims.{name}"),
+                claim,
+                sql: format!("{column} = {one}"),
+            },
+            _ => Claimed {
+                rule: format!("{column} IN (:claims.{name})"),
+                claim: Value::Array(vec![claim, second]),
+                sql: format!("{column} IN ({one}, {other})"),
+            },
+        };
+    }
+}
+
+/// What a token would have for a literal without a type.
+fn as_claim(literal: &str) -> Option<Value> {
+    if let Some(text) = literal.strip_prefix('\'') {
+        return text.strip_suffix('\'').map(|text| Value::String(text.replace("''", "'")));
+    }
+    let value: Value = serde_json::from_str(literal).ok()?;
+    // One that double precision changes is none that a rule takes.
+    let is_exact = value.as_f64().is_some_and(|number| literal.len() < 12 && number.abs() < 1e15);
+    (value.is_boolean() || is_exact).then_some(value)
 }
 
 fn leaf(dice: &mut Dice) -> Wish {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use waldelta_wal::{Code, Position};
 
+use super::asker::Asker;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::inner::Inner;
@@ -25,10 +27,11 @@ struct Ack {
 
 pub(super) async fn ack(
     State(inner): State<Arc<Inner>>,
+    Extension(asker): Extension<Asker>,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Response {
-    match record(&inner, &headers, body).await {
+    match record(&inner, &asker, &headers, body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(problem) => problem.into_response(),
     }
@@ -36,6 +39,7 @@ pub(super) async fn ack(
 
 async fn record(
     inner: &Inner,
+    asker: &Asker,
     headers: &HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<(), Problem> {
@@ -56,8 +60,9 @@ async fn record(
         let detail = format!("client_id must have 1 to {CLIENT_ID_CHARS_MAX} characters");
         return Err(Problem::bad_request(Code::RequestInvalid, detail));
     }
+    asker.check_client_id(&inner.audit, &ack.client_id)?;
     let cursor = position(inner, &ack.cursor).await?;
-    let recorded = inner.history.record_ack(&ack.client_id, cursor).await;
+    let recorded = inner.history.record_ack(&asker.key(&ack.client_id), cursor).await;
     recorded.map_err(|error| Problem::unavailable(&Error::from(error)))
 }
 

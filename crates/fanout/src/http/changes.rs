@@ -10,27 +10,41 @@ mod stream;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use waldelta_wal::{Code, Position};
 
 use self::request::{Form, Request};
+use super::asker::Asker;
 use super::place::{not_resumable, unavailable};
 use super::problem::Problem;
+use super::term::Term;
 use crate::inner::Inner;
+use crate::limits::SessionShare;
 use crate::session::delivery::Undeliverable;
 use crate::start::Reset;
 use crate::subscription::{Misfit, Pattern};
 use crate::wire::client::After;
 
-pub(crate) async fn changes(State(inner): State<Arc<Inner>>, uri: Uri, headers: HeaderMap) -> Response {
-    let request = match request::parse(&uri, &headers) {
+pub(crate) async fn changes(
+    State(inner): State<Arc<Inner>>,
+    Extension(asker): Extension<Asker>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let request =
+        request::parse(&uri, &headers, &asker.grant).and_then(|request| match &*request.client_id {
+            "" => Ok(request),
+            client_id => asker.check_client_id(&inner.audit, client_id).map(|()| request),
+        });
+    let request = match request {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
     let form = request.form;
-    match answer(inner.clone(), request, &headers).await {
+    match answer(inner.clone(), &asker, request, &headers).await {
         Ok(response) => response,
         // At any other status a browser's `EventSource` gives up for good.
         Err(problem) if form == Form::EventStream && problem.may_be_retried() => {
@@ -40,28 +54,39 @@ pub(crate) async fn changes(State(inner): State<Arc<Inner>>, uri: Uri, headers: 
     }
 }
 
-async fn answer(inner: Arc<Inner>, request: Request, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn answer(
+    inner: Arc<Inner>,
+    asker: &Asker,
+    request: Request,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let waits = request.form != Form::Page || !request.wait.is_zero();
-    let seat = if waits { Some(Seat::take(inner.clone())?) } else { None };
+    let seat = if waits { Some(Seat::take(inner.clone(), asker)?) } else { None };
     fits(&inner, &request).await?;
     let (after, head) = begin(&inner, &request).await?;
     match seat {
-        Some(seat) if request.form != Form::Page => Ok(stream::respond(seat, request, after, head)),
-        _ => page::respond(&inner, &request, headers, after, head).await,
+        Some(seat) if request.form != Form::Page => {
+            let term = Term::of(&inner, asker);
+            Ok(stream::respond(seat, term, request, after, head))
+        }
+        _ => page::respond(&inner, asker, &request, headers, after, head).await,
     }
 }
 
-/// A place among those that wait: as many may as sessions may be connected.
+/// A place among those that wait: as many may as sessions may be connected, and of one address, subject and tenant as many as may
+/// have sessions, counted together with these.
 struct Seat {
     inner: Arc<Inner>,
+    _share: SessionShare,
 }
 
 impl Seat {
-    fn take(inner: Arc<Inner>) -> Result<Self, Problem> {
+    fn take(inner: Arc<Inner>, asker: &Asker) -> Result<Self, Problem> {
         if inner.closing.is_cancelled() {
             let detail = "the service is stopping";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Stopping, detail));
         }
+        let share = asker.share(&inner.quotas)?;
         match inner.polls.try_acquire() {
             Ok(permit) => permit.forget(),
             Err(_) => {
@@ -69,7 +94,7 @@ impl Seat {
                 return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManySessions, detail));
             }
         }
-        Ok(Seat { inner })
+        Ok(Seat { inner, _share: share })
     }
 }
 
@@ -97,7 +122,13 @@ async fn begin(inner: &Inner, request: &Request) -> Result<(Position, Position),
             Ok(found.map_err(unavailable)?)
         }
     };
-    resumed.map(|after| (after, extent.head)).map_err(not_resumable)
+    match resumed {
+        Ok(after) => Ok((after, extent.head)),
+        Err(Reset::HistoryPruned) if inner.history.pruned().await.map_err(unavailable)?.is_some() => {
+            Err(Problem::pruned(extent.floor))
+        }
+        Err(reason) => Err(not_resumable(reason)),
+    }
 }
 
 /// Whether filter and columns fit the table as it is now: else the client learns of it only where the first change is.

@@ -1,7 +1,7 @@
 //! What web pages of other origins may read (the Fetch standard, "CORS protocol"). Which origins those are is decided before
 //! anything comes here: the check of Host and Origin lets nobody else pass, see [`super::guard`].
 //!
-//! Pages get no credentials of the browser along, as there are none.
+//! Pages get no credentials of the browser along: a token comes in `Authorization`, which a page sets by itself.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -15,7 +15,7 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
     "Accept, Authorization, Cache-Control, Content-Type, If-None-Match, Last-Event-ID",
 );
 /// Headers of answers that a page may read beside those that it always may.
-const EXPOSED: HeaderValue = HeaderValue::from_static("Allow, ETag, Retry-After");
+const EXPOSED: HeaderValue = HeaderValue::from_static("Allow, ETag, Retry-After, WWW-Authenticate");
 /// Seconds for which a browser need not ask again.
 const MAX_AGE_S: u64 = 600;
 
@@ -26,17 +26,22 @@ pub(super) async fn share(request: Request, next: Next) -> Response {
         true => allowed(),
         false => next.run(request).await,
     };
-    let headers = response.headers_mut();
+    tell(origin, response.headers_mut());
+    response
+}
+
+/// Tells a browser that the page may read an answer.
+pub(super) fn tell(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     // Also where there is no origin: whoever keeps the answer must not give it to a page.
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
-    response
 }
 
-fn asks_beforehand(method: &Method, headers: &HeaderMap) -> bool {
+/// Whether a browser asks what a page of another origin may do.
+pub(super) fn asks_beforehand(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS
         && headers.contains_key(header::ORIGIN)
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)

@@ -10,29 +10,34 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
 use waldelta_wal::Code;
 
 use super::problem::Problem;
-use crate::config::Config;
+use crate::policy::Policy;
+
+/// The policy of the moment.
+pub(super) type Policies = watch::Receiver<Arc<Policy>>;
 
 /// Lets a request pass whose Host and Origin are allowed.
-pub(crate) async fn check(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
-    match allowed(&config, request.headers()) {
+pub(crate) async fn check(State(policy): State<Policies>, request: Request, next: Next) -> Response {
+    let policy = policy.borrow().clone();
+    match allowed(&policy, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn allowed(config: &Config, headers: &HeaderMap) -> Result<(), Problem> {
+fn allowed(policy: &Policy, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(host) = text(header::HOST)
-        && !host_is_allowed(config, host)
+        && !host_is_allowed(policy, host)
     {
         let detail = "the host name in the request is not one of this service";
         return Err(Problem::new(StatusCode::FORBIDDEN, Code::HostRefused, detail));
     }
     if let Some(origin) = text(header::ORIGIN)
-        && !origin_is_allowed(config, origin)
+        && !origin_is_allowed(policy, origin)
     {
         let detail = "the web page's origin is not allowed";
         return Err(Problem::new(StatusCode::FORBIDDEN, Code::OriginRefused, detail));
@@ -41,21 +46,21 @@ fn allowed(config: &Config, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// An address cannot be pointed elsewhere, and localhost is this machine.
-fn host_is_allowed(config: &Config, host: &str) -> bool {
+fn host_is_allowed(policy: &Policy, host: &str) -> bool {
     let name = without_port(host);
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     is_local_name(name)
         || bare.parse::<IpAddr>().is_ok()
-        || config.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        || policy.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
-fn origin_is_allowed(config: &Config, origin: &str) -> bool {
+fn origin_is_allowed(policy: &Policy, origin: &str) -> bool {
     let of_this_machine =
         ["http://", "https://"].iter().filter_map(|scheme| origin.strip_prefix(scheme)).any(|host| {
             let name = without_port(host);
             is_local_name(name) || matches!(name, "127.0.0.1" | "[::1]")
         });
-    of_this_machine || config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    of_this_machine || policy.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 fn is_local_name(name: &str) -> bool {
@@ -80,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_local_and_listed_names_and_addresses_are_answered() {
-        let config = Config { allowed_hosts: vec!["changes.example.com".into()], ..Config::default() };
+        let policy = Policy { allowed_hosts: vec!["changes.example.com".into()], ..Policy::default() };
         for (host, allowed) in [
             ("localhost:4000", true),
             ("LOCALHOST", true),
@@ -95,13 +100,13 @@ mod tests {
             ("127.0.0.1.evil.com", false),
             ("", false),
         ] {
-            assert_eq!(host_is_allowed(&config, host), allowed, "{host}");
+            assert_eq!(host_is_allowed(&policy, host), allowed, "{host}");
         }
     }
 
     #[test]
     fn only_local_and_listed_origins_may_connect() {
-        let config = Config { allowed_origins: vec!["https://app.example.com".into()], ..Config::default() };
+        let policy = Policy { allowed_origins: vec!["https://app.example.com".into()], ..Policy::default() };
         for (origin, allowed) in [
             ("http://localhost:5173", true),
             ("http://127.0.0.1:4000", true),
@@ -115,7 +120,7 @@ mod tests {
             ("null", false),
             ("file://localhost", false),
         ] {
-            assert_eq!(origin_is_allowed(&config, origin), allowed, "{origin}");
+            assert_eq!(origin_is_allowed(&policy, origin), allowed, "{origin}");
         }
     }
 }

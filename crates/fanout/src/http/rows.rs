@@ -2,6 +2,9 @@
 //!
 //! It is known by its key; a table by its object id, so that its versions are found under the name it has now whatever it was called
 //! then. A change of the key ends the row under its old key and begins it under the new one; each names the other.
+//!
+//! Who may see some rows alone is told of a row while it is one of them: one that comes to be is as if inserted, one that ceases to be as if
+//! deleted, and one that never was is not there.
 
 mod as_of;
 mod image;
@@ -11,40 +14,60 @@ mod versions;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use waldelta_wal::{Code, Table, TableName};
+use waldelta_wal::{Code, Position, Table, TableName};
 
+use super::asker::Asker;
+use super::lens::Lens;
 use super::place::unavailable;
 use super::problem::Problem;
+use super::term::{self, Term};
 use crate::inner::Inner;
 use crate::wire::json::{write_string, write_text};
 
 type Names = Result<Path<(String, String)>, PathRejection>;
 
 /// `GET /v1/rows/{table}/{key}/history`
-pub(super) async fn history(State(inner): State<Arc<Inner>>, names: Names, uri: Uri) -> Response {
+pub(super) async fn history(
+    State(inner): State<Arc<Inner>>,
+    Extension(asker): Extension<Asker>,
+    names: Names,
+    uri: Uri,
+) -> Response {
     let answer = async {
         let query = versions::Query::parse(pairs(&uri)?)?;
-        let subject = Subject::find(&inner, names).await?;
-        versions::read(&inner, &subject, &query).await
+        let subject = Subject::find(&inner, &asker, names).await?;
+        let read = versions::read(&inner, &subject, &query, Lens::new(&asker.grant)).await?;
+        read.audited(&inner, &asker, &subject, "versions").await
     };
-    respond(answer.await)
+    respond(&inner, &asker, answer.await)
 }
 
 /// `GET /v1/rows/{table}/{key}`
-pub(super) async fn row(State(inner): State<Arc<Inner>>, names: Names, uri: Uri) -> Response {
+pub(super) async fn row(
+    State(inner): State<Arc<Inner>>,
+    Extension(asker): Extension<Asker>,
+    names: Names,
+    uri: Uri,
+) -> Response {
     let answer = async {
         let query = as_of::Query::parse(pairs(&uri)?)?;
-        let subject = Subject::find(&inner, names).await?;
-        as_of::read(&inner, &subject, &query).await
+        let subject = Subject::find(&inner, &asker, names).await?;
+        let read = as_of::read(&inner, &subject, &query, Lens::new(&asker.grant)).await?;
+        read.audited(&inner, &asker, &subject, "as_of").await
     };
-    respond(answer.await)
+    respond(&inner, &asker, answer.await)
 }
 
-fn respond(answer: Result<Vec<u8>, Problem>) -> Response {
+fn respond(inner: &Inner, asker: &Asker, answer: Result<Vec<u8>, Problem>) -> Response {
+    // It may have waited long: whether anything is there is told as little as what is.
+    if let Some(code) = Term::of(inner, asker).over() {
+        return term::problem(code).into_response();
+    }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -52,6 +75,32 @@ fn respond(answer: Result<Vec<u8>, Problem>) -> Response {
     match answer {
         Ok(body) => (headers, body).into_response(),
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// What was read for an answer.
+struct Reading {
+    body: Vec<u8>,
+    /// Versions or states that are told.
+    count: u64,
+    /// Up to where history was read.
+    through: Position,
+}
+
+impl Reading {
+    /// The body, once the audit has it that it was read.
+    async fn audited(
+        self,
+        inner: &Inner,
+        asker: &Asker,
+        subject: &Subject,
+        read: &'static str,
+    ) -> Result<Vec<u8>, Problem> {
+        let table = subject.table.name.to_string();
+        let told = inner.audit.row_history_read(asker.who(), &table, read, self.count, Some(self.through));
+        told.await
+            .map_err(|code| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, code.explanation().title))?;
+        Ok(self.body)
     }
 }
 
@@ -63,10 +112,15 @@ struct Subject {
 }
 
 impl Subject {
-    async fn find(inner: &Inner, names: Names) -> Result<Self, Problem> {
+    /// A table that may not be seen is one that is not there, whether by the name that it had or by the one that it has; and so is
+    /// one that its rule does not fit.
+    async fn find(inner: &Inner, asker: &Asker, names: Names) -> Result<Self, Problem> {
         let Path((table, key)) = names.map_err(|_| invalid("the path cannot be read"))?;
         let name: TableName = table.parse().map_err(|error| invalid(format!("{error}")))?;
-        let table = inner.history.table_named(&name).await.map_err(unavailable)?.ok_or_else(|| {
+        let known = inner.history.table_named(&name).await.map_err(unavailable)?;
+        let is_permitted =
+            |table: &Arc<Table>| asker.grant.has(&name) && asker.grant.permission(table).is_some();
+        let table = known.filter(is_permitted).ok_or_else(|| {
             let detail = format!("history has no table {name}");
             Problem::new(StatusCode::NOT_FOUND, Code::TableNotCaptured, detail)
         })?;

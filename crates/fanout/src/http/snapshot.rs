@@ -8,6 +8,7 @@ mod request;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -18,27 +19,42 @@ use tokio::sync::OwnedSemaphorePermit;
 use waldelta_wal::{Code, Position};
 
 use self::encoding::{Coding, Encoder};
+use super::asker::Asker;
 use super::problem::Problem;
+use super::term::Term;
 use crate::inner::Inner;
+use crate::limits::SessionShare;
 use crate::session::hydrate::{self, Failure, Order};
 use crate::snapshots::{self, Follower, Told};
-use crate::subscription::{Part, Selection, Tables};
+use crate::subscription::{Part, Pattern, Selection, Tables};
 use crate::wire::server;
 
 /// Caches ask each time whether it is still current.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("private, no-cache");
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
-pub(crate) async fn snapshot(State(inner): State<Arc<Inner>>, uri: Uri, headers: HeaderMap) -> Response {
-    match answer(&inner, &uri, &headers).await {
+pub(crate) async fn snapshot(
+    State(inner): State<Arc<Inner>>,
+    Extension(asker): Extension<Asker>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    match answer(&inner, &asker, &uri, &headers).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn answer(inner: &Arc<Inner>, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem> {
-    let selection = request::parse(uri)?;
+async fn answer(
+    inner: &Arc<Inner>,
+    asker: &Asker,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let selection = request::parse(uri, &asker.grant)?;
+    are_there(&selection)?;
     let coding = Coding::accepted(headers);
+    let share = asker.share(&inner.quotas)?;
     let permit = inner.snapshots.downloads.clone().try_acquire_owned().map_err(|_| {
         let detail = "too many snapshots are on their way already";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManySessions, detail)
@@ -80,9 +96,11 @@ async fn answer(inner: &Arc<Inner>, uri: &Uri, headers: &HeaderMap) -> Result<Re
         follower,
         selection,
         encoder: Encoder::new(coding),
+        term: Term::of(inner, asker),
         begin: Some(begin.as_str().to_owned()),
         has_ended: false,
         _permit: permit,
+        _share: share,
     };
     let mut response = (common(&begun.id, coding), Body::from_stream(lines(answer))).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, LINES);
@@ -100,13 +118,26 @@ fn common(id: &str, coding: Coding) -> [(header::HeaderName, HeaderValue); 3] {
     ]
 }
 
+/// A table that may not be seen is one that is not there.
+fn are_there(selection: &Selection) -> Result<(), Problem> {
+    for subscription in selection.subscriptions() {
+        if let Pattern::Table(table) = &subscription.table
+            && !selection.grant().has(table)
+        {
+            return Err(not_captured(&table.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn not_captured(table: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, Code::TableNotCaptured, format!("{table} is not captured"))
+}
+
 fn problem(failure: Failure) -> Problem {
     match failure {
         Failure::ForNow { code, message } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, message),
-        Failure::NotCaptured { table, .. } => {
-            let detail = format!("{table} is not captured");
-            Problem::new(StatusCode::NOT_FOUND, Code::TableNotCaptured, detail)
-        }
+        Failure::NotCaptured { table, .. } => not_captured(&table),
         Failure::Misfit(misfit) => Problem::bad_request(Code::FilterInvalid, misfit.message()),
         Failure::TooSlow => {
             let detail = "the snapshot could not be read in time";
@@ -121,10 +152,12 @@ struct Answer {
     follower: Follower,
     selection: Selection,
     encoder: Encoder,
+    term: Term,
     /// The first line, until it is sent.
     begin: Option<String>,
     has_ended: bool,
     _permit: OwnedSemaphorePermit,
+    _share: SessionShare,
 }
 
 /// It ends before its end: the connection breaks, so that no client takes it for whole.
@@ -132,6 +165,8 @@ struct Answer {
 enum Broken {
     #[error("the service is stopping")]
     Stopping,
+    #[error("who asked for it may not see it any more")]
+    Over,
     #[error("the snapshot failed")]
     Failed,
     #[error("make a line of a snapshot")]
@@ -159,10 +194,14 @@ impl Answer {
             told = self.follower.next() => told,
             () = self.inner.closing.cancelled() => return Err(Broken::Stopping),
         };
+        if self.term.over().is_some() {
+            return Err(Broken::Over);
+        }
         let bytes = match told {
             Told::Shape(table) => {
                 let schema = snapshots::schema(&self.selection, &table).map_err(|_misfit| Broken::Failed)?;
-                self.encoder.line(&schema).await?
+                // The snapshot is of what its reader may see: it has no other tables.
+                self.encoder.line(&schema.ok_or(Broken::Failed)?).await?
             }
             Told::Rows(chunk) => self.encoder.chunk(&chunk).await?,
             Told::Ended(begun, whole) => {

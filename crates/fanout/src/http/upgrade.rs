@@ -14,6 +14,7 @@ use waldelta_wal::Code;
 
 use super::elements;
 use super::problem::Problem;
+use crate::wire::Subprotocol;
 
 /// The only version of the protocol that there is.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -54,19 +55,22 @@ impl<S: Sync> FromRequestParts<S> for Upgrade {
 }
 
 impl Upgrade {
-    /// Whether the client would speak this, or does not say what.
-    pub(crate) fn would_speak(&self, subprotocol: &str) -> bool {
-        self.offered.is_empty() || self.offers(subprotocol)
+    /// What is spoken of that which the client offers; where it offers nothing, the first form that there was.
+    pub(crate) fn spoken(&self) -> Option<Subprotocol> {
+        if self.offered.is_empty() {
+            return Some(Subprotocol::default());
+        }
+        Subprotocol::ALL.into_iter().find(|subprotocol| self.offers(*subprotocol))
     }
 
-    fn offers(&self, subprotocol: &str) -> bool {
-        self.offered.iter().any(|offered| offered == subprotocol)
+    fn offers(&self, subprotocol: Subprotocol) -> bool {
+        self.offered.iter().any(|offered| offered == subprotocol.name())
     }
 
     /// The answer, and the connection once that is sent; `None` when it broke before.
     pub(crate) fn accept(
         self,
-        subprotocol: &'static str,
+        subprotocol: Subprotocol,
     ) -> (Response, impl Future<Output = Option<Connection>> + Send + 'static) {
         let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
         let headers = response.headers_mut();
@@ -76,7 +80,8 @@ impl Upgrade {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
         if self.offers(subprotocol) {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+            let name = HeaderValue::from_static(subprotocol.name());
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
         }
         let on_upgrade = self.on_upgrade;
         let connection = async move {

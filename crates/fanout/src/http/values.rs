@@ -7,6 +7,7 @@ pub(crate) mod transfer;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -14,10 +15,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use waldelta_history::ReadLimit;
-use waldelta_wal::{Change, Code, EndLsn, Position};
+use waldelta_wal::{Change, Code, EndLsn, Operation, Position};
 
+use super::asker::Asker;
 use super::etag::Tag;
+use super::lens::Lens;
 use super::problem::Problem;
+use super::term::{self, Term};
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::wire::json;
@@ -25,10 +29,16 @@ use crate::wire::oversize::Image;
 
 pub(crate) async fn value(
     State(inner): State<Arc<Inner>>,
+    Extension(asker): Extension<Asker>,
     path: Result<Path<(String, String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
-    match answer(&inner, path, &headers).await {
+    let answer = answer(&inner, &asker, path, &headers).await;
+    // It may have waited long.
+    if let Some(code) = Term::of(&inner, &asker).over() {
+        return term::problem(code).into_response();
+    }
+    match answer {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
@@ -36,6 +46,7 @@ pub(crate) async fn value(
 
 async fn answer(
     inner: &Inner,
+    asker: &Asker,
     path: Result<Path<(String, String, String)>, PathRejection>,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
@@ -53,15 +64,21 @@ async fn answer(
         Some(change) => change,
         None => return Err(missing(inner, position).await),
     };
-    let found = match image {
-        Image::Data => change.data.as_ref(),
-        Image::Old => change.old_data.as_ref(),
+    let sight = Lens::new(&asker.grant).look(&change);
+    let (found, is_seen) = match image {
+        Image::Data => (change.data.as_ref(), sight.after),
+        Image::Old => (change.old_data.as_ref(), sight.before),
     };
+    // Who sees nothing of the change is not told that it is there.
+    if !(has_images(change.operation) && (sight.before || sight.after)) {
+        return Err(missing(inner, position).await);
+    }
+    let found = found.filter(|_| is_seen && sight.has(&column));
     let value = found.and_then(|image| value_of(image, &column));
     let value = value.ok_or_else(|| not_found("the change has no such value"))?;
     drop(change);
 
-    let tag = Tag::of(&value).await;
+    let tag = Tag::of(&value, asker).await;
     if tag.is_known(headers) {
         return Ok((StatusCode::NOT_MODIFIED, tag.headers()).into_response());
     }
@@ -83,6 +100,18 @@ async fn change_at(inner: &Inner, position: Position) -> Result<Option<Change>, 
     let page = inner.history.read_after(after, whole, one).await?;
     let changes = page.parts.into_iter().flat_map(|part| part.changes);
     Ok(changes.into_iter().find(|change| change.seq == position.index))
+}
+
+/// Whether what a change holds are values of a row, or a message: what others hold is history's own.
+fn has_images(operation: Operation) -> bool {
+    match operation {
+        Operation::Insert
+        | Operation::Update
+        | Operation::Delete
+        | Operation::Baseline
+        | Operation::Message => true,
+        Operation::Truncate | Operation::Schema | Operation::Reset | Operation::Skip => false,
+    }
 }
 
 /// The value of a column as history prints it. A copy: the other columns of the row are not kept while it is on its way.

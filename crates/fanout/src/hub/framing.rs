@@ -60,7 +60,7 @@ pub(super) async fn frame_and_push(
     for client in authors {
         let frame = frame(scope, transaction, &told, Some(client))?;
         pace.did(frame.len()).await;
-        own.push((client.id.clone(), frame));
+        own.push((client.key.clone(), frame));
     }
     // The index says whom a change may concern: where nothing is told, nobody is woken.
     if !told.is_empty() || !own.is_empty() {
@@ -76,12 +76,17 @@ fn frame(
     told: &[Told<'_>],
     own: Option<&Client>,
 ) -> Result<Utf8Bytes, NotText> {
+    // Who else wrote something is known from what may be seen alone.
+    let author = match scope.selection.grant().is_everything() {
+        true => transaction.author,
+        false => TxAuthor::of(told.iter().map(|told| told.change)),
+    };
     let envelope = Envelope {
         head: transaction.head,
         cursor: transaction.head.position(),
         prev: scope.newest(),
         own: own.is_some(),
-        author: transaction.author,
+        author,
         origin: transaction.origin,
         part: None,
         last: true,

@@ -1,5 +1,6 @@
 //! Who is told of a transaction, and in what form.
 
+mod audit;
 mod turns;
 
 use std::sync::atomic::AtomicU64;
@@ -9,6 +10,7 @@ use waldelta_wal::{Change, Operation, Table};
 
 use super::*;
 use crate::registry::Attachment;
+use crate::rules::Grant;
 use crate::subscription::{Selection, Subscription};
 use crate::testing::{
     at_once, change, filtered, head, message, position, reset_change, schema_change, subscription, table,
@@ -40,15 +42,21 @@ fn attach_filtered(registry: &Arc<Registry>, id: &str, filter: &str) -> Attachme
 }
 
 fn attach_as(registry: &Arc<Registry>, id: &str, subscription: Subscription) -> Attachment {
+    attach_selected(registry, id, &crate::testing::everything(vec![subscription]))
+}
+
+fn attach_selected(registry: &Arc<Registry>, id: &str, selection: &Selection) -> Attachment {
     let client = Client {
+        key: id.into(),
         id: id.into(),
+        subject: None,
         session: 1,
         include_own: false,
         frontier: Arc::new(AtomicU64::new(u64::MAX)),
         wake: Arc::default(),
         replaced: CancellationToken::new(),
     };
-    registry.attach(&Selection::new(vec![subscription]), &client).unwrap()
+    registry.attach(selection, &client).unwrap()
 }
 
 fn large(lsn: u64, touched: Option<Touched>) -> Entry {
@@ -141,6 +149,39 @@ fn a_shape_goes_to_the_scopes_of_its_table_and_a_message_to_those_of_everything(
     route(&registry, &large(60, None));
     let unknown = [&t, &u, &everything].map(|scope| items(scope, 50).len());
     assert_eq!(unknown, [1, 1, 1]);
+}
+
+#[test]
+fn who_wrote_a_large_transaction_is_told_to_those_alone_who_may_see_everything() {
+    let some = crate::testing::grant(&[crate::testing::rule("u", None, None)], serde_json::json!({}));
+    let told = [Grant::everything(), some].map(|grant| {
+        let registry = registry();
+        let selection = Selection::new(vec![subscription("s", "u")], grant);
+        let attached = attach_selected(&registry, "author", &selection);
+        let metadata = Some(r#"{"user":"42"}"#.into());
+        let author = Arc::new(Author { client_id: "author".into(), metadata });
+        let touched = Touched { tables: vec!["t".parse().unwrap()], authors: vec![author] };
+        route(&registry, &large(20, Some(touched)));
+        items(&attached, 10)[0].own[0].1.contains("metadata")
+    });
+    assert_eq!(told, [true, false]);
+}
+
+#[test]
+fn a_change_of_shape_is_read_by_sessions_whose_rule_may_not_fit_it() {
+    let registry = registry();
+    let bound = |filter| {
+        let some = crate::testing::grant(&[crate::testing::rule("t", None, filter)], serde_json::json!({}));
+        Selection::new(vec![subscription("s", "*")], some)
+    };
+    let filtered = attach_selected(&registry, "a", &bound(Some("id = 1")));
+    let whole = attach_selected(&registry, "b", &bound(None));
+    let mut unfit = table("t");
+    unfit.columns[0].name = "number".into();
+    let changes = vec![schema_change(0, &Arc::new(unfit))];
+    route_whole(&registry, &Transaction { head: head(20, 5), changes });
+    assert_eq!(items(&filtered, 10)[0].content, Content::Large);
+    assert_eq!(items(&whole, 10)[0].content, Content::Shapes);
 }
 
 #[test]

@@ -7,10 +7,11 @@ use waldelta_wal::Table;
 
 use super::Work;
 use super::images::Images;
-use super::table::Id;
+use super::table::{Demand, Id};
 use super::values::ByValues;
-use crate::filter::{Equality, Filter, Predicate};
+use crate::filter::{Equality, Predicate};
 use crate::pace::{EVALUATION_BYTES, Pace};
+use crate::rules::Permission;
 use crate::scope::cost;
 
 /// The filters of a table.
@@ -21,13 +22,16 @@ pub(super) struct Bound {
     by_columns: BTreeMap<Vec<u16>, ByValues>,
     /// Those that do not.
     rest: BTreeSet<Id>,
-    /// Those that do not fit the shape. They pass always: who has one has to find out that its filter is none any more.
-    unfit: BTreeSet<Id>,
+    /// Those that every row passes, and those that do not fit the shape: who has one has to find out that its filter is none any
+    /// more. What may not be seen at all in this shape is in none of these.
+    always: BTreeSet<Id>,
 }
 
-/// A filter that fits the shape.
+/// Filters that fit the shape.
 struct Fit {
-    predicate: Predicate,
+    permission: Permission,
+    predicate: Option<Predicate>,
+    equalities: Vec<Equality>,
     /// What evaluating it counts as, beside the bytes of the row.
     bytes: usize,
 }
@@ -39,7 +43,7 @@ impl Bound {
             filters: HashMap::new(),
             by_columns: BTreeMap::new(),
             rest: BTreeSet::new(),
-            unfit: BTreeSet::new(),
+            always: BTreeSet::new(),
         }
     }
 
@@ -55,30 +59,42 @@ impl Bound {
         true
     }
 
-    pub(super) fn insert(&mut self, id: Id, filter: &Filter) {
-        let Ok(predicate) = Predicate::new(filter, &self.table) else {
-            self.unfit.insert(id);
-            return;
+    pub(super) fn insert(&mut self, id: Id, demand: &Demand) {
+        let permission = match &demand.permit {
+            None => Permission::everything(),
+            Some(permit) => match Permission::new(permit, &self.table) {
+                Ok(permission) => permission,
+                Err(_unfit) => return,
+            },
         };
-        match predicate.equalities() {
+        let bind = |filter| Predicate::new(filter, &permission.visible(&self.table));
+        let predicate = demand.filter.as_ref().map(bind).transpose();
+        let equalities = match (permission.rows(), &predicate) {
+            (_, Err(_)) | (None, Ok(None)) => {
+                self.always.insert(id);
+                return;
+            }
+            (Some(one), Ok(Some(other))) => one.equalities_with(other, &self.table),
+            (Some(one), Ok(None)) | (None, Ok(Some(one))) => one.equalities().to_vec(),
+        };
+        match equalities[..] {
             [] => {
                 self.rest.insert(id);
             }
-            equalities => {
-                self.by_columns.entry(columns(equalities)).or_default().insert(id, equalities);
-            }
+            _ => self.by_columns.entry(columns(&equalities)).or_default().insert(id, &equalities),
         }
-        self.filters.insert(id, Fit { predicate, bytes: EVALUATION_BYTES + cost::text_bytes(filter) });
+        let bytes = EVALUATION_BYTES + demand.filters().map(cost::text_bytes).sum::<usize>();
+        let predicate = predicate.ok().flatten();
+        self.filters.insert(id, Fit { permission, predicate, equalities, bytes });
     }
 
     pub(super) fn remove(&mut self, id: Id) {
-        self.unfit.remove(&id);
+        self.always.remove(&id);
         self.rest.remove(&id);
         let Some(fit) = self.filters.remove(&id) else { return };
-        let equalities = fit.predicate.equalities();
-        let columns = columns(equalities);
+        let columns = columns(&fit.equalities);
         if let Some(by_values) = self.by_columns.get_mut(&columns) {
-            by_values.remove(id, equalities);
+            by_values.remove(id, &fit.equalities);
             if by_values.is_empty() {
                 self.by_columns.remove(&columns);
             }
@@ -98,10 +114,10 @@ impl Bound {
         candidates.dedup();
         candidates.extend(&self.rest);
         work.evaluations += candidates.len() as u64;
-        let mut passing: Vec<Id> = self.unfit.iter().copied().collect();
+        let mut passing: Vec<Id> = self.always.iter().copied().collect();
         for id in candidates {
             let Some(fit) = self.filters.get(&id) else { continue };
-            if images.may_pass(&fit.predicate) {
+            if images.may_pass(&fit.permission, fit.predicate.as_ref()) {
                 passing.push(id);
             }
             pace.did(fit.bytes + images.bytes()).await;

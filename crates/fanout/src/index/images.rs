@@ -4,6 +4,7 @@
 use waldelta_wal::{Change, Operation, Table};
 
 use crate::filter::{IndexKey, Predicate, Row, Verdict};
+use crate::rules::Permission;
 use crate::wire::transaction::image_bytes;
 
 /// The row before and after a change of it, each where there was one.
@@ -52,9 +53,10 @@ impl<'a> Images<'a> {
         self.bytes
     }
 
-    /// Whether either of them passes, or may.
-    pub(super) fn may_pass(&self, predicate: &Predicate) -> bool {
-        self.rows().any(|row| predicate.verdict(row) != Verdict::Fails)
+    /// Whether either of them may be seen, and passes or may.
+    pub(super) fn may_pass(&self, permission: &Permission, predicate: Option<&Predicate>) -> bool {
+        let may = |row: &Row<'_>| predicate.is_none_or(|predicate| predicate.verdict(row) != Verdict::Fails);
+        self.rows().any(|row| permission.passes(row) && may(row))
     }
 
     /// A column's value in one of them.

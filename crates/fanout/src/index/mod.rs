@@ -12,6 +12,10 @@
 //! concerns all scopes that have a filter on other columns of the table. With FULL it concerns those alone that
 //! had the row or have it now.
 //!
+//! What a scope may see of a table counts like a filter of its own: of a row that may not be seen before or after the change it is
+//! not told at all. A scope that follows tables by a pattern, and may not see everything, is taken for one that names each of
+//! them, from the moment on at which the table is first changed ([`wide`]).
+//!
 //! It belongs to the router alone, and the registry's lock is not held while filters are evaluated: who comes and goes is
 //! noted in the registry, and entered here before the next transaction is looked up. Looking up lets others have their turn
 //! where it takes long; whoever gives it up in the middle leaves the index whole. Its memory grows with the scopes there are
@@ -22,16 +26,19 @@ mod bound;
 mod images;
 mod table;
 mod values;
+mod wide;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use waldelta_wal::{Change, TableName};
 
-use self::table::Filtered;
+use self::table::{Demand, Filtered};
+use self::wide::Wide;
 use crate::pace::{CHANGE_BYTES, MARK_BYTES, Pace};
+use crate::rules::Grant;
 use crate::scope::{Scope, cost};
-use crate::subscription::{Pattern, Selection, is_message, is_told, reset_table};
+use crate::subscription::{Pattern, Selection, Subscription, is_message, is_told, reset_table};
 
 /// Pairs of a scope and a change that are noted for one transaction. Beyond that a scope's changes are not told apart, and
 /// whoever makes its frame looks at all of them.
@@ -74,10 +81,12 @@ impl Moves {
 #[derive(Default)]
 pub(crate) struct Index {
     scopes: HashMap<Number, Member>,
-    /// Scopes with a subscription without a filter, by its pattern.
+    /// Scopes with a subscription without a filter, which may see all of it, by its pattern.
     unfiltered: HashMap<Pattern, BTreeSet<Number>>,
-    /// Scopes with a subscription with a filter; those are of one table each.
+    /// Scopes with a subscription with a filter, or that may not see all of its table.
     filtered: HashMap<TableName, Filtered>,
+    /// Scopes that follow patterns and may not see everything.
+    wide: Wide,
     /// Who came and went and is not taken in yet.
     moves: Moves,
 }
@@ -155,6 +164,9 @@ impl Index {
             } else if let Some(table) = change.table.as_ref().filter(|_| is_told(change)) {
                 if tables.insert(Arc::as_ptr(table).addr()) {
                     self.mark_unfiltered(&table.name, &mut marks);
+                    if !self.wide.resolve(&table.name, &mut self.filtered, pace).await {
+                        self.wide.of(&table.name).for_each(|number| marks.all(number));
+                    }
                 }
                 if let Some(filtered) = self.filtered.get_mut(&table.name) {
                     let ids = filtered.concerned(change, table, &mut work, pace).await;
@@ -195,6 +207,7 @@ impl Index {
     fn mark_table(&self, table: &TableName, marks: &mut Marks) {
         self.mark_unfiltered(table, marks);
         self.filtered.get(table).into_iter().flat_map(Filtered::scopes).for_each(|number| marks.all(number));
+        self.wide.of(table).for_each(|number| marks.all(number));
     }
 
     fn mark_unfiltered(&self, table: &TableName, marks: &mut Marks) {
@@ -211,34 +224,30 @@ impl Index {
     }
 
     fn enter(&mut self, number: Number, scope: &Arc<Scope>) {
-        for subscription in scope.selection.subscriptions() {
-            match (&subscription.filter, &subscription.table) {
-                (Some(filter), Pattern::Table(table)) => {
-                    self.filtered.entry(table.clone()).or_default().enter(number, filter);
-                }
-                // A filter is of a named table; should it not be, the scope is concerned by all that the pattern selects.
-                (_, pattern) => {
-                    self.unfiltered.entry(pattern.clone()).or_default().insert(number);
+        let selection = &scope.selection;
+        for subscription in selection.subscriptions() {
+            match Place::of(subscription, selection.grant()) {
+                Place::Nowhere | Place::Wide => {}
+                Place::All(pattern) => _ = self.unfiltered.entry(pattern.clone()).or_default().insert(number),
+                Place::Filtered(table, demand) => {
+                    self.filtered.entry(table.clone()).or_default().enter(number, &demand);
                 }
             }
         }
-        let member = Member { scope: Arc::downgrade(scope), selection: scope.selection.clone() };
+        self.wide.enter(number, selection, &mut self.filtered);
+        let member = Member { scope: Arc::downgrade(scope), selection: selection.clone() };
         self.scopes.insert(number, member);
     }
 
-    /// Takes a scope out, and says how much that was to do.
+    /// Takes a scope out; about how many bytes of it there were.
     fn leave(&mut self, number: Number) -> usize {
         let Some(member) = self.scopes.remove(&number) else { return 0 };
+        self.wide.leave(number, &mut self.filtered);
         for subscription in member.selection.subscriptions() {
-            match (&subscription.filter, &subscription.table) {
-                (Some(filter), Pattern::Table(table)) => {
-                    if let Some(filtered) = self.filtered.get_mut(table)
-                        && filtered.leave(number, filter)
-                    {
-                        self.filtered.remove(table);
-                    }
-                }
-                (_, pattern) => {
+            match Place::of(subscription, member.selection.grant()) {
+                Place::Nowhere | Place::Wide => {}
+                Place::Filtered(table, demand) => leave_table(number, table, &demand, &mut self.filtered),
+                Place::All(pattern) => {
                     if let Some(scopes) = self.unfiltered.get_mut(pattern) {
                         scopes.remove(&number);
                         if scopes.is_empty() {
@@ -254,7 +263,47 @@ impl Index {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         let nothing_waits = self.moves.is_empty();
-        nothing_waits && self.scopes.is_empty() && self.unfiltered.is_empty() && self.filtered.is_empty()
+        let are_empty = self.unfiltered.is_empty() && self.filtered.is_empty() && self.wide.is_empty();
+        nothing_waits && self.scopes.is_empty() && are_empty
+    }
+}
+
+/// Where a subscription stands in the index.
+enum Place<'a> {
+    /// All changes of these tables concern it, and messages where the pattern is of everything.
+    All(&'a Pattern),
+    /// Changes of this table do by their rows.
+    Filtered(&'a TableName, Demand),
+    /// It depends on the table.
+    Wide,
+    /// Nothing may be seen of its table.
+    Nowhere,
+}
+
+impl<'a> Place<'a> {
+    fn of(subscription: &'a Subscription, grant: &Grant) -> Self {
+        match &subscription.table {
+            Pattern::Table(table) => match Demand::of(subscription.filter.as_ref(), grant, table) {
+                None => Place::Nowhere,
+                Some(demand) if demand.is_of_all() => Place::All(&subscription.table),
+                Some(demand) => Place::Filtered(table, demand),
+            },
+            // A filter is of a named table; should it not be, the scope is concerned by all that the pattern selects.
+            pattern if grant.is_everything() => Place::All(pattern),
+            Pattern::All | Pattern::Schema(_) => Place::Wide,
+        }
+    }
+}
+
+/// Takes a scope out of those with this demand on a table.
+fn leave_table(
+    number: Number,
+    table: &TableName,
+    demand: &Demand,
+    filtered: &mut HashMap<TableName, Filtered>,
+) {
+    if filtered.get_mut(table).is_some_and(|of_table| of_table.leave(number, demand)) {
+        filtered.remove(table);
     }
 }
 

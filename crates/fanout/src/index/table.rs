@@ -1,24 +1,61 @@
-//! The filters that scopes have on one table, each distinct one once, with the scopes that have it.
+//! The filters that scopes have on one table, their own and those of what they may see, each distinct pair once, with the scopes
+//! that have it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use waldelta_wal::{Change, Operation, Table};
+use waldelta_wal::{Change, Operation, Table, TableName};
 
 use super::bound::Bound;
 use super::images::Images;
 use super::{Number, Work};
 use crate::filter::Filter;
 use crate::pace::Pace;
+use crate::rules::{Grant, Permit, Rows};
 use crate::scope::cost;
 
 /// Names a distinct filter among all that the table ever had.
 pub(super) type Id = u64;
 
-/// The filters on a table.
+/// What a row has to pass for a scope to be concerned: what the scope may see of the table, and what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Demand {
+    /// `None`: all of it may be seen.
+    pub permit: Option<Permit>,
+    /// `None`: all rows are asked for.
+    pub filter: Option<Filter>,
+}
+
+impl Demand {
+    /// What a subscription demands of a table under a grant; `None` where nothing of it may be seen.
+    pub(super) fn of(filter: Option<&Filter>, grant: &Grant, table: &TableName) -> Option<Self> {
+        let permit = match grant.is_everything() {
+            true => None,
+            false => Some(grant.permit(table)?).filter(|permit| !permit.is_of_all()),
+        };
+        Some(Demand { permit: permit.cloned(), filter: filter.cloned() })
+    }
+
+    /// Whether every row passes.
+    pub(super) fn is_of_all(&self) -> bool {
+        self.filter.is_none() && self.permit.as_ref().is_none_or(|permit| permit.rows == Rows::All)
+    }
+
+    /// The filters in it.
+    pub(super) fn filters(&self) -> impl Iterator<Item = &Filter> {
+        let permitted = self.permit.iter().filter_map(Permit::filter);
+        permitted.chain(&self.filter)
+    }
+
+    fn cost(&self) -> usize {
+        self.filters().map(cost::of_filter).sum()
+    }
+}
+
+/// The demands on a table.
 #[derive(Default)]
 pub(super) struct Filtered {
-    ids: HashMap<Filter, Id>,
+    ids: HashMap<Demand, Id>,
     /// The scopes that have a filter.
     scopes: HashMap<Id, BTreeSet<Number>>,
     ids_made: Id,
@@ -28,14 +65,14 @@ pub(super) struct Filtered {
 }
 
 impl Filtered {
-    pub(super) fn enter(&mut self, number: Number, filter: &Filter) {
-        let id = match self.ids.get(filter) {
+    pub(super) fn enter(&mut self, number: Number, demand: &Demand) {
+        let id = match self.ids.get(demand) {
             Some(id) => *id,
             None => {
                 self.ids_made += 1;
-                self.ids.insert(filter.clone(), self.ids_made);
+                self.ids.insert(demand.clone(), self.ids_made);
                 if let Some(bound) = &mut self.bound {
-                    bound.insert(self.ids_made, filter);
+                    bound.insert(self.ids_made, demand);
                 }
                 self.ids_made
             }
@@ -44,14 +81,14 @@ impl Filtered {
     }
 
     /// Takes a scope out; true when no filter is left.
-    pub(super) fn leave(&mut self, number: Number, filter: &Filter) -> bool {
-        if let Some(id) = self.ids.get(filter).copied()
+    pub(super) fn leave(&mut self, number: Number, demand: &Demand) -> bool {
+        if let Some(id) = self.ids.get(demand).copied()
             && let Some(scopes) = self.scopes.get_mut(&id)
         {
             scopes.remove(&number);
             if scopes.is_empty() {
                 self.scopes.remove(&id);
-                self.ids.remove(filter);
+                self.ids.remove(demand);
                 if let Some(bound) = &mut self.bound {
                     bound.remove(id);
                 }
@@ -109,9 +146,9 @@ impl Filtered {
 
     async fn bind(&self, table: &Arc<Table>, pace: &mut Pace) -> Bound {
         let mut bound = Bound::new(table.clone());
-        for (filter, id) in &self.ids {
-            bound.insert(*id, filter);
-            pace.did(cost::of_filter(filter)).await;
+        for (demand, id) in &self.ids {
+            bound.insert(*id, demand);
+            pace.did(demand.cost()).await;
         }
         bound
     }

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use waldelta_wal::{Column, Kind, Operation, ReplicaIdentity, Table};
 
 use super::*;
-use crate::filter::{Filter, Predicate, Row, Verdict};
+use crate::filter::{Predicate, Row, Verdict};
+use crate::rules::Rule;
 use crate::scope::Budget;
 use crate::subscription::Subscription;
-use crate::testing::{self, at_once, message, position, reset_change, schema_change};
+use crate::testing::{self, at_once, message, position, reset_change, rule, schema_change};
 
 /// `t (id integer primary key, v text, n integer)`; its second version is without `n`, the others have other replica identities.
 fn tables() -> [Arc<Table>; 4] {
@@ -28,8 +29,8 @@ fn subscription(id: &str, table: &str, filter: Option<&str>) -> Subscription {
     Subscription { filter: filter.map(|filter| filter.parse().unwrap()), ..testing::subscription(id, table) }
 }
 
-fn scope(subscriptions: Vec<Subscription>) -> Arc<Scope> {
-    let selection = Arc::new(Selection::new(subscriptions));
+fn scope(subscriptions: Vec<Subscription>, grant: Grant) -> Arc<Scope> {
+    let selection = Arc::new(Selection::new(subscriptions, grant));
     Arc::new(Scope::new(selection, position(0), 1 << 10, &Arc::new(Budget::new(1 << 20))))
 }
 
@@ -44,8 +45,12 @@ struct World {
 
 impl World {
     fn enter(&mut self, subscriptions: Vec<Subscription>) -> Number {
+        self.enter_granted(subscriptions, Grant::everything())
+    }
+
+    fn enter_granted(&mut self, subscriptions: Vec<Subscription>, grant: Grant) -> Number {
         self.made += 1;
-        let scope = scope(subscriptions);
+        let scope = scope(subscriptions, grant);
         self.moves.enter(self.made, scope.clone());
         self.scopes.insert(self.made, scope);
         self.made
@@ -204,12 +209,28 @@ const FILTERS: [&str; 14] = [
     "id = 2 and v = 'b'",
 ];
 
+/// What scopes may see: everything, and less of one kind or another.
+fn grants() -> Vec<Grant> {
+    let of = |rules: &[Rule]| testing::grant(rules, serde_json::json!({"id": [1, 2], "v": "a"}));
+    vec![
+        Grant::everything(),
+        of(&[rule("t", None, Some("v = :claims.v"))]),
+        of(&[rule("public.*", None, Some("id IN (:claims.id)"))]),
+        of(&[rule("t", Some(&["v"]), None), rule("*", None, None)]),
+        of(&[rule("u", None, None)]),
+        of(&[rule("t", Some(&["v"]), Some("id = 1 OR id = 3")), rule("*", None, Some("v = 'b'"))]),
+        of(&[rule("*", None, Some("n = 1 OR v > 'a'"))]),
+        of(&[rule("*", None, Some("v = :claims.missing"))]),
+    ]
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     /// A scope with these filters on `t`, and a subscription without one of something else, or of `t` too.
     Enter {
         filters: Vec<usize>,
         more: Option<&'static str>,
+        grant: usize,
     },
     Leave(prop::sample::Index),
     /// A transaction: changes of the table in this version.
@@ -239,8 +260,9 @@ enum Before {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let more = prop::option::weighted(0.3, prop::sample::select(vec!["t", "u", "public.*", "*", "other.*"]));
-    let enter = (prop::collection::vec(0..FILTERS.len(), 0..4), more)
-        .prop_map(|(filters, more)| Act::Enter { filters, more });
+    let grant = prop_oneof![Just(0), 0..grants().len()];
+    let enter = (prop::collection::vec(0..FILTERS.len(), 0..4), more, grant)
+        .prop_map(|(filters, more, grant)| Act::Enter { filters, more, grant });
     let operation = prop::sample::select(vec![
         Operation::Insert,
         Operation::Insert,
@@ -321,25 +343,35 @@ impl Made {
     }
 }
 
-/// The filters bound to one shape, those that fit it.
-type Bound = HashMap<Filter, Option<Predicate>>;
-
-/// Whether all filters that a scope has fail on a change for sure, so that it has no business to be named.
-fn fails_for_sure(scope: &Scope, change: &Change, table: &Arc<Table>, bound: &Bound) -> bool {
+/// Whether all filters that a scope has fail on a change for sure, or nothing of it may be seen, so that it has no business to be
+/// named.
+fn fails_for_sure(scope: &Scope, change: &Change, table: &Arc<Table>) -> bool {
     let of_row = [Operation::Insert, Operation::Baseline, Operation::Update, Operation::Delete];
+    if !of_row.contains(&change.operation) {
+        return false;
+    }
+    let Some(permission) = scope.selection.grant().permission(table) else { return true };
+    let had_row = matches!(change.operation, Operation::Update | Operation::Delete);
+    let sees_after = change.data.is_some() && permission.passes(&Row::after(change, table));
+    let sees_before = had_row && permission.passes(&Row::before(change, table));
     let matching = scope.selection.subscriptions().iter().filter(|other| other.table.matches(&table.name));
-    of_row.contains(&change.operation)
-        && matching.into_iter().all(|subscription| {
-            let Some(filter) = &subscription.filter else { return false };
-            let Some(predicate) = &bound[filter] else { return false };
+    let bound = matching.map(|subscription| {
+        let filter = subscription.filter.as_ref()?;
+        Some(Predicate::new(filter, &permission.visible(table)).ok())
+    });
+    let bound: Vec<Option<Option<Predicate>>> = bound.collect();
+    // Whoever has a filter that is none for this table has to find that out.
+    let is_unfit = bound.iter().any(|filter| filter.as_ref().is_some_and(Option::is_none));
+    (!is_unfit && !sees_after && !sees_before && permission.rows().is_some())
+        || bound.iter().all(|filter| {
+            let Some(Some(predicate)) = filter else { return false };
             let fails = |row: Row<'_>| predicate.verdict(&row) == Verdict::Fails;
             let old = change.old_data.as_deref();
             let after = change.data.as_deref().is_none_or(|data| {
                 let row = Row::new(table, data);
                 fails(if let Some(old) = old { row.or(table, old) } else { row })
             });
-            let had_row = matches!(change.operation, Operation::Update | Operation::Delete);
-            after && (!had_row || fails(Row::new(table, old.unwrap_or(b"{}"))))
+            (after || !sees_after) && (!sees_before || fails(Row::new(table, old.unwrap_or(b"{}"))))
         })
 }
 
@@ -350,18 +382,15 @@ proptest! {
     fn the_index_misses_nobody_and_names_nobody_for_nothing(acts in acts()) {
         let mut world = World::default();
         let tables = tables();
-        let filters = FILTERS.map(|filter| filter.parse::<Filter>().unwrap());
-        let bound: [Bound; 4] = tables.each_ref().map(|table| {
-            filters.iter().map(|filter| (filter.clone(), Predicate::new(filter, table).ok())).collect()
-        });
+        let grants = grants();
         for act in acts {
             match act {
-                Act::Enter { filters, more } => {
+                Act::Enter { filters, more, grant } => {
                     let filters = filters.into_iter().enumerate();
                     let mut subscriptions: Vec<Subscription> =
                         filters.map(|(n, filter)| subscription(&format!("s{n}"), "t", Some(FILTERS[filter]))).collect();
                     subscriptions.extend(more.map(|table| subscription("more", table, None)));
-                    world.enter(subscriptions);
+                    world.enter_granted(subscriptions, grants[grant].clone());
                 }
                 Act::Leave(which) => {
                     let numbers: Vec<Number> = world.scopes.keys().copied().collect();
@@ -387,7 +416,7 @@ proptest! {
                             };
                             prop_assert!(is_named || !is_told, "{change:?} is missed by {:?}", scope.selection);
                             if let Which::Listed(_) = which {
-                                let fails = fails_for_sure(scope, change, table, &bound[version]);
+                                let fails = fails_for_sure(scope, change, table);
                                 prop_assert!(!is_named || !fails, "{change:?} is nothing to {:?}", scope.selection);
                             }
                         }

@@ -5,7 +5,9 @@ use crate::testing::{at_once, filtered, position, subscription};
 
 fn client(id: &str, session: u64) -> Client {
     Client {
+        key: id.into(),
         id: id.into(),
+        subject: None,
         session,
         include_own: false,
         frontier: Arc::new(AtomicU64::new(u64::MAX)),
@@ -15,7 +17,9 @@ fn client(id: &str, session: u64) -> Client {
 }
 
 fn selection(tables: &[&str]) -> Selection {
-    Selection::new(tables.iter().enumerate().map(|(n, table)| subscription(&n.to_string(), table)).collect())
+    crate::testing::everything(
+        tables.iter().enumerate().map(|(n, table)| subscription(&n.to_string(), table)).collect(),
+    )
 }
 
 fn name(name: &str) -> TableName {
@@ -115,7 +119,7 @@ fn the_newest_session_of_a_client_wins() {
 fn what_subscriptions_cost_is_bounded_and_given_back() {
     const ROOM: usize = 256 << 10;
     let registry = Arc::new(Registry::with_room(position(10), 1 << 20, ROOM));
-    let filter = |n: usize| Selection::new(vec![filtered("s", "t", &format!("id = {n}"))]);
+    let filter = |n: usize| crate::testing::everything(vec![filtered("s", "t", &format!("id = {n}"))]);
     let mut attached: Vec<Attachment> = Vec::new();
     let refused = loop {
         match registry.attach(&filter(attached.len()), &client("a", 1)) {
@@ -136,7 +140,7 @@ fn what_subscriptions_cost_is_bounded_and_given_back() {
 
     // What is too much for one session is so for whoever comes alone.
     let values: Vec<String> = (0..100).map(|n| n.to_string()).collect();
-    let list = Selection::new(vec![filtered("s", "t", &format!("id IN ({})", values.join(",")))]);
+    let list = crate::testing::everything(vec![filtered("s", "t", &format!("id IN ({})", values.join(",")))]);
     let refused = registry.attach(&list, &client("a", 3)).err().unwrap();
     assert_eq!((refused, refused.code()), (NoRoom::Alone, Code::SubscriptionsTooLarge));
     assert_eq!(registry.room.available_permits(), ROOM);

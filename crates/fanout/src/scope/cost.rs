@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use waldelta_wal::Table;
 
 use crate::filter::Filter;
+use crate::rules::Permit;
 use crate::subscription::{Pattern, Selection, Subscription};
 
 /// A subscription without what it names.
@@ -32,7 +33,18 @@ pub(crate) fn of_session(selection: &Selection) -> usize {
 /// What a scope keeps: the subscriptions, and their filters in the index.
 pub(crate) fn of_scope(selection: &Selection) -> usize {
     let each = selection.subscriptions().iter();
-    SCOPE_BYTES + each.map(|one| as_read(one) + one.filter.as_ref().map_or(0, of_filter)).sum::<usize>()
+    let own: usize = each.map(|one| as_read(one) + one.filter.as_ref().map_or(0, of_filter)).sum();
+    let permitted = selection
+        .grant()
+        .permits()
+        .iter()
+        .map(|permit| NAME_BYTES + permit.filter().map_or(0, |filter| Size::of(filter).times(PARSED)));
+    // What may be seen of a table stands in the index beside each subscription of it.
+    let tables = selection.subscriptions().iter().filter_map(|one| match &one.table {
+        Pattern::Table(table) => selection.grant().permit(table).and_then(Permit::filter),
+        Pattern::All | Pattern::Schema(_) => None,
+    });
+    SCOPE_BYTES + own + permitted.sum::<usize>() + tables.map(of_filter).sum::<usize>()
 }
 
 /// What the index keeps of a filter.
@@ -49,8 +61,11 @@ pub(crate) fn of_route(selection: &Selection, table: Option<&Table>) -> usize {
     let (bytes, names_columns) = each.fold((NAME_BYTES, false), |(bytes, names), one| {
         (bytes + one.id.len() + NAME_BYTES + bound(one), names || one.columns.is_some())
     });
+    let permit = table.and_then(|table| selection.grant().permit(&table.name));
+    let names_columns = names_columns || permit.is_some_and(|permit| permit.columns.is_some());
+    let permitted = permit.and_then(Permit::filter).map_or(0, |filter| Size::of(filter).times(BOUND));
     let columns = table.filter(|_| names_columns).map_or(0, |table| table.columns.len());
-    bytes + columns * NAME_BYTES
+    bytes + permitted + columns * NAME_BYTES
 }
 
 /// Bytes of a filter's text.
@@ -108,7 +123,7 @@ mod tests {
     use crate::testing::{filtered, subscription, table};
 
     fn selection(subscriptions: Vec<Subscription>) -> Selection {
-        Selection::new(subscriptions)
+        crate::testing::everything(subscriptions)
     }
 
     #[test]

@@ -15,6 +15,7 @@ fn item(lsn: u64, prev: Position) -> Item {
         own: Vec::new(),
         schemas: Vec::new(),
         routed_at: Instant::now(),
+        packed: OnceLock::new(),
     }
 }
 
@@ -99,7 +100,7 @@ fn what_no_frame_tells_is_no_predecessor() {
 fn a_table_looks_as_its_latest_shape() {
     let columns = Some(["v".to_owned()].into());
     let subscription = Subscription { columns, ..subscription("s", "t") };
-    let selection = Arc::new(Selection::new(vec![subscription]));
+    let selection = Arc::new(crate::testing::everything(vec![subscription]));
     let scope = Scope::new(selection, position(0), 1 << 20, &Arc::new(Budget::new(1 << 20)));
     let mut wide = table("t");
     wide.columns.push(Column { name: "more".into(), number: 3, ..wide.columns[1].clone() });
@@ -128,7 +129,7 @@ fn a_table_looks_as_its_latest_shape() {
 fn all_scopes_together_keep_no_more_looks_than_there_is_room_for() {
     let subscription = |id: usize| subscription(&format!("{id:-<1000}"), "t");
     let scope = |id: usize, budget: &Arc<Budget>| {
-        let selection = Arc::new(Selection::new(vec![subscription(id)]));
+        let selection = Arc::new(crate::testing::everything(vec![subscription(id)]));
         Scope::new(selection, position(0), 1 << 20, budget)
     };
     let t = Arc::new(table("t"));

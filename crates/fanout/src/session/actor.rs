@@ -8,43 +8,53 @@
 //!
 //! It decides nothing. One task writes to the socket, so frames have one order.
 
+mod operations;
+
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
+use waldelta_access::Identity;
 use waldelta_history::Head;
 use waldelta_wal::{Code, Position};
 
-use super::hydrate::{self, Failure, Order, Step};
+use self::operations::failed;
+use super::hydrate::Step;
 use super::outbox::{self, Outgoing, Unwritten};
 use super::private;
 use super::socket::{Incoming, Socket};
-use super::state::{Action, Event, Listens, Now, Rules, Seat, Session, Want, session_name};
+use super::state::{
+    Action, Admitted, Entrance, Event, Listens, Now, Rules, Seat, Session, Want, session_name,
+};
+use super::watching::{self, Watching};
+use crate::audit::Who;
 use crate::closing::Closing;
-use crate::error::Error;
 use crate::inner::{Inner, Listed};
 use crate::metrics::StateGauge;
 use crate::registry::{Attachment, NoRoom};
-use crate::sessions::Standing;
+use crate::sessions::{Standing, Whose};
 use crate::subscription::Selection;
-use crate::wire::client::{self, After, Refusal};
-use crate::wire::server;
+use crate::wire::client::{self, Refusal};
+use crate::wire::{Subprotocol, server};
 
 /// Bytes read from a tail at once.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
-/// Steps of a snapshot that are read ahead of the socket.
-const STEPS_AHEAD: usize = 1;
 /// A client that is let go may take this long to answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves one client until it is gone or let go.
-pub(crate) async fn run<S: Socket>(inner: Arc<Inner>, socket: S, listed: Listed) {
-    Actor::new(inner, socket, listed).run().await;
+/// Serves one client until it is gone or let go. `identity` is who it is, where its request has said so.
+pub(crate) async fn run<S: Socket>(
+    inner: Arc<Inner>,
+    socket: S,
+    listed: Listed,
+    identity: Option<Arc<Identity>>,
+    subprotocol: Subprotocol,
+) {
+    Actor::new(inner, socket, listed, identity, subprotocol).run().await;
 }
 
 /// Lets a client go that is not admitted.
@@ -63,6 +73,8 @@ struct Actor<S> {
     inner: Arc<Inner>,
     socket: S,
     session: Session,
+    subprotocol: Subprotocol,
+    watching: Watching,
     seat: Seat,
     listed: Listed,
     gauge: StateGauge,
@@ -75,13 +87,23 @@ struct Actor<S> {
     numbered: Option<oneshot::Receiver<()>>,
     /// The last thing taken was a frame from the client: now it is the stream's turn.
     client_was_last: bool,
+    /// It was let in, and told where it begins.
+    has_begun: bool,
     /// When the oldest frame that waits to be written was found durable.
     routed_at: Option<Instant>,
     sent_bytes: u64,
 }
 
 impl<S: Socket> Actor<S> {
-    fn new(inner: Arc<Inner>, socket: S, listed: Listed) -> Self {
+    fn new(
+        inner: Arc<Inner>,
+        socket: S,
+        listed: Listed,
+        identity: Option<Arc<Identity>>,
+        subprotocol: Subprotocol,
+    ) -> Self {
+        // Before anything is looked at that may change.
+        let watching = Watching::new(&inner);
         let seat = listed.seat();
         let config = &inner.config;
         let rules = Rules {
@@ -90,8 +112,15 @@ impl<S: Socket> Actor<S> {
             frontier_timeout: config.frontier_timeout,
             subscriptions_max: config.subscriptions_max,
         };
+        let entrance = match identity {
+            Some(identity) => Entrance::Known(Admitted { grant: inner.grant(Some(&identity)), identity }),
+            None if inner.access.is_required() => Entrance::Closed,
+            None => Entrance::Open(inner.grant(None)),
+        };
         Actor {
-            session: Session::new(rules, seat.clone(), now()),
+            session: Session::new(rules, seat.clone(), entrance, now()).speaking(subprotocol),
+            subprotocol,
+            watching,
             head_changed: inner.history.feed().watch(),
             inner,
             socket,
@@ -104,6 +133,7 @@ impl<S: Socket> Actor<S> {
             steps: None,
             numbered: None,
             client_was_last: false,
+            has_begun: false,
             routed_at: None,
             sent_bytes: 0,
         }
@@ -118,6 +148,7 @@ impl<S: Socket> Actor<S> {
                 timer.as_mut().reset(deadline);
             }
             let event = self.next_event(timer.as_mut()).await;
+            let event = self.admitted(event);
             self.session.apply(event, now(), &mut actions);
             if let Some(closing) = self.perform(&mut actions).await {
                 break closing;
@@ -126,12 +157,14 @@ impl<S: Socket> Actor<S> {
         };
         self.attachment = None;
         self.note();
+        self.tell_of_refusal(closing);
         if matches!(closing, Closing::TooSlow) {
             self.inner.metrics.evictions.increment(1);
         }
         tracing::debug!(
             session = session_name(self.seat.number),
             client_id = self.session.client().map(|client| &*client.id),
+            subject = self.session.client().and_then(|client| client.subject.as_deref()),
             code = closing.code().map(Code::as_str),
             cursor = %self.session.cursor(),
             "session ended"
@@ -152,10 +185,18 @@ impl<S: Socket> Actor<S> {
         };
         let clients_turn = tail.is_none() || !self.client_was_last;
         let listens = self.session.listens();
+        let is_let_in = self.session.client().is_some();
+        let (identity, grant) = (self.session.identity(), self.session.grant());
+        let (access, policy) = self.watching.parts();
+        let until = self.session.expires_at();
         tokio::select! {
             biased;
             () = self.inner.leaving.turn_of(self.seat.number) => self.stop(),
             () = self.seat.replaced.cancelled() => Event::Replaced,
+            refusal = Watching::refused(access, &self.inner.access, identity, until), if is_let_in => {
+                Event::Unauthorized(refusal)
+            }
+            grant = Watching::regranted(policy, identity, grant), if is_let_in => Event::Regranted(grant),
             // Before the client, which may never be silent.
             () = timer => Event::Tick,
             incoming = self.socket.receive(), if clients_turn => {
@@ -171,6 +212,30 @@ impl<S: Socket> Actor<S> {
             () = changed(self.scope_changed.as_mut()), if listens == Listens::Scope => Event::Woken,
             () = self.seat.wake.notified(), if listens == Listens::Scope => Event::Woken,
             () = changed(Some(&mut self.head_changed)), if listens == Listens::Head => Event::Woken,
+        }
+    }
+
+    /// Who has been verified is looked at once more, in the moment in which it counts: the rules, and what was revoked, may have
+    /// changed meanwhile.
+    fn admitted(&mut self, event: Event) -> Event {
+        let Event::Authenticated(Ok(Admitted { identity, .. })) = event else { return event };
+        if let Err(refusal) = watching::holds(&self.inner.access, Some(&identity)) {
+            return Event::Authenticated(Err(refusal));
+        }
+        if let Err(closing) = self.listed.identify(&identity) {
+            return Event::TooMany(closing);
+        }
+        Event::Authenticated(Ok(Admitted { grant: self.inner.grant(Some(&identity)), identity }))
+    }
+
+    /// The audit counts those who did not come in.
+    fn tell_of_refusal(&self, closing: Closing) {
+        let is_refusal =
+            matches!(closing, Closing::Unauthorized(_) | Closing::NotAllowed(_) | Closing::TooMany(_));
+        if let Some(code) = closing.code().filter(|_| is_refusal && !self.has_begun) {
+            let client_id = self.session.client().map(|client| &*client.id);
+            let identity = self.session.identity().map(Arc::as_ref);
+            self.inner.audit.refused(Who { identity, client_id, address: self.listed.address() }, code);
         }
     }
 
@@ -208,6 +273,11 @@ impl<S: Socket> Actor<S> {
         }
         let routed = self.inner.registry.routed();
         let items = attachment.scope.read(after, BATCH_BYTES_MAX);
+        if let Ok(items) = &items
+            && self.subprotocol.takes_packed()
+        {
+            attachment.scope.pack(items);
+        }
         self.routed_at = items.as_ref().ok().and_then(|items| items.first()).map(|item| item.routed_at);
         Event::Tail { items, routed }
     }
@@ -216,9 +286,9 @@ impl<S: Socket> Actor<S> {
         self.session.reading();
         // Before the reading: what comes after it wakes the session again.
         self.head_changed.mark_unchanged();
-        let inner = self.inner.clone();
+        let (inner, grant) = (self.inner.clone(), self.session.grant().cloned().unwrap_or_default());
         self.operations.push(Box::pin(async move {
-            let read = private::read(&inner, after).await;
+            let read = private::read(&inner, after, &grant).await;
             Event::Private(read.map_err(|error| failed("read history for a session", &error)))
         }));
     }
@@ -230,6 +300,7 @@ impl<S: Socket> Actor<S> {
         for action in actions.drain(..) {
             match action {
                 Action::Send(frame) => outbox.push(Outgoing::Frame(frame)),
+                Action::SendPacked(packed) => outbox.push(Outgoing::Packed(packed)),
                 Action::Ping => outbox.push(Outgoing::Ping),
                 Action::Attach(selection) => {
                     if let Err(no_room) = self.attach(&selection) {
@@ -240,6 +311,8 @@ impl<S: Socket> Actor<S> {
                         break;
                     }
                 }
+                Action::Authenticate(token) => self.authenticate(token),
+                Action::ListTables => self.list_tables(),
                 Action::Resolve(after) => self.resolve(after),
                 Action::AskFrontier => self.ask_frontier(),
                 Action::Hydrate(order) => self.hydrate(order),
@@ -251,6 +324,9 @@ impl<S: Socket> Actor<S> {
             None => closing,
             // The frames that could not be written are lost with the connection; the client resumes from its cursor.
             Some(interruption) => {
+                if matches!(interruption, Event::Unauthorized(_) | Event::PermissionChanged) {
+                    self.socket.retract();
+                }
                 let mut last_words = Vec::new();
                 self.session.apply(interruption, now(), &mut last_words);
                 let frames = last_words.iter().filter_map(|action| match action {
@@ -276,11 +352,19 @@ impl<S: Socket> Actor<S> {
         let bytes = outbox.iter().map(Outgoing::len).sum::<usize>() as u64;
         let timeout = if last { CLOSE_TIMEOUT } else { self.inner.config.write_timeout };
         let (leaving, replaced) = (&self.inner.leaving, &self.seat.replaced);
+        let (identity, grant) = (self.session.identity(), self.session.grant());
+        let (access, policy) = self.watching.parts();
+        let until = self.session.expires_at();
+        let is_watched = !last && self.session.client().is_some();
         let (written, had_to_wait) = tokio::select! {
             biased;
             written = outbox::waiting(outbox::write_all(&mut self.socket, outbox, timeout)) => written,
             () = leaving.turn_of(self.seat.number), if !last => return Some(self.stop()),
             () = replaced.cancelled(), if !last => return Some(Event::Replaced),
+            refusal = Watching::refused(access, &self.inner.access, identity, until), if is_watched => {
+                return Some(Event::Unauthorized(refusal));
+            }
+            _ = Watching::regranted(policy, identity, grant), if is_watched => return Some(Event::PermissionChanged),
         };
         match written {
             Err(Unwritten::TimedOut) => return Some(Event::WriteTimedOut),
@@ -318,69 +402,15 @@ impl<S: Socket> Actor<S> {
         Ok(())
     }
 
-    fn resolve(&mut self, after: Option<After>) {
-        let inner = self.inner.clone();
-        self.operations.push(Box::pin(async move {
-            let resolved = async {
-                let cursor = match after {
-                    None => None,
-                    Some(After::Cursor(cursor)) => Some(Some(cursor)),
-                    Some(After::Lsn(lsn)) => Some(inner.history.cursor_of_lsn(lsn).await?),
-                };
-                Ok::<_, Error>((inner.admission.extent_of_session(cursor.flatten()).await?, cursor))
-            };
-            let resolved = resolved.await;
-            Event::Resolved(resolved.map_err(|error| failed("find where a session begins", &error)))
-        }));
-    }
-
-    fn ask_frontier(&mut self) {
-        let Some(frontier) = self.session.client().map(|client| client.frontier.clone()) else { return };
-        let (inner, numbered) = (self.inner.clone(), self.numbered.take());
-        self.operations.push(Box::pin(async move {
-            frontier.store(inner.frontier.ask().await, Ordering::Release);
-            // Whoever has seen it live and connects elsewhere is newer there.
-            if let Some(numbered) = numbered {
-                let _ = numbered.await;
-            }
-            Event::FrontierKnown
-        }));
-    }
-
-    fn hydrate(&mut self, order: Order) {
-        let Ok(permit) = self.inner.hydrations.clone().try_acquire_owned() else {
-            let code = Code::SnapshotsBusy;
-            let failure = Failure::ForNow { code, message: code.explanation().title.to_owned() };
-            self.operations.push(Box::pin(std::future::ready(Event::Hydration(Step::Failed(failure)))));
-            return;
-        };
-        let (sender, steps) = mpsc::channel(STEPS_AHEAD);
-        // A snapshot that still runs finds nobody listening and ends.
-        self.steps = Some(steps);
-        let inner = self.inner.clone();
-        self.operations.push(Box::pin(async move {
-            hydrate::run(order, &inner, sender).await;
-            drop(permit);
-            Event::Woken
-        }));
-    }
-
-    fn record(&mut self, cursor: Position) {
-        let Some(client_id) = self.session.client().map(|client| client.id.clone()) else { return };
-        let inner = self.inner.clone();
-        self.operations.push(Box::pin(async move {
-            Event::Recorded(inner.clients.record(client_id, cursor).await.map(|()| cursor))
-        }));
-    }
-
     /// Shows operators where the session is.
     fn note(&mut self) {
         self.gauge.change(self.session.state());
         if self.session.has_begun() {
             self.listed.arrived();
         }
+        self.has_begun |= self.session.has_begun() && self.session.state() != "closing";
         self.listed.note(Standing {
-            client_id: self.session.client().map(|client| client.id.clone()),
+            client: self.session.client().map(Whose::of),
             state: self.session.state(),
             cursor: self.session.cursor(),
             acked: self.session.acked(),
@@ -406,18 +436,6 @@ async fn changed<T>(watched: Option<&mut watch::Receiver<T>>) {
     if !known {
         std::future::pending::<()>().await;
     }
-}
-
-/// Logs a failure where it is handled, and gives the code that the client is told.
-fn failed(what: &'static str, error: &Error) -> Code {
-    let code = error.code();
-    tracing::warn!(
-        code = code.as_str(),
-        error = error as &dyn std::error::Error,
-        what,
-        "a session could not be served"
-    );
-    code
 }
 
 fn now() -> Now {

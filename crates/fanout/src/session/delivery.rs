@@ -144,6 +144,11 @@ impl Delivery {
         }
     }
 
+    /// Each table's shape is told again before its next row.
+    pub(crate) fn forget_shapes(&mut self) {
+        self.shapes.clear();
+    }
+
     /// Lets go of snapshots that no longer matter at this position.
     pub(crate) fn settle(&mut self, cursor: Position) {
         // In their order: one that is past still tells that those before it have no say in its tables any more.
@@ -196,7 +201,12 @@ impl Delivery {
         });
         let told: Vec<Told<'_>> = told.collect();
         let mut out = Frames { changes: told.len(), ..Frames::default() };
-        let (author, origin) = (TxAuthor::of(changes), transaction::origin_of(changes));
+        let author = match to.selection.grant().is_everything() {
+            true => TxAuthor::of(changes),
+            // Who else wrote something is known from what may be seen alone.
+            false => TxAuthor::of(told.iter().map(|told| told.change)),
+        };
+        let origin = transaction::origin_of(changes);
         let mut rest = &told[..];
         loop {
             let (chunk, after) = rest.split_at(chunk_len(rest));

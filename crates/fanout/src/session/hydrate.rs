@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use waldelta_wal::{Code, Position, Table, TableName};
 
@@ -12,9 +13,9 @@ use crate::error::Error;
 use crate::inner::Inner;
 use crate::snapshots::{self, Gaps, Told};
 use crate::subscription::{Misfit, Tables};
-use crate::wire::Utf8Bytes;
 use crate::wire::client::SnapshotFrom;
 use crate::wire::server::TableSum;
+use crate::wire::{Subprotocol, Utf8Bytes};
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(crate) enum Step {
     },
     Shape(Arc<Table>),
     Rows(Utf8Bytes),
+    /// The same in the form in which they are kept.
+    PackedRows(Bytes),
     Ended {
         consistent_at: Position,
         tables: Vec<TableSum>,
@@ -62,17 +65,17 @@ pub(crate) enum Failure {
 }
 
 /// Hands a snapshot over step by step; the receiver's pace is its own. Ends early when nobody listens.
-pub(crate) async fn run(order: Order, inner: &Inner, steps: mpsc::Sender<Step>) {
+pub(crate) async fn run(order: Order, subprotocol: Subprotocol, inner: &Inner, steps: mpsc::Sender<Step>) {
     tokio::select! {
         biased;
         // The reading goes on only as long as somebody follows it.
         () = steps.closed() => {}
         // Kept small: it is part of what a session waits for.
-        () = Box::pin(hand_over(order, inner, &steps)) => {}
+        () = Box::pin(hand_over(order, subprotocol, inner, &steps)) => {}
     }
 }
 
-async fn hand_over(order: Order, inner: &Inner, steps: &mpsc::Sender<Step>) {
+async fn hand_over(order: Order, subprotocol: Subprotocol, inner: &Inner, steps: &mpsc::Sender<Step>) {
     snapshots::hear_of(order.head, inner.history.feed()).await;
     let follower = match open_gaps(inner).await {
         Ok(gaps) => inner.snapshots.follow(&order, inner.history.feed(), &gaps),
@@ -94,6 +97,7 @@ async fn hand_over(order: Order, inner: &Inner, steps: &mpsc::Sender<Step>) {
                 Step::Begun { id: begun.id.clone(), n, cursor: begun.cursor, tables: begun.tables.clone() }
             }
             Told::Shape(table) => Step::Shape(table),
+            Told::Rows(chunk) if subprotocol.takes_packed() => Step::PackedRows(chunk.packed()),
             Told::Rows(chunk) => match follower.open(&chunk).await {
                 Ok(frame) => Step::Rows(frame),
                 Err(source) => Step::Failed(failed(&Error::Compress { source })),

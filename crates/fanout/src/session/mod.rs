@@ -10,3 +10,4 @@ pub(crate) mod outbox;
 pub(crate) mod private;
 pub(crate) mod socket;
 pub(crate) mod state;
+mod watching;

@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::socket::{Broken, Socket};
 use crate::wire::Utf8Bytes;
 
@@ -13,6 +15,7 @@ const RUN_BYTES_MAX: usize = 64 * 1024;
 /// What waits to be written.
 pub(crate) enum Outgoing {
     Frame(Utf8Bytes),
+    Packed(Bytes),
     Ping,
 }
 
@@ -20,6 +23,7 @@ impl Outgoing {
     pub(crate) fn len(&self) -> usize {
         match self {
             Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Packed(packed) => packed.len(),
             Outgoing::Ping => 0,
         }
     }
@@ -67,6 +71,7 @@ async fn write_run<S: Socket>(
         unflushed += outgoing.len();
         match outgoing {
             Outgoing::Frame(frame) => socket.feed(frame),
+            Outgoing::Packed(packed) => socket.feed_packed(packed),
             Outgoing::Ping => socket.ping(),
         }
     }

@@ -17,6 +17,9 @@ use waldelta_wal::{Change, Position, TransactionHead};
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::pages::Run;
+use crate::rules::Grant;
+use crate::shapes::Shapes;
+use crate::start::Reset;
 use crate::stretch::Stretch;
 use crate::wire::oversize;
 use crate::wire::transaction::image_bytes;
@@ -38,14 +41,25 @@ pub(crate) struct PrivateRead {
     pub through: Position,
     /// Whether that was all there is.
     pub exhausted: bool,
-    /// Where it began is a place that did not survive, or from which there is a gap: the session cannot go on.
+    /// The session cannot go on: see [`Self::lost_because`].
     pub lost: bool,
+    /// Of the tables that are reset in it, or get another shape.
+    pub shapes: Shapes,
 }
 
 impl PrivateRead {
+    /// Why the session cannot go on, and up to where what it begins anew with has to be: where it began is a place that did not
+    /// survive, or from which there is a gap; or something after it was pruned, up to `through`.
+    pub(crate) fn lost_because(&self) -> Option<(Reset, Position)> {
+        self.lost.then(|| match self.through > self.after {
+            true => (Reset::HistoryPruned, self.through),
+            false => (Reset::EpochChanged, Position::default()),
+        })
+    }
+
     /// There is nothing between these positions.
     fn nothing(after: Position, through: Position, exhausted: bool) -> Self {
-        PrivateRead { after, slices: Vec::new(), through, exhausted, lost: false }
+        PrivateRead { after, slices: Vec::new(), through, exhausted, lost: false, shapes: Shapes::default() }
     }
 }
 
@@ -83,8 +97,25 @@ impl std::ops::Deref for Changes {
     }
 }
 
-/// Reads what comes after `after`.
-pub(crate) async fn read(inner: &Inner, after: Position) -> Result<PrivateRead, Error> {
+/// Reads what comes after `after`, for one who has this grant.
+pub(crate) async fn read(inner: &Inner, after: Position, grant: &Grant) -> Result<PrivateRead, Error> {
+    let mut read = read_all(inner, after).await?;
+    let changes = read.slices.iter().flat_map(|slice| slice.changes.iter());
+    read.shapes = Shapes::of_changed(inner, grant, changes).await?;
+    Ok(read)
+}
+
+async fn read_all(inner: &Inner, after: Position) -> Result<PrivateRead, Error> {
+    match read_on(inner, after).await {
+        Err(error) => match error.pruned() {
+            Some(floor) => Ok(PrivateRead { lost: true, ..PrivateRead::nothing(after, floor, false) }),
+            None => Err(error),
+        },
+        read => read,
+    }
+}
+
+async fn read_on(inner: &Inner, after: Position) -> Result<PrivateRead, Error> {
     // Read before the entries: what is not among them then does not exist up to here.
     let feed = inner.history.feed();
     let head = feed.head().cursor();

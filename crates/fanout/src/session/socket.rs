@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -46,13 +47,17 @@ pub(crate) enum Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// A connection that carries text frames both ways. All of it may be dropped at any await point without losing a frame
+/// A connection that carries text frames both ways, and packed ones to the client. All of it may be dropped at any await point without losing a frame
 /// half-way.
 pub(crate) trait Socket: Send {
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
     /// Takes a frame over; it is on its way after [`Socket::flush`].
     fn feed(&mut self, frame: Utf8Bytes);
+    /// The same with a frame in its smaller form.
+    fn feed_packed(&mut self, packed: Bytes);
     fn ping(&mut self);
+    /// Takes back what was fed and of which nothing is written yet.
+    fn retract(&mut self);
     fn flush(&mut self) -> impl Future<Output = Result<(), Broken>> + Send;
     /// Says why and waits for the client's answer.
     fn close(&mut self, code: u16, reason: String) -> impl Future<Output = ()> + Send;
@@ -117,8 +122,16 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin> Socket for WebSocket<C> {
         self.unsent.push_text(frame.into());
     }
 
+    fn feed_packed(&mut self, packed: Bytes) {
+        self.unsent.push_binary(packed);
+    }
+
     fn ping(&mut self) {
         self.unsent.push_ping();
+    }
+
+    fn retract(&mut self) {
+        self.unsent.retract();
     }
 
     async fn flush(&mut self) -> Result<(), Broken> {

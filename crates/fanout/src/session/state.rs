@@ -11,17 +11,23 @@
 mod acknowledging;
 mod hello;
 mod hydrating;
+mod identity;
+mod permission;
 mod reading;
 mod subscribing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use acknowledging::Acks;
+use bytes::Bytes;
 pub(crate) use hello::session_name;
+use identity::Expiry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use waldelta_access::{self as access, Identity};
 use waldelta_wal::{Code, EndLsn, Position};
 
 use super::delivery::Delivery;
@@ -29,13 +35,15 @@ use super::hydrate::{Order, Step};
 use super::private::PrivateRead;
 use crate::closing::Closing;
 use crate::registry::Client;
+use crate::rules::Grant;
 use crate::scope::{Behind, Item};
+use crate::shapes::Shapes;
 use crate::spread;
 use crate::start::Extent;
 use crate::subscription::{Selection, Subscription};
-use crate::wire::Utf8Bytes;
-use crate::wire::client::{After, ClientFrame, Refusal, SnapshotFrom};
+use crate::wire::client::{After, ClientFrame, Hello, Refusal, SnapshotFrom, Token};
 use crate::wire::server;
+use crate::wire::{Subprotocol, Utf8Bytes};
 
 /// Frames that a client may send in [`FRAMES_WINDOW`].
 const FRAMES_MAX: u32 = 1_000;
@@ -70,6 +78,18 @@ pub(crate) enum Event {
     Gone,
     /// The time of [`Session::deadline`] has come.
     Tick,
+    /// The token is verified, or not accepted.
+    Authenticated(Result<Admitted, access::Refusal>),
+    /// Its subject or tenant has as many sessions as it may.
+    TooMany(Closing),
+    /// The token is not good any longer.
+    Unauthorized(access::Refusal),
+    /// Something else may be seen from now on.
+    Regranted(Grant),
+    /// The same, while what it may not see any more waits to be written.
+    PermissionChanged,
+    /// The tables that there are.
+    Tables(Result<Arc<Shapes>, Code>),
     /// The scope was entered; what lies at or below this position may have been routed without the session.
     Attached(Position),
     /// What history has, and the cursor asked for; see [`Extent::start`].
@@ -98,7 +118,13 @@ pub(crate) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Send(Utf8Bytes),
+    /// The same in the smaller form.
+    SendPacked(Bytes),
     Ping,
+    /// Find out who presents this token.
+    Authenticate(Token),
+    /// Find out which tables there are.
+    ListTables,
     /// Enter the scope of this selection and leave the one before.
     Attach(Selection),
     /// Find out where the session begins.
@@ -134,11 +160,30 @@ pub(crate) enum Listens {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     AwaitingHello,
+    /// Its token is being verified.
+    Authenticating,
     Resolving,
     Hydrating,
     CatchingUp,
     Live,
+    /// Something else may be seen, and it is not known yet which tables that concerns.
+    Granting,
     Closing,
+}
+
+/// Who comes, as far as the request has said it.
+pub(crate) enum Entrance {
+    /// Nobody has to say who they are: what everybody may see.
+    Open(Grant),
+    Known(Admitted),
+    /// `hello` has to say it.
+    Closed,
+}
+
+/// Who has been verified, and what they may see.
+pub(crate) struct Admitted {
+    pub identity: Arc<Identity>,
+    pub grant: Grant,
 }
 
 /// What a session is before its client is known.
@@ -154,8 +199,21 @@ pub(crate) struct Seat {
 pub(crate) struct Session {
     rules: Rules,
     seat: Seat,
+    subprotocol: Subprotocol,
     phase: Phase,
+    entrance: Entrance,
+    /// What waits for its token to be verified.
+    hello: Option<Box<Hello>>,
+    is_verifying: bool,
+    identity: Option<Arc<Identity>>,
+    expiry: Option<Expiry>,
     client: Option<Client>,
+    /// What its copy is of, as it says.
+    access_before: Option<String>,
+    /// What may be seen from now on, until it is known which tables that concerns.
+    granting: Option<Grant>,
+    /// The client is told what its copy is of once the snapshot has ended.
+    is_access_untold: bool,
     snapshot_welcome: bool,
     /// What the client has of a snapshot that broke off.
     snapshot_from: Option<SnapshotFrom>,
@@ -208,7 +266,7 @@ enum SubscriptionChange {
 }
 
 impl Session {
-    pub(crate) fn new(rules: Rules, seat: Seat, now: Now) -> Self {
+    pub(crate) fn new(rules: Rules, seat: Seat, entrance: Entrance, now: Now) -> Self {
         let instant = now.instant;
         Session {
             hello_by: instant + rules.hello_timeout,
@@ -218,8 +276,17 @@ impl Session {
                 + spread::part(seat.number, rules.heartbeat_interval / 2),
             rules,
             seat,
+            subprotocol: Subprotocol::default(),
             phase: Phase::AwaitingHello,
+            entrance,
+            hello: None,
+            is_verifying: false,
+            identity: None,
+            expiry: None,
             client: None,
+            access_before: None,
+            granting: None,
+            is_access_untold: false,
             snapshot_welcome: true,
             snapshot_from: None,
             durable: Position::default(),
@@ -245,6 +312,11 @@ impl Session {
         }
     }
 
+    /// The same for a client that speaks this.
+    pub(crate) fn speaking(self, subprotocol: Subprotocol) -> Self {
+        Session { subprotocol, ..self }
+    }
+
     /// Takes an event in and adds what is to be done to `out`.
     pub(crate) fn apply(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
         let sent_before = out.len();
@@ -258,8 +330,14 @@ impl Session {
             Event::Heard => self.heard_at = now.instant,
             Event::Frame(frame) => self.frame(frame, now, out),
             Event::Tick => self.tick(now, out),
+            Event::Authenticated(verified) => self.authenticated(verified, now, out),
+            Event::TooMany(closing) => self.fail(closing.code().unwrap_or(Code::Internal), closing, out),
+            Event::Unauthorized(refusal) => self.turn_away(refusal, out),
+            Event::Regranted(grant) => self.regrant(grant, out),
+            Event::PermissionChanged => self.permission_changed(out),
+            Event::Tables(tables) => self.tables_listed(tables, out),
             Event::Attached(joined_at) => self.joined_at = joined_at,
-            Event::Resolved(Ok((extent, after))) => self.begin(extent, after, out),
+            Event::Resolved(Ok((extent, after))) => self.begin(extent, after, now, out),
             Event::Resolved(Err(code)) => self.fail(code, Closing::TryLater(code), out),
             Event::FrontierKnown => {
                 self.frontier_asked = self.frontier_asked.saturating_sub(1);
@@ -271,7 +349,8 @@ impl Session {
             Event::Woken => self.idle = false,
             Event::Recorded(recorded) => self.recorded(recorded, out),
         }
-        let sent = out[sent_before..].iter().filter(|action| matches!(action, Action::Send(_))).count();
+        let is_sent = |action: &&Action| matches!(action, Action::Send(_) | Action::SendPacked(_));
+        let sent = out[sent_before..].iter().filter(is_sent).count();
         // A heartbeat counts as quiet: else every second one would be left out.
         self.quiet &= sent == self.beats;
     }
@@ -302,19 +381,20 @@ impl Session {
 
     /// When [`Event::Tick`] is due.
     pub(crate) fn deadline(&self) -> Instant {
-        match self.phase {
+        let due = match self.phase {
             Phase::AwaitingHello => self.hello_by,
             Phase::CatchingUp if self.idle && !self.knows_frontier() => self.beat_at.min(self.frontier_by),
             _ => self.beat_at,
-        }
+        };
+        self.expiry_due().map_or(due, |expiry| due.min(expiry))
     }
 
     /// The state's name for operators.
     pub(crate) fn state(&self) -> &'static str {
         match self.phase {
-            Phase::AwaitingHello | Phase::Resolving => "connecting",
+            Phase::AwaitingHello | Phase::Authenticating | Phase::Resolving => "connecting",
             Phase::Hydrating => "hydrating",
-            Phase::CatchingUp => "catching_up",
+            Phase::CatchingUp | Phase::Granting => "catching_up",
             Phase::Live => "live",
             Phase::Closing => "closing",
         }
@@ -322,7 +402,7 @@ impl Session {
 
     /// Whether it is known where it begins.
     pub(crate) fn has_begun(&self) -> bool {
-        !matches!(self.phase, Phase::AwaitingHello | Phase::Resolving)
+        !matches!(self.phase, Phase::AwaitingHello | Phase::Authenticating | Phase::Resolving)
     }
 
     pub(crate) fn client(&self) -> Option<&Client> {
@@ -363,6 +443,10 @@ impl Session {
             }
             return;
         }
+        if self.is_expired(now) {
+            return self.turn_away(access::Refusal::Expired, out);
+        }
+        self.warn_of_expiry(now, out);
         if now.instant >= self.frontier_by && !self.knows_frontier() {
             self.idle = false;
         }

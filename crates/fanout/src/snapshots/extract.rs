@@ -10,12 +10,15 @@ use crate::subscription::{Misfit, Part, Pattern, Route, Selection, Subscription,
 use crate::wire::Utf8Bytes;
 use crate::wire::server;
 
+/// In place of the estimate, where there is none.
+const ROWS_UNKNOWN: i64 = -1;
+
 /// What is read of a table.
 #[derive(Debug)]
 pub(super) struct Extract {
     /// The table's shape.
     pub table: Arc<Table>,
-    /// The planner's estimate of all of its rows.
+    /// The planner's estimate of all of its rows; -1 where not all of them may be seen.
     pub rows_estimate: i64,
     /// The shape that its rows are read in: what nobody asked for does not leave the source.
     pub read: Arc<Table>,
@@ -35,14 +38,16 @@ impl Extract {
         let read =
             route.projection().map_or_else(|| table.clone(), |projection| Arc::new(projection.table(&table)));
         let condition = route.sql();
+        // How many rows others have is nobody's business.
+        let rows_estimate = if route.is_narrowed() { ROWS_UNKNOWN } else { rows_estimate };
         Ok(Some(Extract { table, rows_estimate, read, condition, route }))
     }
 }
 
-/// A table's shape as it is told to those who select it like this.
-pub(crate) fn schema(selection: &Selection, table: &Table) -> Result<Utf8Bytes, Misfit> {
+/// A table's shape as it is told to those who select it like this; `None`: it is not told.
+pub(crate) fn schema(selection: &Selection, table: &Table) -> Result<Option<Utf8Bytes>, Misfit> {
     let route = selection.route(Some(table))?;
-    Ok(server::schema(table, route.as_ref().and_then(Route::projection)))
+    Ok(route.map(|route| server::schema(table, route.projection())))
 }
 
 /// The same tables, rows and columns under other names: two clients share a snapshot however they call their subscriptions.
@@ -60,7 +65,7 @@ fn numbered(selection: &Selection) -> Selection {
     all.dedup();
     let named =
         all.into_iter().enumerate().map(|(number, one)| Subscription { id: format!("{number:04}"), ..one });
-    Selection::new(named.collect())
+    Selection::new(named.collect(), selection.grant().clone())
 }
 
 /// What a snapshot holds for a subscription does not depend on the rest of it.
@@ -88,7 +93,7 @@ pub(super) fn named(failure: Failure, selection: &Selection) -> Failure {
 }
 
 /// A subscription to a table by its name must find it: a client would wait for ever for a table that is misspelt. One that
-/// was there once may be gone by now.
+/// was there once may be gone by now. One that may not be seen is not there.
 pub(super) fn find_missing(tables: &Tables, published: &[PublishedTable]) -> Result<(), Failure> {
     let Tables { selection, part } = tables;
     let had = |one: &Subscription| match part {
@@ -99,7 +104,9 @@ pub(super) fn find_missing(tables: &Tables, published: &[PublishedTable]) -> Res
     };
     for subscription in selection.subscriptions().iter().filter(|subscription| !had(subscription)) {
         if let Pattern::Table(table) = &subscription.table
-            && !published.iter().any(|published| published.table.name == *table)
+            && !published
+                .iter()
+                .any(|published| published.table.name == *table && selection.may_see(&published.table))
         {
             let table = table.to_string();
             return Err(Failure::NotCaptured { subscription: subscription.id.clone(), table });
@@ -110,12 +117,14 @@ pub(super) fn find_missing(tables: &Tables, published: &[PublishedTable]) -> Res
 
 #[cfg(test)]
 mod tests {
+    use waldelta_wal::ReplicaIdentity;
+
     use super::*;
     use crate::filter::FilterError;
-    use crate::testing::{subscription, table};
+    use crate::testing::{self, rule, subscription, table};
 
     fn selection(tables: &[&str]) -> Selection {
-        Selection::new(tables.iter().map(|table| subscription(table, table)).collect())
+        crate::testing::everything(tables.iter().map(|table| subscription(table, table)).collect())
     }
 
     fn of(tables: &[&str], part: Part) -> Tables {
@@ -145,10 +154,56 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_may_not_be_seen_is_missing_and_what_may_not_be_seen_is_not_read() {
+        let rules = [
+            rule("t", Some(&[]), Some("v = :claims.v")),
+            rule("u", None, None),
+            rule("w", None, Some("v = :claims.v")),
+        ];
+        let grant = testing::grant(&rules, serde_json::json!({"v": "x"}));
+        let published = |name: &str, identity| PublishedTable {
+            table: Table { version: 0, identity, ..table(name) },
+            primary_key: Some(vec!["id".into()]),
+            rows_estimate: 7,
+        };
+        use ReplicaIdentity::{Default, Full};
+        let there =
+            [published("t", Full), published("u", Default), published("w", Default), published("x", Full)];
+        let missing = |name: &str| {
+            let selection = selection(&[name]).granted(grant.clone());
+            find_missing(&Tables { selection, part: Part::All }, &there).err()
+        };
+        let not_captured = |name: &str| {
+            let (subscription, table) = (name.to_owned(), format!("public.{name}"));
+            Some(Failure::NotCaptured { subscription, table })
+        };
+        assert_eq!((missing("t"), missing("u")), (None, None));
+        // Its rule cannot be decided; no rule gives it; there is none.
+        for name in ["w", "x", "nowhere"] {
+            assert_eq!(missing(name), not_captured(name));
+        }
+        let all = selection(&["*"]).granted(grant);
+        let extract =
+            |of: &PublishedTable| Extract::new(&all, Arc::new(of.table.clone()), of.rows_estimate).unwrap();
+        let t = extract(&there[0]).unwrap();
+        let read: Vec<&str> = t.read.columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!((read, t.rows_estimate), (vec!["id"], -1));
+        assert!(t.condition.is_some_and(|sql| sql.contains("'x'::text")));
+        let u = extract(&there[1]).unwrap();
+        assert_eq!((u.read.columns.len(), u.rows_estimate, u.condition), (2, 7, None));
+        assert!(extract(&there[2]).is_none() && extract(&there[3]).is_none());
+        assert!(schema(&all, &there[3].table).unwrap().is_none());
+        assert!(schema(&all, &there[0].table).unwrap().is_some_and(|frame| !frame.contains("\"v\"")));
+    }
+
+    #[test]
     fn what_subscriptions_are_called_is_no_part_of_a_snapshot() {
         let one = |id: &str, table: &str, old| Subscription { old, ..subscription(id, table) };
         let all = |subscriptions: &[Subscription]| {
-            anonymous(&Tables { selection: Selection::new(subscriptions.to_vec()), part: Part::All })
+            anonymous(&Tables {
+                selection: crate::testing::everything(subscriptions.to_vec()),
+                part: Part::All,
+            })
         };
         let first = all(&[one("a", "t", false), one("b", "u", true)]);
         assert_eq!(first, all(&[one("z", "t", true), one("b", "u", false), one("c", "u", false)]));

@@ -151,7 +151,7 @@ mod tests {
     use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Operation};
 
     use super::*;
-    use crate::subscription::{Part, Selection};
+    use crate::subscription::Part;
     use crate::testing::{change, head, position, reset_change, subscription, table};
 
     fn feed(bytes_max: usize) -> Feed {
@@ -219,8 +219,10 @@ mod tests {
         let (feed, mut growth) = (feed(1 << 20), Growth::new(position(0)));
         publish(&feed, 10, vec![insert(1), reset_change(1, "t")]);
         growth.advance(&feed);
-        let of =
-            |name: &str| Tables { selection: Selection::new(vec![subscription("s", name)]), part: Part::All };
+        let of = |name: &str| Tables {
+            selection: crate::testing::everything(vec![subscription("s", name)]),
+            part: Part::All,
+        };
         assert!(growth.has_reset(&of("t"), position(9)) && growth.has_reset(&of("*"), position(9)));
         assert!(!growth.has_reset(&of("t"), position(10)) && !growth.has_reset(&of("u"), position(9)));
         assert!(
@@ -230,8 +232,10 @@ mod tests {
 
     #[test]
     fn a_reset_that_was_not_seen_may_have_been() {
-        let of =
-            |name: &str| Tables { selection: Selection::new(vec![subscription("s", name)]), part: Part::All };
+        let of = |name: &str| Tables {
+            selection: crate::testing::everything(vec![subscription("s", name)]),
+            part: Part::All,
+        };
         let (feed, mut growth) = (feed(1 << 20), Growth::new(position(0)));
         let mut publish_large = |lsn, touched| {
             let large = Entry::Large(Arc::new(Large { head: head(lsn, 1), touched }));

@@ -14,8 +14,8 @@ use super::library::Library;
 use super::tape::{Begun, Tape, Whole};
 use crate::config::Config;
 use crate::session::hydrate::{Failure, Order};
-use crate::subscription::{Part, Selection, Tables};
-use crate::testing::{head, position, position_in, subscription, table};
+use crate::subscription::{Part, Tables};
+use crate::testing::{head, position, position_in, rule, subscription, table};
 use crate::wire::Utf8Bytes;
 use crate::wire::client::SnapshotFrom;
 
@@ -107,7 +107,8 @@ impl Desk {
 }
 
 fn order(name: &str) -> Order {
-    let tables = Tables { selection: Selection::new(vec![subscription("s", name)]), part: Part::All };
+    let tables =
+        Tables { selection: crate::testing::everything(vec![subscription("s", name)]), part: Part::All };
     Order { tables, at_least: position(1), head: position(1), from: None }
 }
 
@@ -144,7 +145,7 @@ async fn all_who_want_the_same_follow_one_reading_each_at_its_pace() {
     let mut desk = Desk::new(Config::default());
     let mut early = desk.follow(&order("t"));
     let mut with_another_name = order("t");
-    with_another_name.tables.selection = Selection::new(vec![subscription("other", "t")]);
+    with_another_name.tables.selection = crate::testing::everything(vec![subscription("other", "t")]);
     let mut second = desk.follow(&with_another_name);
     let tape = desk.ordered().expect("one is read");
     assert!(desk.ordered().is_none());
@@ -165,6 +166,39 @@ async fn all_who_want_the_same_follow_one_reading_each_at_its_pace() {
     assert_eq!(desk.current("t").as_deref(), Some("a"));
     let _other = desk.follow(&order("u"));
     assert!(desk.ordered().is_some(), "another table is another snapshot");
+}
+
+#[tokio::test]
+async fn a_reading_is_shared_by_those_alone_who_may_see_the_same() {
+    let mut desk = Desk::new(Config::default());
+    let rules = [rule("t", Some(&["v"]), Some("id = :claims.tenant"))];
+    let of = |claims: serde_json::Value| {
+        let selection = crate::testing::everything(vec![subscription("s", "t")]);
+        let selection = selection.granted(crate::testing::grant(&rules, claims));
+        Order { tables: Tables { selection, part: Part::All }, ..order("t") }
+    };
+    let one = of(serde_json::json!({"sub": "a", "tenant": 1}));
+    let same = of(serde_json::json!({"sub": "b", "tenant": 1}));
+    let other = of(serde_json::json!({"sub": "a", "tenant": 2}));
+    let mut first = desk.follow(&one);
+    let tape = desk.ordered().unwrap();
+    desk.begin(&tape, "ones", 1);
+    desk.add(&tape, 1).await;
+    desk.finish(&tape);
+    assert_eq!(told(&mut first), ["begun ones 0", "rows", "ended"]);
+    assert_eq!(told(&mut desk.follow(&same)), ["begun ones 0", "rows", "ended"]);
+    assert!(desk.ordered().is_none());
+    let current = |order: &Order| desk.library.current(order, &desk.feed, &Gaps::default());
+    assert_eq!(
+        (current(&same).as_deref(), current(&other), current(&order("t"))),
+        (Some("ones"), None, None)
+    );
+    // Nor does it help to name it.
+    for other in [other, order("t")] {
+        let order = Order { from: Some(SnapshotFrom { id: "ones".into(), n: 0 }), ..other };
+        let mut follower = desk.follow(&order);
+        assert!(desk.ordered().is_some() && told(&mut follower).is_empty());
+    }
 }
 
 #[tokio::test]

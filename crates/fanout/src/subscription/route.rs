@@ -11,6 +11,9 @@
 //! |---|---|---|---|
 //! | passes, unknown | update | delete | update |
 //! | fails | insert | nothing | update |
+//!
+//! Before that stands what may be seen at all: a row that does not pass the permission for sure, before or after, fails there. So
+//! it is told to be safe of rows alone that were the client's to see; and what comes from where it could not see it is an insert.
 
 use std::borrow::Cow;
 
@@ -19,6 +22,7 @@ use waldelta_wal::{Change, Operation, Table, TableName, quote_ident};
 
 use super::Subscription;
 use crate::filter::{FilterError, Predicate, Row, Verdict};
+use crate::rules::Permission;
 use crate::wire::json::{self, write_string};
 use crate::wire::json_equality;
 use crate::wire::projection::Projection;
@@ -49,7 +53,9 @@ pub(crate) struct Route {
     key: Vec<KeyColumn>,
     /// Ids of all its subscriptions, as a JSON array.
     all: Bytes,
-    /// The subscriptions, where any has a filter; empty where every one has all rows.
+    /// What may be seen.
+    permission: Permission,
+    /// The subscriptions, where any has a filter or not all rows may be seen; empty where every one has all rows.
     followers: Vec<Follower>,
     /// The filters, each once.
     predicates: Vec<Predicate>,
@@ -109,6 +115,7 @@ impl Route {
             name: Vec::new(),
             key: Vec::new(),
             all: list(ids.iter().map(Vec::as_slice)).into(),
+            permission: Permission::everything(),
             followers: Vec::new(),
             predicates: Vec::new(),
             reads_identity: false,
@@ -117,11 +124,14 @@ impl Route {
         })
     }
 
-    /// How the changes of a table look to these subscriptions, which follow it; `None` without any.
-    pub(super) fn new(table: &Table, subscriptions: &[&Subscription]) -> Result<Option<Self>, Misfit> {
-        if subscriptions.is_empty() {
-            return Ok(None);
-        }
+    /// How the changes of a table look to these subscriptions, which follow it, under what may be seen of it. A column that may
+    /// not be seen is one that the table has not.
+    pub(super) fn new(
+        table: &Table,
+        subscriptions: &[&Subscription],
+        permission: Permission,
+    ) -> Result<Self, Misfit> {
+        let visible = permission.visible(table);
         let misfit = |subscription: &Subscription, error| Misfit {
             subscription: subscription.id.clone(),
             table: table.name.clone(),
@@ -129,14 +139,15 @@ impl Route {
         };
         let (mut followers, mut filters, mut predicates) = (Vec::new(), Vec::new(), Vec::new());
         for subscription in subscriptions {
-            if let Some(column) = subscription.columns.iter().flatten().find(|name| !has(table, name)) {
+            if let Some(column) = subscription.columns.iter().flatten().find(|name| !has(&visible, name)) {
                 return Err(misfit(subscription, FilterError::NoColumn { column: quote_ident(column) }));
             }
             let mut predicate = None;
             if let Some(filter) = &subscription.filter {
                 let known = filters.iter().position(|other| *other == filter);
                 if known.is_none() {
-                    let bound = Predicate::new(filter, table).map_err(|error| misfit(subscription, error))?;
+                    let bound =
+                        Predicate::new(filter, &visible).map_err(|error| misfit(subscription, error))?;
                     filters.push(filter);
                     predicates.push(bound);
                 }
@@ -146,23 +157,27 @@ impl Route {
         }
         let columns = subscriptions.iter().map(|subscription| subscription.columns.as_ref());
         let columns = columns.collect::<Option<Vec<_>>>();
-        let columns = columns.map(|all| all.into_iter().flatten().map(String::as_str).collect());
+        let asked = columns.map(|all| all.into_iter().flatten().map(String::as_str).collect());
+        // Those that were asked for by name may be seen.
+        let columns = asked.or_else(|| permission.columns());
         let numbers = subscriptions.iter().map(|subscription| subscription.big_numbers).max();
         let projection = Projection::new(table, columns.as_ref(), numbers.unwrap_or_default());
         let all = list(followers.iter().map(|follower| &follower.id[..])).into();
-        if predicates.is_empty() {
+        if predicates.is_empty() && permission.rows().is_none() {
             followers.clear();
         }
-        Ok(Some(Route {
+        let reads_identity = reads_identity(table, predicates.iter().chain(permission.rows()));
+        Ok(Route {
             name: json_text(&table.name.to_string()),
             key: key_columns(table, projection.as_ref()),
             all,
             followers,
-            reads_identity: reads_identity(table, &predicates),
+            reads_identity,
+            permission,
             predicates,
             old: subscriptions.iter().any(|subscription| subscription.old),
             projection,
-        }))
+        })
     }
 
     /// Whether every change is told as what it is: nothing has to be looked at in its rows.
@@ -192,12 +207,24 @@ impl Route {
 
     /// The rows of the client's copy as an SQL condition over the table's quoted column names; `None`: all rows.
     pub(crate) fn sql(&self) -> Option<String> {
-        if self.followers.is_empty() || self.followers.iter().any(|follower| follower.predicate.is_none()) {
-            return None;
+        let asked_for = (!self.takes_all_rows()).then(|| {
+            let each = self.predicates.iter().map(|predicate| format!("({})", predicate.sql()));
+            each.collect::<Vec<String>>().join(" OR ")
+        });
+        match (self.permission.rows().map(Predicate::sql), asked_for) {
+            (Some(permitted), Some(asked_for)) => Some(format!("({permitted}) AND ({asked_for})")),
+            (permitted, asked_for) => permitted.or(asked_for),
         }
-        let all: Vec<String> =
-            self.predicates.iter().map(|predicate| format!("({})", predicate.sql())).collect();
-        Some(all.join(" OR "))
+    }
+
+    /// Whether not all rows of the table may be seen.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        self.permission.rows().is_some()
+    }
+
+    /// Whether of what may be seen all rows are asked for.
+    fn takes_all_rows(&self) -> bool {
+        self.followers.is_empty() || self.followers.iter().any(|follower| follower.predicate.is_none())
     }
 
     /// As what a change of this table is told; `None`: not at all. The table has the shape that this is bound to.
@@ -241,6 +268,10 @@ impl Route {
             (Verdict::Fails, Verdict::Passes, _) | (Verdict::Fails, Verdict::Unknown, Some(_)) => {
                 Telling::Insert(self.sub(&after))
             }
+            // An update would tell of the row before.
+            (Verdict::Fails, Verdict::Unknown, None) if !before.is_permitted => {
+                Telling::Insert(self.sub(&after))
+            }
             (_, _, None) => Telling::Update(self.sub(&after)),
             (_, _, Some(from)) => {
                 Telling::Moved { from, delete: self.sub(&before), insert: self.sub(&after) }
@@ -262,6 +293,10 @@ impl Route {
     }
 
     fn verdicts(&self, row: &Row<'_>) -> Verdicts {
+        if !self.permission.passes(row) {
+            let each = vec![Verdict::Fails; self.predicates.len()];
+            return Verdicts { each, union: Verdict::Fails, is_permitted: false };
+        }
         let each: Vec<Verdict> = self.predicates.iter().map(|predicate| predicate.verdict(row)).collect();
         let of_all = self.followers.iter().map(|follower| Verdicts::of(&each, follower));
         let union = of_all.fold(Verdict::Fails, |union, verdict| match (union, verdict) {
@@ -269,7 +304,7 @@ impl Route {
             (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
             (Verdict::Fails, Verdict::Fails) => Verdict::Fails,
         });
-        Verdicts { each, union }
+        Verdicts { each, union, is_permitted: true }
     }
 
     /// The subscriptions whose filter passes, or may pass.
@@ -309,6 +344,8 @@ struct Verdicts {
     each: Vec<Verdict>,
     /// Whether the row is in the client's copy.
     union: Verdict,
+    /// Whether it may be seen.
+    is_permitted: bool,
 }
 
 impl Verdicts {
@@ -340,8 +377,9 @@ fn list<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     out
 }
 
+/// Columns that may not be seen have no name.
 fn has(table: &Table, name: &str) -> bool {
-    table.columns.iter().any(|column| column.name == name)
+    !name.is_empty() && table.columns.iter().any(|column| column.name == name)
 }
 
 fn key_columns(table: &Table, projection: Option<&Projection>) -> Vec<KeyColumn> {
@@ -353,8 +391,8 @@ fn key_columns(table: &Table, projection: Option<&Projection>) -> Vec<KeyColumn>
     columns.map(column).collect()
 }
 
-fn reads_identity(table: &Table, predicates: &[Predicate]) -> bool {
-    let read = predicates.iter().flat_map(Predicate::columns);
+fn reads_identity<'p>(table: &Table, predicates: impl Iterator<Item = &'p Predicate>) -> bool {
+    let read = predicates.flat_map(Predicate::columns);
     let mut columns = read.filter_map(|index| table.columns.get(usize::from(*index)));
     columns.any(|column| column.identity)
 }

@@ -23,6 +23,8 @@ pub(crate) enum ClientFrame {
     Subscribe(Vec<Subscription>),
     Unsubscribe(Vec<String>),
     Ack(After),
+    /// A fresh token.
+    Auth(Token),
     Ping(Option<u64>),
     /// Of a type that this version does not know: skipped.
     Unknown,
@@ -32,7 +34,10 @@ pub(crate) enum ClientFrame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub client_id: String,
+    pub token: Option<Token>,
     pub after: Option<After>,
+    /// What it was told of its permissions together with what it has.
+    pub access: Option<String>,
     pub subscriptions: Vec<Subscription>,
     /// Whether own changes are delivered always.
     pub include_own: bool,
@@ -40,6 +45,16 @@ pub(crate) struct Hello {
     pub snapshot: bool,
     /// The snapshot that broke off, and how far it came.
     pub snapshot_from: Option<SnapshotFrom>,
+}
+
+/// A token as it was sent. Its `Debug` has nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// The last frame of rows that a client has of a snapshot.
@@ -108,7 +123,10 @@ pub(crate) fn parse(text: &str, subscriptions_max: usize) -> Result<ClientFrame,
             let RawPing { n } = read(text)?;
             ClientFrame::Ping(n)
         }
-        "auth" => return Err(unsupported("tokens", "no authentication is configured: send no `auth`")),
+        "auth" => {
+            let RawAuth { token } = read(text)?;
+            ClientFrame::Auth(Token(token))
+        }
         _ => ClientFrame::Unknown,
     })
 }
@@ -125,15 +143,14 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
 }
 
 fn hello(raw: RawHello, subscriptions_max: usize) -> Result<Hello, Refusal> {
-    if raw.token.is_some() {
-        return Err(unsupported("tokens", "no authentication is configured: leave `token` out"));
-    }
     if raw.client_id.is_empty() || raw.client_id.chars().count() > CLIENT_ID_CHARS_MAX {
         let message = format!("client_id must have 1 to {CLIENT_ID_CHARS_MAX} characters");
         return Err(Refusal::new(Code::FrameInvalid, message));
     }
     Ok(Hello {
         client_id: raw.client_id,
+        token: raw.token.map(Token),
+        access: raw.access,
         after: raw.after.map(|text| text.parse()).transpose()?,
         subscriptions: subscriptions(raw.subscriptions, subscriptions_max)?,
         include_own: matches!(raw.own_changes, OwnChanges::Include),
@@ -205,10 +222,6 @@ fn invalid(id: &str, why: &str) -> Refusal {
     }
 }
 
-fn unsupported(what: &str, advice: &str) -> Refusal {
-    Refusal::new(Code::NotSupportedYet, format!("`{what}` is not supported by this version; {advice}"))
-}
-
 #[derive(Deserialize)]
 struct Type<'a> {
     #[serde(rename = "type", borrow)]
@@ -218,8 +231,9 @@ struct Type<'a> {
 #[derive(Deserialize)]
 struct RawHello {
     client_id: String,
-    token: Option<serde::de::IgnoredAny>,
+    token: Option<String>,
     after: Option<String>,
+    access: Option<String>,
     subscriptions: Vec<RawSubscription>,
     #[serde(default)]
     own_changes: OwnChanges,
@@ -275,6 +289,11 @@ struct RawAck {
 }
 
 #[derive(Deserialize)]
+struct RawAuth {
+    token: String,
+}
+
+#[derive(Deserialize)]
 struct RawPing {
     n: Option<u64>,
 }
@@ -289,12 +308,14 @@ mod tests {
     fn reads_every_frame() {
         let hello = parse(
             r#"{"type":"hello","client_id":"web-7","after":null,"future":[1],"snapshot":false,"own_changes":"include",
-                "snapshot_from":{"id":"x","n":7},"subscriptions":[{"id":"s1","table":"public.*","big_numbers":"number","old":false}]}"#,
+                "snapshot_from":{"id":"x","n":7},"token":"a.b","access":"0123456789abcdef","subscriptions":[{"id":"s1","table":"public.*","big_numbers":"number","old":false}]}"#,
             10,
         );
         let expected = Hello {
             client_id: "web-7".into(),
+            token: Some(Token("a.b".into())),
             after: None,
+            access: Some("0123456789abcdef".into()),
             subscriptions: vec![subscription("s1", "public.*")],
             include_own: true,
             snapshot: false,
@@ -314,6 +335,9 @@ mod tests {
             Ok(ClientFrame::Ack(After::Lsn("0/16B3748".parse().unwrap())))
         );
         assert_eq!(parse(r#"{"type":"ping","n":7}"#, 10), Ok(ClientFrame::Ping(Some(7))));
+        let auth = parse(r#"{"type":"auth","token":"a.secret"}"#, 10);
+        assert_eq!(auth, Ok(ClientFrame::Auth(Token("a.secret".into()))));
+        assert!(!format!("{auth:?} {hello:?}").contains("secret"));
         assert_eq!(parse(r#"{"type":"of tomorrow","deep":{"a":[]}}"#, 10), Ok(ClientFrame::Unknown));
     }
 
@@ -350,8 +374,8 @@ mod tests {
             (r#"{"type":"hello","subscriptions":[]}"#.to_owned(), Code::FrameInvalid, None),
             (r#"{"type":"hello","client_id":"","subscriptions":[]}"#.to_owned(), Code::FrameInvalid, None),
             (
-                r#"{"type":"hello","client_id":"c","token":"x","subscriptions":[]}"#.to_owned(),
-                Code::NotSupportedYet,
+                r#"{"type":"hello","client_id":"c","token":7,"subscriptions":[]}"#.to_owned(),
+                Code::FrameInvalid,
                 None,
             ),
             (
@@ -359,7 +383,7 @@ mod tests {
                 Code::CursorInvalid,
                 None,
             ),
-            (r#"{"type":"auth","token":"x"}"#.to_owned(), Code::NotSupportedYet, None),
+            (r#"{"type":"auth"}"#.to_owned(), Code::FrameInvalid, None),
             (r#"{"type":"ack","cursor":""}"#.to_owned(), Code::CursorInvalid, None),
             (subscription(r#","where":"a =""#), Code::FilterInvalid, Some("s1")),
             (subscription(r#","where":["a = 1"]"#), Code::FrameInvalid, None),

@@ -8,6 +8,7 @@ use waldelta_wal::{Author, Change, Code, Operation, TruncateOptions};
 
 use waldelta_testkit::json_schema::violations_of;
 
+use super::Subprotocol;
 use super::client;
 use super::server::{self, TableSum, Welcome};
 use super::transaction::{self, Envelope, TxAuthor};
@@ -32,8 +33,16 @@ fn full_frames() -> BTreeMap<String, Value> {
     let origin = Some("o");
     let envelope =
         Envelope { head: &head, cursor: at, prev: at, own: false, author, origin, part: Some(0), last: true };
-    let welcome =
-        Welcome { session: "s", head: at, floor: at, snapshot: true, heartbeat: Duration::from_secs(1) };
+    let heartbeat = Duration::from_secs(1);
+    let welcome = Welcome {
+        session: "s",
+        subprotocol: Subprotocol::Zstd,
+        head: at,
+        floor: at,
+        snapshot: true,
+        heartbeat,
+        access: "0123456789abcdef",
+    };
     let frames = [
         server::welcome(&welcome),
         server::schema(&table("t"), None),
@@ -47,6 +56,9 @@ fn full_frames() -> BTreeMap<String, Value> {
         server::goaway(1),
         server::error(Code::Internal, "m", Some("s"), true),
         server::acked(at),
+        server::access("0123456789abcdef"),
+        server::auth_required(heartbeat),
+        server::authenticated(Some(heartbeat)),
         server::pong(Some(1)),
     ];
     let kind = |frame: &Value| frame["type"].as_str().unwrap().to_owned();
@@ -102,6 +114,7 @@ fn schema_of(example: &Value) -> &'static str {
         None if has("versions") => "RowHistory",
         None if has("version") => "RowAsOf",
         None if has("client_id") && has("cursor") => "AckRequest",
+        None if has("ticket") => "Ticket",
         None if has("code") => "CloseReason",
         None => panic!("no schema is known for {example}"),
     }

@@ -8,7 +8,8 @@ use super::json::{write_string, write_text};
 use super::projection::Projection;
 use super::timestamp::Timestamp;
 use crate::start::Reset;
-use crate::wire::Utf8Bytes;
+use crate::wire::packed::{DICTIONARY_ID, DICTIONARY_PATH};
+use crate::wire::{Subprotocol, Utf8Bytes};
 
 /// Turns a finished buffer into a frame. Images are JSON text from the database, so it is UTF-8; should it not be, the
 /// session ends rather than send what no client can read.
@@ -79,22 +80,49 @@ impl Frame {
 /// What `welcome` tells.
 pub(crate) struct Welcome<'a> {
     pub session: &'a str,
+    pub subprotocol: Subprotocol,
     pub head: Position,
     pub floor: Position,
     pub snapshot: bool,
     pub heartbeat: Duration,
+    /// The fingerprint of what may be seen.
+    pub access: &'a str,
 }
 
 pub(crate) fn welcome(welcome: &Welcome<'_>) -> Utf8Bytes {
-    Frame::new("welcome")
+    let frame = Frame::new("welcome")
         .text("session", welcome.session)
-        .text("protocol", super::SUBPROTOCOL)
+        .text("protocol", welcome.subprotocol.name())
         .raw("epoch", welcome.head.epoch.0)
         .cursor("head", welcome.head)
         .cursor("floor", welcome.floor)
         .text("mode", if welcome.snapshot { "snapshot" } else { "resume" })
         .raw("heartbeat_ms", welcome.heartbeat.as_millis())
-        .end()
+        .text("access", welcome.access);
+    if !welcome.subprotocol.takes_packed() {
+        return frame.end();
+    }
+    let dictionary = format_args!("{{\"id\":{DICTIONARY_ID},\"url\":\"{DICTIONARY_PATH}\"}}");
+    frame.raw("dictionary", dictionary).end()
+}
+
+/// What the client has is of this fingerprint from here on.
+pub(crate) fn access(fingerprint: &str) -> Utf8Bytes {
+    Frame::new("access").text("access", fingerprint).end()
+}
+
+/// The answer to `auth`: how long the fresh token lasts.
+pub(crate) fn authenticated(expires_in: Option<Duration>) -> Utf8Bytes {
+    let frame = Frame::new("authenticated");
+    match expires_in {
+        Some(expires_in) => frame.raw("expires_in_ms", expires_in.as_millis()).end(),
+        None => frame.end(),
+    }
+}
+
+/// The token ends soon.
+pub(crate) fn auth_required(expires_in: Duration) -> Utf8Bytes {
+    Frame::new("auth_required").raw("expires_in_ms", expires_in.as_millis()).end()
 }
 
 /// A table's shape, of it the columns that are told.

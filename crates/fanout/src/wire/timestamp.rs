@@ -1,7 +1,7 @@
 //! Commit times as ISO 8601 in UTC. For people: nothing is ordered or compared by them.
 
 /// Microseconds since 1970-01-01 UTC, printed as `2026-11-03T12:00:00.123456Z`.
-pub(crate) struct Timestamp(pub i64);
+pub struct Timestamp(pub i64);
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -48,8 +48,8 @@ pub(crate) enum TxAuthor<'a> {
 
 impl<'a> TxAuthor<'a> {
     /// The author or authors of changes.
-    pub(crate) fn of(changes: &'a [Change]) -> Self {
-        changes.iter().filter_map(|change| change.author.as_deref()).fold(
+    pub(crate) fn of(changes: impl IntoIterator<Item = &'a Change>) -> Self {
+        changes.into_iter().filter_map(|change| change.author.as_deref()).fold(
             TxAuthor::Nobody,
             |known, author| match known {
                 TxAuthor::Nobody => TxAuthor::One(author),

@@ -1,7 +1,7 @@
 //! What all resources over HTTP have in common, and `POST /v1/ack`.
 
 use serde_json::{Value, json};
-use waldelta_fanout::Config;
+use waldelta_fanout::{Config, Policy};
 use waldelta_testkit::HttpStream;
 use waldelta_wal::{Epoch, Position};
 
@@ -28,7 +28,10 @@ async fn problem(answer: HttpStream) -> (u16, String) {
 }
 
 async fn allowing(hint: &str) -> World {
-    let config = Config { allowed_origins: vec!["https://app.example.com".into()], ..Config::default() };
+    let config = Config {
+        policy: Policy { allowed_origins: vec!["https://app.example.com".into()], ..Policy::default() },
+        ..Config::default()
+    };
     World::with(hint, Setup { config, ..Setup::default() }).await
 }
 

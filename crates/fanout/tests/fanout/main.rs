@@ -2,6 +2,7 @@
 //! which transactions there are.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod authentication;
 mod changes;
 mod clients;
 mod crowd;
@@ -9,8 +10,12 @@ mod epochs;
 mod event_stream;
 mod frames;
 mod http;
+mod http_access;
+mod http_rules;
 mod own;
+mod packed;
 mod parts;
+mod permissions;
 mod raw;
 mod resets;
 mod room;

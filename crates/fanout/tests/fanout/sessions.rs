@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use waldelta_fanout::Config;
+use waldelta_fanout::{Config, Policy};
 use waldelta_testkit::{ConnectOptions, WsClient};
 use waldelta_wal::{EndLsn, Epoch, Lsn, Position};
 
@@ -112,7 +112,10 @@ async fn badly_behaved_clients_are_let_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_foreign_origin_and_foreign_hosts_are_refused() {
-    let config = Config { allowed_origins: vec!["https://app.example.com".into()], ..Config::default() };
+    let config = Config {
+        policy: Policy { allowed_origins: vec!["https://app.example.com".into()], ..Policy::default() },
+        ..Config::default()
+    };
     let world = World::with("origin", Setup { config, ..Setup::default() }).await;
     for (origin, allowed) in [
         ("https://evil.example.com", false),

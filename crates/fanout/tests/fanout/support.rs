@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use waldelta_access::Access;
 use waldelta_fanout::{Config, Fanout};
 use waldelta_history::{Captured, History, NewEpoch, Writer};
 use waldelta_pgconn::{Environment, Target};
@@ -20,7 +21,7 @@ use waldelta_wal::{
 };
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it is watched that nothing comes.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);
 
@@ -29,12 +30,14 @@ pub(crate) struct World {
     pub history: History,
     pub writer: Writer,
     pub fanout: Fanout,
+    pub access: Access,
     pub stop: CancellationToken,
     pub running: JoinHandle<()>,
     pub t: Arc<Table>,
     pub u: Arc<Table>,
     address: std::net::SocketAddr,
     config: Config,
+    access_config: waldelta_access::Config,
     history_config: waldelta_history::Config,
     source: Source,
     epoch: Epoch,
@@ -49,6 +52,8 @@ pub(crate) struct World {
 /// Bounds that tests change.
 pub(crate) struct Setup {
     pub config: Config,
+    /// Which tokens are taken; nobody has to authenticate where it does not say.
+    pub access: waldelta_access::Config,
     pub feed_bytes_max: usize,
     /// A cluster of the test's own, and a standby of it that is configured as the source.
     pub standby: Option<(TestCluster, TestCluster)>,
@@ -58,7 +63,13 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { config: Config::default(), feed_bytes_max: 16 << 20, standby: None, has_primary: false }
+        Setup {
+            config: Config::default(),
+            access: waldelta_access::Config::default(),
+            feed_bytes_max: 16 << 20,
+            standby: None,
+            has_primary: false,
+        }
     }
 }
 
@@ -117,7 +128,8 @@ impl World {
         }
         let (t, u) = (new_tables[0].clone(), new_tables[1].clone());
 
-        let fanout = Fanout::new(setup.config.clone(), history.clone(), source.clone());
+        let access = admitting(&setup.access, &history).await;
+        let fanout = Fanout::new(setup.config.clone(), history.clone(), source.clone(), access.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -127,12 +139,14 @@ impl World {
             history,
             writer,
             fanout,
+            access,
             stop,
             running,
             t,
             u,
             address,
             config: setup.config,
+            access_config: setup.access,
             history_config,
             source,
             epoch,
@@ -173,11 +187,12 @@ impl World {
         self.writer.release().await.unwrap();
         let history = History::open(&self.history_config).await.unwrap();
         let writer = history.writer("test").await.unwrap();
-        let fanout = Fanout::new(self.config.clone(), history.clone(), self.source.clone());
+        let access = admitting(&self.access_config, &history).await;
+        let fanout = Fanout::new(self.config.clone(), history.clone(), self.source.clone(), access.clone());
         let listener = TcpListener::bind(self.address).await.unwrap();
         let stop = CancellationToken::new();
         let running = start(listener, fanout.clone(), stop.clone());
-        World { history, writer, fanout, stop, running, ..self }
+        World { history, writer, fanout, access, stop, running, ..self }
     }
 
     /// Appends a transaction right after the last one; its position.
@@ -295,6 +310,26 @@ impl World {
         table
     }
 
+    /// A table of this shape, which history has not seen a change of.
+    pub(crate) fn add_shape(&mut self, table: Table) -> Arc<Table> {
+        let table = self.writer.number(table).table;
+        self.new_tables.push(table.clone());
+        table
+    }
+
+    /// Serves the same clients at another address, with other routes beside, to whom a layer says more of the connection.
+    pub(crate) async fn serve_also(
+        &self,
+        more: impl FnOnce(&Fanout) -> axum::Router,
+    ) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = axum::serve(listener, more(&self.fanout));
+        let stop = self.stop.clone();
+        spawn(async move { server.with_graceful_shutdown(stop.cancelled_owned()).await.unwrap() });
+        address
+    }
+
     /// One insert into `t` per transaction; their positions.
     pub(crate) async fn commit_inserts(&mut self, ids: std::ops::Range<u64>) -> Vec<Position> {
         let mut positions = Vec::new();
@@ -390,7 +425,7 @@ async fn listen(listener: TcpListener, fanout: Fanout, stop: CancellationToken) 
     server.await.unwrap();
 }
 
-fn table(oid: u32, name: &str) -> Table {
+pub(crate) fn table(oid: u32, name: &str) -> Table {
     let column = |number, name: &str, type_oid, type_name: &str, identity: bool| Column {
         number,
         kind: Kind::builtin(type_oid).unwrap(),
@@ -467,4 +502,11 @@ pub(crate) fn ids(tx: &Value) -> Vec<u64> {
 
 pub(crate) fn cursor(frame: &Value) -> Position {
     frame["cursor"].as_str().unwrap().parse().unwrap()
+}
+
+/// It knows the tokens there are; those that come later, and revocations, after [`Access::load`].
+async fn admitting(config: &waldelta_access::Config, history: &History) -> Access {
+    let access = Access::new(config.clone(), history.clone());
+    access.load().await.unwrap();
+    access
 }

@@ -232,7 +232,7 @@ async fn an_append_that_is_cancelled_closes_the_writer_and_stores_nothing_by_hal
     drop(writer);
     let retake = history.writer("again");
     let unblock = async {
-        wait_until("the new writer waits too, or is there", Duration::from_secs(10), async || {
+        wait_until("the new writer waits too, or is there", Duration::from_secs(60), async || {
             let waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%taken%' AND wait_event_type = 'Lock'
                 AND datname = current_database() AND pid <> pg_backend_pid()";
             database.query_text(waiting).await == "t"

@@ -13,7 +13,7 @@ use crate::support::*;
 async fn has_head(history: &History, lsn: u64) {
     let mut watch = history.feed().watch();
     let reached = watch.wait_for(|now| *now >= head(lsn));
-    tokio::time::timeout(Duration::from_secs(10), reached).await.expect("the head in time").unwrap();
+    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("the head in time").unwrap();
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_follower_gets_everything_with_and_without_notifications() {
     let keeper = writer.lease_keeper();
     let stop = CancellationToken::new();
     let test = async {
-        wait_until("the follower listens", Duration::from_secs(10), async || {
+        wait_until("the follower listens", Duration::from_secs(60), async || {
             let listening =
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waldelta-history-listen'
                 AND query LIKE 'LISTEN%' AND datname = current_database()";
@@ -96,7 +96,7 @@ async fn a_follower_gets_everything_with_and_without_notifications() {
             has_head(&follower, START + n + 1).await;
             fast += usize::from(started.elapsed() < Duration::from_millis(500));
         }
-        assert!(fast >= 8, "only {fast} of 10 heads came by notification");
+        assert!(fast >= 6, "only {fast} of 10 heads came by notification");
         stop.cancel();
         keeper_stop.cancel();
     };
@@ -126,7 +126,7 @@ async fn a_follower_survives_a_cut_and_a_restored_history() {
             // The database goes back in time under it.
             drop(writer);
             database.exec(&format!("UPDATE waldelta.captures SET durable_end = '0/{:X}'", START + 1)).await;
-            wait_until("the follower goes back too", Duration::from_secs(10), async || {
+            wait_until("the follower goes back too", Duration::from_secs(60), async || {
                 follower.feed().head() == head(START + 1)
             })
             .await;

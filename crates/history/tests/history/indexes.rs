@@ -11,7 +11,7 @@ use waldelta_wal::{Code, Position};
 use crate::schema::of_the_first_version;
 use crate::support::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The table and the row of the first version's history.
 const TABLE: u32 = 7;
 /// Another partition, as that version made it before its first row.

@@ -132,7 +132,7 @@ async fn a_cut_connection_is_an_unknown_outcome_that_the_stored_end_decides() {
     blocker.batch_execute("BEGIN; SELECT FROM waldelta.captures FOR UPDATE").await.unwrap();
     let append = writer.append(vec![transaction(START + 5, vec![insert(&orders, 0, 2)])]);
     let cut = async {
-        wait_until("the guard waits for the row", Duration::from_secs(10), async || {
+        wait_until("the guard waits for the row", Duration::from_secs(60), async || {
             let blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
             database.query_text(blocked).await == "1"
         })
@@ -199,7 +199,7 @@ async fn a_writer_frozen_inside_copy_is_replaced() {
     assert_eq!(second.head(), head(START + 1));
     // It would wait for the other's row otherwise.
     let append = second.append(vec![transaction(START + 1, vec![insert(&orders, 0, 7)])]);
-    tokio::time::timeout(Duration::from_secs(10), append).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), append).await.unwrap().unwrap();
     assert_eq!(commit_lsns(&history).await, [START, START + 1]);
     drop((sink, connection));
 }
@@ -238,7 +238,7 @@ async fn a_holder_whose_lease_was_taken_away_falls_silent_from_then_on() {
     database.exec("UPDATE waldelta.leases SET backend_pid = NULL, backend_start = NULL").await;
     let since_connected = silent_ms().await;
     assert!(since_connected < 60_000, "{since_connected}");
-    wait_until("time passes", Duration::from_secs(10), async || silent_ms().await > since_connected).await;
+    wait_until("time passes", Duration::from_secs(60), async || silent_ms().await > since_connected).await;
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn the_keeper_renews_and_ends_when_the_lease_is_anothers() {
     database.exec("UPDATE waldelta.leases SET renewed_at = 'epoch'").await;
     let kept = writer.lease_keeper().run(CancellationToken::new());
     let watched = async {
-        wait_until("the lease is renewed", Duration::from_secs(10), async || {
+        wait_until("the lease is renewed", Duration::from_secs(60), async || {
             database.query_text("SELECT renewed_at > 'epoch' FROM waldelta.leases").await == "t"
         })
         .await;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the functions of tests may panic as tests may")]
 
 mod append;
+mod audit;
 mod baseline;
 mod clients;
 mod encoding;
@@ -16,6 +17,8 @@ mod partitions;
 mod poison;
 mod refusals;
 mod resets;
+mod retention;
+mod retention_steps;
 mod row_gaps;
 mod rows;
 mod schema;
@@ -23,3 +26,4 @@ mod shapes;
 mod sizes;
 mod skips;
 mod support;
+mod tokens;

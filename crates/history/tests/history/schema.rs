@@ -23,7 +23,9 @@ async fn many_open_at_once_and_again() {
     for opened in [a, b, c, d] {
         assert!(opened.unwrap().captured().await.unwrap().is_none());
     }
-    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, "6");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sql/migrations");
+    let migrations = std::fs::read_dir(folder).unwrap().count().to_string();
+    assert_eq!(database.query_text("SELECT count(*) FROM waldelta._sqlx_migrations").await, migrations);
     let elsewhere = "SELECT count(*) FROM pg_class WHERE relname = '_sqlx_migrations' AND relnamespace <> 'waldelta'::regnamespace";
     assert_eq!(database.query_text(elsewhere).await, "0");
 }
@@ -153,7 +155,7 @@ async fn settings_of_the_database_that_forbid_to_write_are_no_matter() {
     let renewed = async {
         waldelta_testkit::wait_until(
             "the lease is renewed",
-            std::time::Duration::from_secs(10),
+            std::time::Duration::from_secs(60),
             async || database.query_text("SELECT renewed_at > 'epoch' FROM waldelta.leases").await == "t",
         )
         .await;
@@ -181,6 +183,28 @@ async fn a_role_that_may_not_create_schemas_can_use_one_that_is_there() {
     database.exec(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
+/// Whoever brings a schema up to date may be another role than the one that the service runs as.
+#[tokio::test]
+async fn what_is_added_belongs_to_the_owner_of_the_rest() {
+    let database = TestDatabase::create("history_owner").await;
+    let role = format!("r_{}", database.name());
+    of_the_first_version(&database).await;
+    database.exec(&format!("CREATE ROLE {role}; ALTER TABLE waldelta.captures OWNER TO {role}")).await;
+    database.exec(&format!("ALTER TABLE waldelta.clients OWNER TO {role}")).await;
+    History::open(&config(&database)).await.unwrap();
+    let owned = format!(
+        "SELECT string_agg(name, ' ' ORDER BY name) FROM (
+            SELECT relname::text AS name FROM pg_class WHERE relkind IN ('r', 'S') AND relowner = '{role}'::regrole
+            UNION ALL SELECT proname::text FROM pg_proc WHERE proowner = '{role}'::regrole) AS owned"
+    );
+    assert_eq!(
+        database.query_text(&owned).await,
+        "access_revisions audit audit_id_seq captures client_connections clients count_access_change prune_orders \
+         prune_orders_id_seq refuse_audit_change retention_marks revocations revocations_id_seq tickets tokens"
+    );
+    database.exec(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).await;
+}
+
 #[tokio::test]
 async fn dropping_leaves_what_others_made() {
     let database = TestDatabase::create("history_drop").await;
@@ -192,7 +216,7 @@ async fn dropping_leaves_what_others_made() {
     drop(writer);
     database.exec("CREATE TABLE waldelta.canary (beat int)").await;
     // The dropped writer's backend needs a moment to be gone.
-    waldelta_testkit::wait_until("history is dropped", std::time::Duration::from_secs(10), async || {
+    waldelta_testkit::wait_until("history is dropped", std::time::Duration::from_secs(60), async || {
         history.drop_everything().await.is_ok()
     })
     .await;

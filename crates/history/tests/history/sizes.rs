@@ -81,7 +81,7 @@ async fn a_page_that_ends_early_leaves_nothing_to_be_received() {
     let limit = ReadLimit { changes_max: 10_000, bytes_max: 1 << 20 };
     let first = history.read_after(whole(START - 1), whole(START), limit).await.unwrap();
     assert!(first.has_more && (30..50).contains(&first.parts[0].changes.len()));
-    wait_until("the rest is given up, not received", Duration::from_secs(10), async || {
+    wait_until("the rest is given up, not received", Duration::from_secs(60), async || {
         !database.query(backend).await.contains(&vec![Some(before.clone())])
     })
     .await;

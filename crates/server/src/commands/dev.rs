@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::environment;
 use crate::example;
 use crate::failure::EXIT_CAPTURE_STOPPED;
-use crate::listener;
+use crate::listener::Listeners;
 use crate::open_files::OpenFiles;
 use crate::service::{Opening, Outcome, Service, StopSignals};
 
@@ -25,8 +25,14 @@ const DEMO_SQL: &str = include_str!("../../../../sql/source/demo.sql");
 /// Runs until a signal comes, then stops everything.
 pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
     let mut signals = StopSignals::listen()?;
-    let listener = listener::bind(options.listen).await?;
-    let page = format!("http://{}/", listener.local_addr()?);
+    let mut config = Config::default();
+    config.server.listen = options.listen;
+    // There is no other process that clients could go to.
+    config.server.drain_ms = 0;
+    let files = OpenFiles::raise();
+    files.tell(config.server.sessions_max);
+    let listeners = Listeners::bind(&config, files).await?;
+    let page = format!("http://{}/", listeners.clients.address()?);
     let cluster =
         tokio::task::spawn_blocking(move || start_cluster(&options)).await.context("start PostgreSQL")??;
     for notice in cluster.notices() {
@@ -39,7 +45,7 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
         "a private PostgreSQL is running"
     );
     let url = cluster.url(DATABASE);
-    let outcome = match prepare(&cluster, &url, listener, &mut signals).await {
+    let outcome = match prepare(&cluster, &url, config, listeners, &mut signals).await {
         Ok(Some(service)) => serve(service, url, page, &mut signals).await,
         Ok(None) => Ok(Outcome::Stopped),
         Err(error) => Err(error),
@@ -78,17 +84,13 @@ fn start_cluster(options: &DevOptions) -> anyhow::Result<Cluster> {
 async fn prepare(
     cluster: &Cluster,
     url: &str,
-    listener: tokio::net::TcpListener,
+    mut config: Config,
+    listeners: Listeners,
     signals: &mut StopSignals,
 ) -> anyhow::Result<Option<Service>> {
     let preparing = async {
         create_database(cluster).await.context("create the database")?;
-        let mut config = Config::default();
         url.clone_into(&mut config.source.url);
-        config.server.listen = listener.local_addr()?;
-        // There is no other process that clients could go to.
-        config.server.drain_ms = 0;
-        OpenFiles::raise().tell(config.server.sessions_max);
         let mut source = config.source()?;
         let client = source.connect().await.context("connect to PostgreSQL")?;
         client.batch_execute(DEMO_SQL).await.context("create the demo table")?;
@@ -101,12 +103,12 @@ async fn prepare(
         for remark in left_out {
             tracing::info!("{remark}");
         }
-        let opening = Opening::begin(&config.fanout(), listener, CancellationToken::new())?;
+        let opening = Opening::begin(config.policy()?, listeners, CancellationToken::new())?;
         let history = opening.history(&config.history()?, &mut source).await?;
         if history.captured().await?.is_none() {
             waldelta_capture::setup::begin(&source, &history, true).await.context("begin history")?;
         }
-        Service::start(config, source, history, opening)
+        Service::start(config, source, history, opening, None).await
     };
     tokio::select! {
         service = preparing => Ok(Some(service?)),

@@ -2,6 +2,7 @@
 
 mod history;
 mod machine;
+mod rules;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ pub(crate) async fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
     };
     let mut checks = checks::run_with(&source, &measures).await;
     checks.extend(history::checks(&source, &config.history()?).await);
+    checks.extend(rules::checks(&config, &source).await);
     checks.extend(machine::checks(&config));
     let verdict = Verdict::of(&checks, options.strict);
     if options.json {
@@ -145,6 +147,8 @@ mod tests {
         list(&mut page, LIST);
         page.push_str("\n\n## History\n");
         list(&mut page, history::LIST);
+        page.push_str("\n\n## The configuration\n");
+        list(&mut page, rules::LIST);
         page.push_str("\n\n## This machine\n");
         list(&mut page, machine::LIST);
         page.push('\n');

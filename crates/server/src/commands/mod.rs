@@ -1,8 +1,11 @@
 //! The commands, a file each.
 
+mod config;
 mod dev;
 mod doctor;
 mod init;
+mod prune;
+mod reach;
 mod recover;
 mod remove;
 mod run;
@@ -10,10 +13,11 @@ mod skip;
 mod status;
 mod table;
 mod tail;
+mod token;
 
 use std::process::ExitCode;
 
-use crate::cli::Command;
+use crate::cli::{Command, ConfigCommand};
 
 /// Runs a command to its end.
 pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -21,12 +25,15 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(options) => dev::run(options).await,
         Command::Run(options) => run::run(&options).await,
         Command::Init(options) => init::run(&options).await,
+        Command::Config(ConfigCommand::Check(options)) => config::check(&options).await,
         Command::Doctor(options) => doctor::run(&options).await,
         Command::Tail(options) => tail::run(&options).await,
         Command::Status(options) => status::run(&options).await,
         Command::Recover(options) => Box::pin(recover::run(&options)).await,
         Command::Skip(options) => skip::run(&options).await,
+        Command::Prune(options) => Box::pin(prune::run(&options)).await,
         Command::Table(command) => table::run(&command).await,
+        Command::Token(command) => token::run(&command).await,
         Command::Remove(options) => remove::run(&options).await,
     }
 }

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::RunOptions;
 use crate::config::Config;
 use crate::failure::EXIT_CAPTURE_STOPPED;
-use crate::listener;
+use crate::listener::Listeners;
 use crate::open_files::OpenFiles;
-use crate::service::{Opening, Outcome, Service, StopSignals};
+use crate::service::{Hangups, Opening, Outcome, Service, StopSignals};
 
 /// Runs until a signal comes.
 pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
@@ -17,20 +17,24 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let role = options.role.unwrap_or(config.server.role);
     config.server.role = role;
     let mut source = config.source()?;
-    let listener = listener::bind(config.server.listen).await?;
+    // Keys that cannot be used are told now, and not when history is open.
+    config.access()?;
+    let files = OpenFiles::raise();
+    let listeners = Listeners::bind(&config, files).await?;
     let mut signals = StopSignals::listen()?;
+    let hangups = Hangups::listen(&options.options, role)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         role = role.as_str(),
         source = source.target.redacted(),
-        listen = %listener.local_addr()?,
+        listen = %listeners.clients.address()?,
         "starting"
     );
     if role.serves() {
-        OpenFiles::raise().tell(config.server.sessions_max);
+        files.tell(config.server.sessions_max);
     }
     let history_config = config.history()?;
-    let opening = Opening::begin(&config.fanout(), listener, CancellationToken::new())?;
+    let opening = Opening::begin(config.policy()?, listeners, CancellationToken::new())?;
     let history = tokio::select! {
         history = opening.history(&history_config, &mut source) => history?,
         signal = signals.next() => {
@@ -39,7 +43,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         }
     };
     let slot = source.slot.clone();
-    let service = Service::start(config, source, history, opening)?;
+    let service = Service::start(config, source, history, opening, Some(hangups)).await?;
     let outcome = service.wait(&mut signals).await?;
     if role.captures() {
         // A stopped service leaves a slot that keeps WAL: whoever stops it for good must know.

@@ -8,11 +8,12 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use waldelta_wal::Code;
 
-use super::answer;
-use crate::cli::StatusOptions;
+use super::{answer, reach};
+use crate::cli::{BearerToken, StatusOptions};
 use crate::clients::Clients;
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::role::Role;
+use crate::service::{ConfigStatus, RuleStatus};
 use crate::status::{CaptureStatus, SessionStatus, SlotStatus, Status, WriterStatus};
 
 /// The clients that are shown at most.
@@ -23,24 +24,34 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// Asks the service and shows its answer; exit code 1 when it is not ready.
 pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<ExitCode> {
-    let status: Status = read(&options.url, "/v1/status").await?;
+    let authorization = options.token.as_ref().map(BearerToken::authorization).transpose()?.flatten();
+    let authorization = authorization.as_deref();
+    let status: Status = read(options, "/v1/status", authorization).await?;
     if options.json {
         answer(serde_json::to_string_pretty(&status)?)?;
     } else {
         show(&status)?;
         // A service that cannot say which clients it knows has said everything else.
-        if let Ok(known) = read(&options.url, CLIENTS).await {
+        if let Ok(known) = read(options, CLIENTS, authorization).await {
             show_clients(&known)?;
         }
     }
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-async fn read<T: DeserializeOwned>(url: &str, path: &str) -> anyhow::Result<T> {
-    let body = tokio::time::timeout(ANSWER_TIMEOUT, ask(url, path))
+async fn read<T: DeserializeOwned>(
+    options: &StatusOptions,
+    path: &str,
+    authorization: Option<&str>,
+) -> anyhow::Result<T> {
+    let url = options.url.as_str();
+    let (status, body) = tokio::time::timeout(ANSWER_TIMEOUT, ask(options, path, authorization))
         .await
         .map_err(|_| unreachable(url, "no answer in time"))?
         .map_err(|error| unreachable(url, &format!("{error:#}")))?;
+    if status != "200" {
+        return Err(refused(url, &status, &body));
+    }
     serde_json::from_str(&body).map_err(|error| unreachable(url, &error.to_string()))
 }
 
@@ -48,25 +59,32 @@ fn unreachable(url: &str, why: &str) -> anyhow::Error {
     Failure::error(Code::ServiceUnreachable, format!("ask {url}: {why}"))
 }
 
-/// One GET over plain HTTP/1.0, which ends with the connection: all that asking a loopback service takes.
-async fn ask(url: &str, path: &str) -> anyhow::Result<String> {
-    let authority = authority(url)?;
-    let mut socket = tokio::net::TcpStream::connect(authority).await?;
-    socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
+/// What the service says where it does not answer: the code that it gives, if it is one of ours.
+fn refused(url: &str, status: &str, body: &str) -> anyhow::Error {
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let code = Code::ALL.iter().find(|code| problem["code"] == code.as_str());
+    match code {
+        Some(code) => Failure::error(*code, format!("ask {url}: HTTP {status}")),
+        None => unreachable(url, &format!("HTTP {status}")),
+    }
+}
+
+/// One GET over HTTP/1.0, which ends with the connection: all that asking a service takes. The answer's status
+/// and body.
+async fn ask(
+    StatusOptions { url, ca_file, .. }: &StatusOptions,
+    path: &str,
+    authorization: Option<&str>,
+) -> anyhow::Result<(String, String)> {
+    let (mut socket, authority) = reach::connect(url, ca_file.as_deref()).await?;
+    let authorization = authorization.map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n{authorization}\r\n");
+    socket.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.split(' ').nth(1).context("the answer is not HTTP")?;
-    anyhow::ensure!(status == "200", "HTTP {status}");
-    Ok(body.to_owned())
-}
-
-/// Host and port of an `http://` URL.
-pub(crate) fn authority(url: &str) -> anyhow::Result<&str> {
-    let rest = url.strip_prefix("http://").context("the URL must begin with http://")?;
-    let authority = rest.split('/').next().unwrap_or(rest);
-    anyhow::ensure!(authority.contains(':'), "the URL must name a port, such as http://127.0.0.1:7654");
-    Ok(authority)
+    Ok((status.to_owned(), body.to_owned()))
 }
 
 fn show(status: &Status) -> anyhow::Result<()> {
@@ -101,7 +119,11 @@ fn show(status: &Status) -> anyhow::Result<()> {
             answer(format_args!("          waits for {waits_for}"))?;
         }
     }
+    show_config(&status.config)?;
     answer(format_args!("history   epoch {}, head {}", status.history.epoch, status.history.head))?;
+    if let Some(kept) = &status.history.retained {
+        answer(kept.line())?;
+    }
     if let Some(capture) = &status.capture {
         show_slot(status.slot.as_ref())?;
         answer(format_args!(
@@ -138,6 +160,24 @@ fn show_capture(capture: &CaptureStatus) -> anyhow::Result<()> {
         "lsn       source {}, received {}, durable {}, reported {}",
         capture.source_lsn, capture.received_lsn, capture.durable_lsn, capture.reported_lsn
     ))
+}
+
+fn show_config(config: &ConfigStatus) -> anyhow::Result<()> {
+    if let (Some(code), Some(message)) = (&config.code, &config.message) {
+        answer(format_args!("CONFIG    the file is not taken: {code}: {message}"))?;
+        answer(format_args!("          what was read {:.0} s ago is in force", config.read_seconds))?;
+    }
+    for setting in &config.waiting {
+        answer(format_args!("config    {setting} differs in the file and waits for a restart"))?;
+    }
+    for rule in &config.rules {
+        let RuleStatus { rule: number, table, code, message, fix } = rule;
+        answer(format_args!("RULE      {number}, for {table}: {code}: {message}"))?;
+        if let Some(fix) = fix {
+            answer(format_args!("          fix: {fix};"))?;
+        }
+    }
+    Ok(())
 }
 
 fn show_writer(writer: &WriterStatus) -> anyhow::Result<()> {
@@ -197,17 +237,4 @@ fn show_slot(slot: Option<&SlotStatus>) -> anyhow::Result<()> {
         answer(format_args!("          {}: {fix}", slot.verdict.to_uppercase()))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_authority_of_a_url() {
-        assert_eq!(authority("http://127.0.0.1:7654").unwrap(), "127.0.0.1:7654");
-        assert_eq!(authority("http://[::1]:1/x").unwrap(), "[::1]:1");
-        assert!(authority("https://localhost:1").is_err());
-        assert!(authority("http://localhost").is_err());
-    }
 }

@@ -11,10 +11,10 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use waldelta_wal::Code;
 
-use super::answer;
-use super::status::authority;
+use super::{answer, reach};
 use crate::cli::TailOptions;
 use crate::failure::Failure;
 
@@ -37,6 +37,8 @@ pub(crate) async fn run(options: &TailOptions) -> anyhow::Result<ExitCode> {
         match follower.connection(&mut reached_once).await {
             Ok(Next::Done) => return Ok(ExitCode::SUCCESS),
             Ok(Next::Reconnect) => {}
+            // The same again would end the same way.
+            Ok(Next::Ended(error)) => return Err(error),
             Err(error) if !reached_once => return Err(error),
             Err(error) => tracing::warn!(error = format!("{error:#}"), "connection lost; resuming"),
         }
@@ -58,17 +60,32 @@ struct Follower<'a> {
 enum Next {
     Done,
     Reconnect,
+    Ended(anyhow::Error),
 }
 
 impl Follower<'_> {
     /// One connection from hello to its end.
     async fn connection(&mut self, reached: &mut bool) -> anyhow::Result<Next> {
-        let url = format!("ws://{}/v1/stream", authority(&self.options.url)?);
-        let mut request = url.into_client_request().context("make the request")?;
+        let unreachable = |error: anyhow::Error| {
+            let url = &self.options.url;
+            Failure::error(Code::ServiceUnreachable, format!("connect to {url}: {error:#}"))
+        };
+        let reached_it = reach::connect(&self.options.url, self.options.ca_file.as_deref()).await;
+        let (connection, authority) = reached_it.map_err(unreachable)?;
+        let mut request =
+            format!("ws://{authority}/v1/stream").into_client_request().context("make the request")?;
         request.headers_mut().insert("sec-websocket-protocol", "waldelta.v1.json".parse()?);
-        let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|error| {
-            Failure::error(Code::ServiceUnreachable, format!("connect to {}: {error}", self.options.url))
-        })?;
+        if let Some(token) = &self.options.token
+            && let Some(authorization) = token.authorization()?
+        {
+            // Words that hold the value would be shown.
+            let mut value =
+                HeaderValue::from_str(&authorization).map_err(|_| anyhow::anyhow!("read the token"))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert("authorization", value);
+        }
+        let upgraded = tokio_tungstenite::client_async(request, connection).await;
+        let (mut socket, _) = upgraded.map_err(|error| unreachable(error.into()))?;
         *reached = true;
         socket.send(Message::text(self.hello().to_string())).await.context("say hello")?;
         loop {
@@ -95,7 +112,7 @@ impl Follower<'_> {
                             Ok(Next::Reconnect)
                         }
                         4400..=4406 | 4409 | 4410 | 4413 => {
-                            anyhow::bail!("the service ended it: {code} {reason}")
+                            Ok(Next::Ended(anyhow::anyhow!("the service ended it: {code} {reason}")))
                         }
                         _ => Ok(Next::Reconnect),
                     };
@@ -280,6 +297,8 @@ mod tests {
 
     static OPTIONS: TailOptions = TailOptions {
         url: String::new(),
+        ca_file: None,
+        token: None,
         tables: Vec::new(),
         after: None,
         snapshot: false,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::listener::TlsConfig;
+use crate::listener::Network;
 use crate::role::Role;
 
 const SECONDS_OF_A_DAY: u64 = 86_400;
@@ -18,6 +20,12 @@ pub(crate) struct ServerConfig {
     pub role: Role,
     /// Address to serve on.
     pub listen: SocketAddr,
+    /// Address of the operators' routes; empty: they are on `listen`.
+    pub admin_listen: String,
+    /// Proxies that are believed whom a request comes from, and whether it is encrypted.
+    pub trusted_proxies: Vec<Network>,
+    /// Open connections from one address at most; 0: half of all that there may be.
+    pub connections_per_address_max: usize,
     /// Origins of web pages that may connect, such as `https://app.example.com`; loopback pages always may.
     pub allowed_origins: Vec<String>,
     /// Names that a request may call the service by, beside addresses and localhost: those of a proxy in front.
@@ -54,6 +62,8 @@ pub(crate) struct ServerConfig {
     pub drain_ms: u64,
     /// On stop, what is under way after that has this long to end.
     pub stop_timeout_ms: u64,
+    /// Encryption.
+    pub tls: TlsConfig,
 }
 
 impl Default for ServerConfig {
@@ -61,6 +71,9 @@ impl Default for ServerConfig {
         ServerConfig {
             role: Role::All,
             listen: SocketAddr::from(([127, 0, 0, 1], 7654)),
+            admin_listen: String::new(),
+            trusted_proxies: Vec::new(),
+            connections_per_address_max: 0,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             heartbeat_ms: 15_000,
@@ -79,6 +92,7 @@ impl Default for ServerConfig {
             forget_clients_after_days: 90,
             drain_ms: 5_000,
             stop_timeout_ms: 10_000,
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -104,8 +118,11 @@ impl ServerConfig {
                 self.forget_clients_after_days.saturating_mul(SECONDS_OF_A_DAY),
             ),
             drain: Duration::from_millis(self.drain_ms),
-            allowed_origins: self.allowed_origins.clone(),
-            allowed_hosts: self.allowed_hosts.clone(),
+            policy: waldelta_fanout::Policy {
+                allowed_origins: self.allowed_origins.clone(),
+                allowed_hosts: self.allowed_hosts.clone(),
+                ..waldelta_fanout::Policy::default()
+            },
             ..waldelta_fanout::Config::default()
         }
     }
@@ -143,8 +160,8 @@ impl ServerConfig {
                 "it is in days, and a client that is here is noted once a minute",
             ),
         ];
-        let (name, value, range, why) =
-            bounded.into_iter().find(|(_, value, range, _)| !range.contains(value))?;
+        let misfit = bounded.into_iter().find(|(_, value, range, _)| !range.contains(value));
+        let Some((name, value, range, why)) = misfit else { return self.listener_nonsense() };
         let (least, most) = range.into_inner();
         Some(format!("server.{name} must be between {least} and {most}, and is {value}: {why}"))
     }

@@ -27,6 +27,9 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     assert!(refusal("[capture]\nbatch_row_max = 1").contains("did you mean `capture.batch_rows_max`"));
     assert!(refusal("[sorce]\nurl = 'x'").contains("did you mean `source`"));
     assert!(!refusal("[zzz]").contains("did you mean"));
+    let second =
+        "[[rules]]\ntable = 'a.b'\nclaims = { whatever = 1 }\n[[rules]]\ntable = 'a.c'\ncolumn = ['x']";
+    assert!(refusal(second).contains("`rules[2].column`; did you mean `rules[2].columns`"));
 }
 
 /// The reference page of the configuration is a configuration: all settings are in it, with their defaults.
@@ -104,4 +107,77 @@ fn the_role_is_one_of_three() {
     assert_eq!(config.server.role, crate::role::Role::Fanout);
     let refusal = refusal("[server]\nrole = 'fan-out'");
     assert!(refusal.contains("line 2") && refusal.contains("capture"), "{refusal}");
+}
+
+#[test]
+fn rules_and_limits_are_read_from_the_file() {
+    let text = "[limits]\nsessions_per_address_max = 3\n[[rules]]\ntable = 'public.*'\nclaims = { role = 'clerk' }\n\
+        where = 'tenant_id = :claims.tenant'";
+    let config = parse(text, Path::new("x")).unwrap();
+    config.check().unwrap();
+    assert_eq!(config.policy().unwrap().limits.sessions_per_address_max, 3);
+    let other = parse(&text.replace("clerk", "boss"), Path::new("x")).unwrap();
+    assert_ne!(config.rules_fingerprint(), other.rules_fingerprint());
+    assert_eq!(config.rules_fingerprint(), config.clone().rules_fingerprint());
+    let wrong = "[limits]\nrequests_per_second_max = 0";
+    let refusal = parse(wrong, Path::new("x")).unwrap().check().unwrap_err();
+    assert!(format!("{refusal:#}").contains("limits.requests_per_second_max must be at least 1"));
+}
+
+/// A password may stand in any line.
+#[test]
+fn a_file_that_cannot_be_read_is_refused_without_its_lines() {
+    for text in [
+        "[source]\nurl = 'hunter2\n",
+        "[source]\nurl = 'hunter2'\nurl = 'hunter2'",
+        "[source]\nslot = 'a' hunter2",
+        "\nsource = 'postgresql://u:hunter2@h/d'",
+        "\nhistory = 'postgresql://u:hunter2@h/d, expected hunter2'",
+        "[server]\ntls = 'hunter2'",
+        "[server]\ntls = { key = [\"a\\\"hunter2\"] }",
+        "[server]\nsessions_max = '\"hunter2`'",
+        "[server]\nlisten = 'hunter2'",
+        "[server]\ntrusted_proxies = ['`hunter2`']",
+        "[server]\nrole = 'hunter2`, expected hunter2'",
+        "[history]\nretain = 'hunter2`'",
+        "[[rules]]\nclaims = 'hunter2'",
+        "[[rules]]\nclaims = { role = { is = 'hunter2' } }",
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.contains("line 2") || refusal.contains("line 3"), "{refusal}");
+        assert!(!refusal.contains("hunter2"), "{refusal}");
+    }
+    assert!(refusal("source = 'postgresql://u:hunter2@h/d'").ends_with("(source): expected a table"));
+    let retain = refusal("[history]\nretain = '30 days'");
+    assert!(retain.contains("(retain): it does not say") && retain.contains("\"30d\""), "{retain}");
+}
+
+#[test]
+fn files_are_seen_from_the_folder_of_the_configuration() {
+    let text = "[server.tls]\ncertificate = 'chain.pem'\nkey = '/etc/key.pem'";
+    let mut config = parse(text, Path::new("x")).unwrap();
+    config.relative_to(Path::new("/srv/waldelta"));
+    let files = config.server.tls.files();
+    assert_eq!(files, Some((Path::new("/srv/waldelta/chain.pem"), Path::new("/etc/key.pem"))));
+    let mut none = Config::default();
+    none.relative_to(Path::new("/srv/waldelta"));
+    assert_eq!(none.server.tls.files(), None);
+}
+
+#[test]
+fn what_a_running_service_can_take_is_told_from_what_needs_a_restart() {
+    let running = Config::default();
+    let text = "[source]\nslot = 'x'\n[limits]\nsessions_per_address_max = 1\n[server]\nallowed_hosts = ['a']\n\
+        heartbeat_ms = 1\n[[rules]]\ntable = '*'";
+    let other = parse(text, Path::new("x")).unwrap();
+    let (changed, waiting) = running.differences(&other).unwrap();
+    assert_eq!(changed, ["rules", "limits", "server.allowed_hosts"]);
+    assert_eq!(waiting, ["server.heartbeat_ms", "source.slot"]);
+    let mut taken = running.clone();
+    taken.take(&other);
+    let (changed, waiting) = taken.differences(&other).unwrap();
+    assert_eq!((changed.len(), waiting.len()), (0, 2));
+    // What is taken is all that `changed` can name.
+    let (changed, _) = running.differences(&taken).unwrap();
+    assert_eq!(changed, ["rules", "limits", "server.allowed_hosts"]);
 }

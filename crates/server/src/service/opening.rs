@@ -1,45 +1,39 @@
 //! Opening history at the start, and what is answered meanwhile.
 //!
-//! The listener is served from the beginning on. History's database may be out of reach, or its schema may take a while: who looks
+//! The listeners are served from the beginning on. History's database may be out of reach, or its schema may take a while: who looks
 //! whether the process lives must not take it for dead meanwhile and end it, again and again. All that is told then is that it
-//! lives and what it waits for; everything else is to come back. The service takes the same socket over, so that no connection is
+//! lives and what it waits for; everything else is to come back. The service takes the same sockets over, so that no connection is
 //! lost in between.
 
 use std::fmt::Write;
-use std::future::pending;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use waldelta_fanout::LivePolicy;
 use waldelta_history::History;
 use waldelta_source::Source;
 use waldelta_wal::Code;
 
 use crate::failure;
 use crate::http::problem;
+use crate::listener::Listeners;
 use crate::supervise::Supervisor;
 
 /// While history cannot be reached at the start, it is tried again after this long.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// Whoever was accepted before the service took over gets its answer within this.
-const LINGER: Duration = Duration::from_secs(2);
 /// Who is sent away comes back after this long.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// A process whose history is not open yet. Dropping it ends what it serves.
 pub(crate) struct Opening {
     pub(super) supervisor: Supervisor,
-    pub(super) listener: TcpListener,
+    pub(super) listeners: Listeners,
     pub(super) stop: CancellationToken,
     /// Cancelled: the service accepts from now on.
     pub(super) opened: CancellationToken,
@@ -47,19 +41,25 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Serves the listener until the service does; `config` says who may ask.
+    /// Serves the listeners until the service does; `policy` says who may ask.
     pub(crate) fn begin(
-        config: &waldelta_fanout::Config,
-        listener: TcpListener,
+        policy: waldelta_fanout::Policy,
+        listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let policy = LivePolicy::new(policy);
         let (wait, opened) = (Arc::new(Wait::new()), CancellationToken::new());
-        let same = listener.as_fd().try_clone_to_owned().context("share the listener")?;
-        let same = TcpListener::from_std(same.into()).context("share the listener")?;
-        let meanwhile = UntilOpened { listener: same, opened: opened.clone() };
         let mut supervisor = Supervisor::new(stop.clone());
-        supervisor.spawn("opening", answer(meanwhile, router(config, wait.clone()), stop.clone()));
-        Ok(Opening { supervisor, listener, stop, opened, wait })
+        // What stands in the way names databases: not for everybody, where some are let in and some are not.
+        let in_full = !listeners.has_auth;
+        let operators =
+            listeners.operators.as_ref().map(|listener| (listener, in_full || listener.is_local()));
+        for (listener, in_full) in [Some((&listeners.clients, in_full)), operators].into_iter().flatten() {
+            let app = router(&policy, Told { wait: wait.clone(), in_full });
+            let serving = listener.share()?.serve_until(app, opened.clone(), stop.clone());
+            supervisor.spawn("opening", serving);
+        }
+        Ok(Opening { supervisor, listeners, stop, opened, wait })
     }
 
     /// Opens history, waiting for its database when it is only out of reach for now. What that can hold decides how values of
@@ -149,49 +149,23 @@ impl Wait {
     }
 }
 
-/// Accepts until history is open; then the service does.
-struct UntilOpened {
-    listener: TcpListener,
-    opened: CancellationToken,
+/// What of it is told.
+#[derive(Clone)]
+struct Told {
+    wait: Arc<Wait>,
+    in_full: bool,
 }
 
-impl Listener for UntilOpened {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        tokio::select! {
-            biased;
-            () = self.opened.cancelled() => pending().await,
-            accepted = Listener::accept(&mut self.listener) => accepted,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-async fn answer(listener: UntilOpened, app: Router, stop: CancellationToken) -> anyhow::Result<()> {
-    let opened = listener.opened.clone();
-    let taken_over = async {
-        opened.cancelled().await;
-        tokio::time::sleep(LINGER).await;
-    };
-    tokio::select! {
-        served = axum::serve(listener, app).into_future() => served.context("serve"),
-        () = taken_over => Ok(()),
-        () = stop.cancelled() => Ok(()),
-    }
-}
-
-fn router(config: &waldelta_fanout::Config, wait: Arc<Wait>) -> Router {
+fn router(policy: &LivePolicy, told: Told) -> Router {
     let routes = Router::new().route("/livez", get(async || closing("ok\n"))).route("/readyz", get(readyz));
-    waldelta_fanout::guarded(config, routes.with_state(wait)).fallback(async || come_back())
+    waldelta_fanout::guarded(policy, routes.with_state(told)).fallback(async || come_back())
 }
 
-async fn readyz(State(wait): State<Arc<Wait>>) -> Response {
-    let text = wait.text() + "\n";
+async fn readyz(State(told): State<Told>) -> Response {
+    let text = match told.in_full {
+        true => told.wait.text() + "\n",
+        false => "starting\n".to_owned(),
+    };
     closing((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], text))
 }
 

@@ -6,48 +6,80 @@ use std::time::Duration;
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
-use waldelta_fanout::Fanout;
+use waldelta_access::Access;
+use waldelta_fanout::{Fanout, LivePolicy};
 use waldelta_history::History;
 use waldelta_source::Source;
 
+use super::reloading::{Hangups, Reloading, Reloads};
+use super::surfaces::{self, Surfaces};
 use super::{Opening, Service, capturing, following, serving, upkeep};
 use crate::config::Config;
-use crate::http::{self, Operations};
+use crate::http::Operations;
+use crate::listener;
 use crate::status::{Observer, Watched};
 
 impl Service {
     /// Starts all parts of this process, on the listener that was served while history was opened.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         config: Config,
         source: Source,
         history: History,
         opening: Opening,
+        hangups: Option<Hangups>,
     ) -> anyhow::Result<Self> {
-        let Opening { mut supervisor, listener, stop, opened, .. } = opening;
+        let Opening { mut supervisor, listeners, stop, opened, .. } = opening;
         let recorder = PrometheusBuilder::new().install_recorder().context("install the metrics recorder")?;
         let role = config.server.role;
+        let access = Access::new(config.access()?, history.clone());
+        if access.is_required() {
+            // Nobody is served before it is known what was revoked. What fails is in the log, and is tried again.
+            let _ = access.load().await;
+        }
+        let client_side = config.fanout()?;
         let observer = Arc::new(Observer {
             role,
+            config: Arc::new(Reloads::new()),
             history: history.clone(),
             capture: role.captures().then(|| Arc::new(waldelta_capture::Status::new())),
             writer: (!role.captures()).then(|| Arc::new(Watched::new())),
-            fanout: role.serves().then(|| Fanout::new(config.fanout(), history.clone(), source.clone())),
+            fanout: role
+                .serves()
+                .then(|| Fanout::new(client_side, history.clone(), source.clone(), access.clone())),
             unfollowed_max: following::UNFOLLOWED_MAX,
         });
         // Whoever ends everything ends this too.
         let leaving = stop.child_token();
         let operations =
             Operations { observer: observer.clone(), metrics: recorder.clone(), leaving: leaving.clone() };
-        let app = match &observer.fanout {
-            Some(fanout) => fanout.router_with(http::router(operations)),
-            None => waldelta_fanout::guarded(&config.fanout(), http::router(operations)),
+        let policy = match &observer.fanout {
+            Some(fanout) => fanout.policy(),
+            None => LivePolicy::new(config.policy()?),
         };
+        listener::describe_metrics();
+        let Surfaces { clients, operators } =
+            surfaces::of(&config, &listeners, &access, &policy, observer.fanout.as_ref(), &operations);
 
-        let stall_timeout = config.fanout().write_timeout;
-        supervisor.spawn("listener", serving::serve(listener, app, stop.clone(), stall_timeout));
+        let certificates = listeners.clients.certificates();
+        supervisor.spawn("listener", listeners.clients.serve(clients, stop.clone()));
+        if let (Some(listener), Some(routes)) = (listeners.operators, operators) {
+            supervisor.spawn("operators", listener.serve(routes, stop.clone()));
+        }
+        let reloading = Reloading {
+            config: config.clone(),
+            source: source.clone(),
+            history: history.clone(),
+            policy,
+            access: access.clone(),
+            certificates,
+            reloads: observer.config.clone(),
+        };
+        supervisor.spawn("config", reloading.run(hangups, stop.clone()));
         opened.cancel();
         supervisor.spawn("indexes", build_indexes(history.clone(), stop.clone()));
         supervisor.spawn("metrics", upkeep(recorder, stop.clone()));
+        // By every role: operators authenticate too.
+        supervisor.spawn("access", run_access(access, stop.clone()));
         if let Some(fanout) = observer.fanout.clone() {
             for part in fanout.parts(leaving.clone()) {
                 supervisor.spawn(part.name, serving::run_part(part));
@@ -55,6 +87,7 @@ impl Service {
             supervisor.spawn("head", serving::watch_head(history.clone(), stop.clone()));
         }
         if let Some(capture) = observer.capture.clone() {
+            history.retain(config.history.retain.0);
             supervisor.spawn("states", capturing::tell_states(capture.clone(), stop.clone()));
             supervisor.spawn("follow", capturing::follow(history.clone(), capture.clone(), stop.clone()));
             let config = config.capture(source);
@@ -74,6 +107,11 @@ impl Service {
             observer,
         })
     }
+}
+
+async fn run_access(access: Access, stop: CancellationToken) -> anyhow::Result<()> {
+    access.run(stop).await;
+    Ok(())
 }
 
 /// By every role: whoever is there first. It ends when all are there, mostly at once.

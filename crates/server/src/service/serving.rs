@@ -1,9 +1,7 @@
-//! The tasks of a process that serves clients: the listener, the fan-out, and the watch for a history that goes back.
+//! The tasks of a process that serves clients beside its listener: the fan-out, and the watch for a history that goes back.
 
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use waldelta_fanout::Part;
 use waldelta_history::History;
@@ -13,36 +11,6 @@ use crate::failure::Failure;
 
 /// A part that failed for a passing reason is started again after this long.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
-
-/// Serves the listener. A client that takes nothing in for `stall_timeout` while something is on its way to it is cut off by the
-/// system, whatever it asked for: an answer that waits for its client cannot notice that by itself. It is the time after which a
-/// session is let go: less would cut off sessions that are still borne with.
-pub(super) async fn serve(
-    listener: TcpListener,
-    app: axum::Router,
-    stop: CancellationToken,
-    stall_timeout: Duration,
-) -> anyhow::Result<()> {
-    let listener = axum::serve::ListenerExt::tap_io(listener, move |stream| {
-        waldelta_fanout::prepare(stream);
-        if let Err(error) = cut_off_when_stalled(stream, stall_timeout) {
-            tracing::debug!(%error, "TCP_USER_TIMEOUT");
-        }
-    });
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve")
-}
-
-/// TCP_USER_TIMEOUT: Linux counts the time in which the client's window is closed, too.
-#[cfg(target_os = "linux")]
-fn cut_off_when_stalled(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
-}
-
-/// Elsewhere a client that does not read keeps its connection, and a bounded part of an answer.
-#[cfg(not(target_os = "linux"))]
-fn cut_off_when_stalled(_: &TcpStream, _: Duration) -> std::io::Result<()> {
-    Ok(())
-}
 
 /// Runs a part of the fan-out, which ends when it is asked to: whoever is out of reach meanwhile is tried again inside.
 pub(super) async fn run_part(part: Part) -> anyhow::Result<()> {
@@ -78,47 +46,4 @@ pub(super) async fn watch_head(history: History, stop: CancellationToken) -> any
         }
     }
     Ok(())
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::sync::Arc;
-
-    use axum::body::Body;
-    use axum::routing::get;
-    use tokio::io::AsyncWriteExt;
-    use tokio::sync::watch;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_client_that_does_not_read_is_cut_off() {
-        let begun = Arc::new(watch::Sender::new(false));
-        let endless = |begun: Arc<watch::Sender<bool>>| async move {
-            let pieces = std::iter::repeat_with(move || {
-                begun.send_replace(true);
-                Ok::<_, std::io::Error>(vec![b'x'; 1 << 16])
-            });
-            Body::from_stream(futures_util::stream::iter(pieces))
-        };
-        let handler = begun.clone();
-        let app = axum::Router::new().route("/", get(move || endless(handler.clone())));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let serving = serve(listener, app, stop.clone(), Duration::from_millis(300));
-        let client = async {
-            let mut socket = TcpStream::connect(address).await.unwrap();
-            socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-            begun.subscribe().wait_for(|begun| *begun).await.unwrap();
-            // A stop waits for every answer: this one ends although the client keeps its connection.
-            stop.cancel();
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            drop(socket);
-        };
-        tokio::select! {
-            served = serving => served.unwrap(),
-            () = client => panic!("the answer waits for its client"),
-        }
-    }
 }

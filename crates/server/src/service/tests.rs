@@ -8,6 +8,7 @@ use waldelta_wal::{Code, ValuePolicy};
 
 use super::capturing::{begin_unless_begun, follow, run_capture};
 use super::following;
+use super::reloading::Reloads;
 use super::serving::watch_head;
 use super::*;
 use crate::role::Role;
@@ -187,6 +188,7 @@ async fn a_fanout_process_that_cannot_follow_is_not_ready() {
         capture: None,
         writer: Some(watched.clone()),
         fanout: None,
+        config: Arc::new(Reloads::new()),
         unfollowed_max: Duration::ZERO,
     };
     let stop = CancellationToken::new();
@@ -218,6 +220,7 @@ async fn an_instance_that_stands_by_and_cannot_follow_is_not_ready() {
         capture: Some(capture.clone()),
         writer: None,
         fanout: None,
+        config: Arc::new(Reloads::new()),
         unfollowed_max: Duration::ZERO,
     };
     let stop = CancellationToken::new();

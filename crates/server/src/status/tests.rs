@@ -1,6 +1,7 @@
 //! Statuses to show, and what is said of them in words.
 
 use super::*;
+use crate::service::RuleStatus;
 
 /// A status in this state, with a value for everything that can be told.
 pub(crate) fn status(state: &str, name: &str) -> Status {
@@ -39,7 +40,8 @@ pub(crate) fn status(state: &str, name: &str) -> Status {
         }),
         needs_repair: vec![table("public.t")],
         joining: vec![table("public.n")],
-        history: HistoryStatus { epoch: 1, head: "h".into() },
+        history: HistoryStatus { epoch: 1, head: "h".into(), retained: None },
+        config: ConfigStatus::default(),
         slot: Some(SlotStatus {
             name: "s".into(),
             active: true,
@@ -90,13 +92,35 @@ fn a_status_is_as_it_is_described() {
     let mut full = status("stopped", "slot_missing");
     full.writer = Some(writer("absent", Some("the other")));
     full.history.head = "00000001-00000000016b3748-ffffffff".to_owned();
+    full.history.retained = Some(RetainedStatus {
+        retain: "30d".into(),
+        floor: full.history.head.clone(),
+        floor_age_seconds: Some(1.5),
+        partitions: 2,
+        bytes: 3,
+        held_for_clients: true,
+        busy: false,
+    });
+    let line = full.history.retained.as_ref().map(RetainedStatus::line).unwrap();
+    assert!(
+        line.contains("2 partitions") && line.contains("held for clients") && !line.contains("in the way"),
+        "{line}"
+    );
     full.sessions.push(SessionStatus {
         session: "s1".into(),
         client_id: "c".into(),
+        subject: Some("s".into()),
         state: "live".into(),
         cursor: full.history.head.clone(),
         acked: None,
         sent_bytes: 1,
+    });
+    full.config.rules.push(RuleStatus {
+        rule: 1,
+        table: "public.a".into(),
+        code: "WD-RULE-MISFIT".into(),
+        message: "m".into(),
+        fix: None,
     });
     let full = serde_json::to_value(full).unwrap();
     let wrong = waldelta_testkit::json_schema::violations_of(&described, "Status", &full);

@@ -103,6 +103,7 @@ impl Replica {
         for table in reset.unwrap_or_default() {
             self.missing.remove(&table);
         }
+        self.is_regranting = false;
         self.consistent_at.insert(consistent_at);
         self.move_to(cursor);
         Ok(())
@@ -131,6 +132,7 @@ impl Replica {
                 None => self.shapes.remove(table),
             };
         }
+        self.is_regranting |= self.resets.last().is_some_and(|reason| reason == "permission_changed");
         self.missing.extend(tables.iter().cloned());
         self.reset = Some(tables);
         Ok(())

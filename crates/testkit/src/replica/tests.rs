@@ -17,7 +17,7 @@ fn begun() -> Replica {
     let mut replica = Replica::new();
     for frame in [
         json!({"type": "welcome", "session": "s", "protocol": 1, "epoch": 1, "head": whole(0x100), "floor": whole(0),
-               "mode": "snapshot", "heartbeat_ms": 1000}),
+               "mode": "snapshot", "heartbeat_ms": 1000, "access": "0123456789abcdef"}),
         schema("t", &["id"]),
         json!({"type": "snapshot_begin", "cursor": whole(0x100), "tables": [{"table": "t", "rows_estimate": 7}]}),
         json!({"type": "rows", "table": "t", "rows": [{"id": 1, "v": "a"}, {"v": "b", "id": 2}]}),
@@ -271,7 +271,7 @@ fn snapshots_that_do_not_add_up_are_refused() {
 fn a_resume_below_the_floor_is_refused_and_unknown_frames_are_skipped() {
     let welcome = |floor: u64| {
         json!({"type": "welcome", "session": "s", "protocol": 1, "epoch": 1, "head": whole(0x900), "floor": whole(floor),
-               "mode": "resume", "heartbeat_ms": 1000})
+               "mode": "resume", "heartbeat_ms": 1000, "access": "0123456789abcdef"})
     };
     check_refused(begun(), &[welcome(0x500)], "below its floor");
     let mut replica = begun();
@@ -379,4 +379,19 @@ fn a_new_epoch_before_the_snapshot_is_consistent_makes_it_doubtful() {
     assert!(!replica.must_begin_anew(), "in the same epoch it does");
     apply(&mut replica, &[beat(whole(0x130).replacen("00000001", "00000003", 1))]);
     assert!(replica.must_begin_anew());
+}
+
+#[test]
+fn what_the_copy_is_of_is_stored_with_the_next_position() {
+    let mut replica = begun();
+    let stored = |replica: &Replica| replica.hello("c", &[])["access"].clone();
+    assert_eq!(stored(&replica), "0123456789abcdef");
+    apply(&mut replica, &[json!({"type": "access", "access": "other"})]);
+    assert_eq!(stored(&replica), "0123456789abcdef", "not before");
+    apply(&mut replica, &[json!({"type": "heartbeat", "cursor": whole(0x200), "ts": "x"})]);
+    assert_eq!(stored(&replica), "other");
+    // Between such a reset and its snapshot there is nothing to come back with.
+    apply(&mut replica, &[json!({"type": "reset", "reason": "permission_changed", "tables": ["t"]})]);
+    replica.disconnected();
+    assert_eq!((replica.position(), replica.access()), (None, None));
 }

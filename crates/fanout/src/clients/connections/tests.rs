@@ -44,7 +44,9 @@ impl World {
 
 fn client(id: &str, session: u64) -> Client {
     Client {
+        key: id.into(),
         id: id.into(),
+        subject: None,
         session,
         include_own: false,
         frontier: Arc::new(AtomicU64::new(0)),

@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_transaction_is_cut_at_the_change_that_fills_the_page() {
-        let selection = Selection::new(vec![filtered("t", "t", "id = 1 OR id = 5"), subscription("u", "u")]);
+        let selection =
+            crate::testing::everything(vec![filtered("t", "t", "id = 1 OR id = 5"), subscription("u", "u")]);
         let changes = changes();
         let told: Vec<usize> = [0, 3, 6, 7, 9, 10].to_vec();
         for room in 1..=changes.len() + 1 {
@@ -90,9 +91,9 @@ mod tests {
             assert_eq!(fitting(&changes, room, &selection), Ok(expected), "{room}");
         }
         assert_eq!(fitting(&[], 1, &selection), Ok(0));
-        let misfit = Selection::new(vec![filtered("t", "t", "nothing = 1")]);
+        let misfit = crate::testing::everything(vec![filtered("t", "t", "nothing = 1")]);
         assert!(fitting(&changes, 1, &misfit).is_err());
-        let all = Selection::new(vec![subscription("a", "*")]);
+        let all = crate::testing::everything(vec![subscription("a", "*")]);
         assert_eq!(fitting(&changes, 5, &all), Ok(5), "a message too");
     }
 
@@ -105,7 +106,7 @@ mod tests {
             vec![subscription("v", "v")],
             vec![subscription("w", "w")],
         ] {
-            let selection = Selection::new(selection);
+            let selection = crate::testing::everything(selection);
             let changes = changes();
             for room in 1..changes.len() {
                 let fits = fitting(&changes, room, &selection).unwrap();

@@ -13,8 +13,8 @@ use crate::http::problem::Problem;
 use crate::inner::Inner;
 use crate::session::delivery::{Delivery, Recipient};
 use crate::session::private::{self, Slice};
+use crate::shapes::Shapes;
 use crate::start::Reset;
-use crate::subscription::reset_table;
 use crate::wire::Utf8Bytes;
 use crate::wire::server;
 
@@ -72,13 +72,14 @@ impl Follower {
 
     /// Reads on for a bounded while.
     pub(super) async fn read(&mut self) -> Result<Read, Problem> {
-        let read = private::read(&self.inner, self.at).await.map_err(|error| Problem::unavailable(&error))?;
-        if read.lost {
-            return Ok(Read::Lost(Reset::EpochChanged));
+        let read = private::read(&self.inner, self.at, self.request.selection.grant()).await;
+        let read = read.map_err(|error| Problem::unavailable(&error))?;
+        if let Some((reason, _)) = read.lost_because() {
+            return Ok(Read::Lost(reason));
         }
         let mut told = Vec::new();
         for slice in &read.slices {
-            self.tell(slice, &mut told)?;
+            self.tell(slice, &read.shapes, &mut told)?;
         }
         self.at = read.through;
         match read.exhausted && told.is_empty() {
@@ -88,14 +89,17 @@ impl Follower {
     }
 
     /// A table begins anew: told before the transaction, as what it has of the table plays no role then.
-    fn tell(&mut self, slice: &Slice, told: &mut Vec<Told>) -> Result<(), Problem> {
+    fn tell(&mut self, slice: &Slice, shapes: &Shapes, told: &mut Vec<Told>) -> Result<(), Problem> {
         let selection = &self.request.selection;
-        let wanted = slice.changes.iter().filter(|change| selection.wants(change));
-        let tables: Vec<_> = wanted.filter_map(reset_table).collect();
+        let resets = slice.changes.iter().filter_map(|change| shapes.reset_by(selection, change));
+        let resets: Vec<_> = resets.collect();
         let begins = told.len();
-        if !tables.is_empty() {
-            let frame = server::reset_of(Reset::Gap, tables.iter());
-            told.push(Told { frame, cursor: None });
+        for reason in [Reset::Gap, Reset::PermissionChanged] {
+            let tables = resets.iter().filter(|(why, _)| *why == reason).map(|(_, table)| table);
+            if tables.clone().next().is_some() {
+                let frame = server::reset_of(reason, tables);
+                told.push(Told { frame, cursor: None });
+            }
         }
         let to = Recipient { client_id: &self.request.client_id, gets_own: true, selection, prev: self.told };
         let frames = self.delivery.frames(to, &slice.head, &slice.changes, slice.last);

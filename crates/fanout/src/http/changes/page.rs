@@ -11,11 +11,14 @@ use waldelta_wal::{Operation, Position};
 
 use super::request::Request;
 use super::{cut, misfit, undeliverable};
+use crate::http::asker::Asker;
 use crate::http::etag::Tag;
 use crate::http::place::{not_resumable, unavailable};
 use crate::http::problem::Problem;
+use crate::http::term::{self, Term};
 use crate::inner::Inner;
 use crate::session::delivery::{Delivery, Recipient};
+use crate::shapes::Shapes;
 use crate::start::Reset;
 use crate::stretch::Stretch;
 use crate::subscription::reset_table;
@@ -34,19 +37,20 @@ const SCANNED_MAX: usize = 50_000;
 /// Answers with the page after `after`; `known_head` is where history ends at least.
 pub(super) async fn respond(
     inner: &Inner,
+    asker: &Asker,
     request: &Request,
     headers: &HeaderMap,
     after: Position,
     known_head: Position,
 ) -> Result<Response, Problem> {
-    let (answer, head) = fill(inner, request, after, known_head).await?;
+    let (answer, head) = fill(inner, asker, request, after, known_head).await?;
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if !(answer.has_more && answer.is_certain && request.is_of_a_fixed_place()) {
         let kept_by_nobody = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return Ok(([kind, kept_by_nobody], answer.body(Some(head))).into_response());
     }
     let body = answer.body(None);
-    let tag = Tag::of(&body).await;
+    let tag = Tag::of(&body, asker).await;
     // The same URL is a stream, too.
     let by_form = [(header::VARY, HeaderValue::from_static("Accept"))];
     if tag.is_known(headers) {
@@ -57,6 +61,7 @@ pub(super) async fn respond(
 
 async fn fill(
     inner: &Inner,
+    asker: &Asker,
     request: &Request,
     after: Position,
     known_head: Position,
@@ -64,8 +69,12 @@ async fn fill(
     let waits = !request.wait.is_zero();
     let deadline = tokio::time::Instant::now() + request.wait;
     let mut heads = inner.history.feed().watch();
+    let mut term = Term::of(inner, asker);
     let mut answer = Answer::new(after);
     loop {
+        if let Some(code) = term.over() {
+            return Err(term::problem(code));
+        }
         let head = heads.borrow_and_update().cursor().max(known_head);
         answer.fill(inner, request, head).await?;
         let nothing = !answer.has_frames() && !answer.has_more;
@@ -74,6 +83,7 @@ async fn fill(
         }
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => return Ok((answer, head)),
+            code = term.ends() => return Err(term::problem(code)),
             () = inner.closing.cancelled() => return Ok((answer, head)),
             changed = heads.changed() => if changed.is_err() { return Ok((answer, head)) },
         }
@@ -157,7 +167,11 @@ impl Answer {
                 inner.history.read_after(self.at, upto, limit).await
             };
             inner.metrics.catch_up_reads.increment(1);
-            self.take(page.map_err(unavailable)?, upto, request, &mut delivery)?;
+            let page = page.map_err(unavailable)?;
+            let changes = page.parts.iter().flat_map(|part| &part.changes);
+            let shapes = Shapes::of_changed(inner, request.selection.grant(), changes).await;
+            let shapes = shapes.map_err(|error| Problem::unavailable(&error))?;
+            self.take(page, upto, request, &shapes, &mut delivery)?;
             self.has_more = self.at < head;
         }
         Ok(())
@@ -173,6 +187,7 @@ impl Answer {
         page: Page,
         upto: Position,
         request: &Request,
+        shapes: &Shapes,
         delivery: &mut Delivery,
     ) -> Result<(), Problem> {
         let page_ends = !page.has_more || page.parts.is_empty();
@@ -188,7 +203,7 @@ impl Answer {
             part.changes.truncate(fits);
             self.scanned += part.changes.len();
             self.take_shapes(&part, request)?;
-            self.take_resets(&part, request);
+            self.take_resets(&part, request, shapes);
             let to = Recipient {
                 client_id: &request.client_id,
                 gets_own: true,
@@ -214,13 +229,14 @@ impl Answer {
         Ok(())
     }
 
-    fn take_resets(&mut self, part: &Part, request: &Request) {
+    fn take_resets(&mut self, part: &Part, request: &Request, shapes: &Shapes) {
         for change in part.changes.iter().filter(|change| request.selection.wants(change)) {
-            if let Some(table) = reset_table(change) {
+            // Whether it is named or not: so it was counted when the page was cut.
+            self.changes += usize::from(reset_table(change).is_some());
+            if let Some((_, table)) = shapes.reset_by(&request.selection, change) {
                 let cursor = Position { index: change.seq, ..part.head.position() };
                 let frame = server::reset_at(cursor, &table);
                 self.bytes += frame.len();
-                self.changes += 1;
                 self.resets.push(frame);
             }
         }

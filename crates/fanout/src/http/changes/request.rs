@@ -10,6 +10,7 @@ use waldelta_wal::Code;
 use crate::filter::Filter;
 use crate::http::problem::Problem;
 use crate::http::{elements, time};
+use crate::rules::Grant;
 use crate::subscription::{Numbers, Pattern, Selection, Subscription};
 use crate::wire::client::{After, CLIENT_ID_CHARS_MAX};
 
@@ -75,7 +76,7 @@ struct Tables {
 }
 
 /// Reads the query; what is not known is refused, so that a misspelt filter does not give everything.
-pub(super) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Request, Problem> {
+pub(super) fn parse(uri: &Uri, headers: &HeaderMap, grant: &Grant) -> Result<Request, Problem> {
     let mut request = Request {
         form: Form::of(headers),
         after: None,
@@ -118,12 +119,12 @@ pub(super) fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Request, Problem> 
     if request.after.is_some() && request.since.is_some() {
         return Err(invalid("`after` and `since` both say where to begin: name one"));
     }
-    request.selection = selection(tables)?;
+    request.selection = selection(tables, grant)?;
     Ok(request)
 }
 
 /// A subscription for each table, numbered from 0.
-fn selection(mut tables: Tables) -> Result<Selection, Problem> {
+fn selection(mut tables: Tables, grant: &Grant) -> Result<Selection, Problem> {
     let of_one_table = [(tables.filter.is_some(), "where"), (tables.columns.is_some(), "columns")];
     if let Some((_, name)) = of_one_table.iter().find(|(asked, _)| *asked)
         && !matches!(tables.patterns[..], [Pattern::Table(_)])
@@ -141,7 +142,7 @@ fn selection(mut tables: Tables) -> Result<Selection, Problem> {
         big_numbers,
         ..Subscription::new(index.to_string(), pattern)
     });
-    Ok(Selection::new(subscriptions.collect()))
+    Ok(Selection::new(subscriptions.collect(), grant.clone()))
 }
 
 fn after(value: &str) -> Result<After, Problem> {
@@ -231,7 +232,7 @@ mod tests {
     fn read_as(accept: &'static str, query: &str) -> Result<Request, Problem> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        parse(&format!("/v1/changes?{query}").parse().unwrap(), &headers)
+        parse(&format!("/v1/changes?{query}").parse().unwrap(), &headers, &Grant::everything())
     }
 
     fn read(query: &str) -> Result<Request, Problem> {
@@ -293,14 +294,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(LAST_EVENT_ID, HeaderValue::from_static(CURSOR));
         let uri = "/v1/changes?since=1970-01-01T00:00:01Z".parse().unwrap();
-        assert_eq!(parse(&uri, &headers).unwrap().after, None, "it is no event stream");
+        assert_eq!(parse(&uri, &headers, &Grant::everything()).unwrap().after, None, "it is no event stream");
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let request = parse(&uri, &headers).unwrap();
+        let request = parse(&uri, &headers, &Grant::everything()).unwrap();
         assert_eq!((request.after, request.since), (Some(CURSOR.parse().unwrap()), None));
         headers.insert(LAST_EVENT_ID, HeaderValue::from_static("x"));
-        assert_eq!(parse(&uri, &headers).unwrap_err().code, Code::CursorInvalid);
+        assert_eq!(parse(&uri, &headers, &Grant::everything()).unwrap_err().code, Code::CursorInvalid);
         headers.insert(LAST_EVENT_ID, HeaderValue::from_static(""));
-        assert_eq!(parse(&uri, &headers).unwrap().since, Some(1_000_000), "there was none yet");
+        assert_eq!(
+            parse(&uri, &headers, &Grant::everything()).unwrap().since,
+            Some(1_000_000),
+            "there was none yet"
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::Seat;
 use super::follow::{Follower, Read, Told, kind_of};
 use super::request::{Form, Request};
 use crate::http::problem::Problem;
+use crate::http::term::{self, Term};
 use crate::start::Reset;
 use crate::wire::json::write_text;
 use crate::wire::server;
@@ -29,12 +30,12 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// Answers with everything after `after`; `head` is where history ends at least.
-pub(super) fn respond(seat: Seat, request: Request, after: Position, head: Position) -> Response {
+pub(super) fn respond(seat: Seat, term: Term, request: Request, after: Position, head: Position) -> Response {
     let kind = match request.form {
         Form::EventStream => "text/event-stream",
         Form::Page | Form::Lines => "application/x-ndjson",
     };
-    let stream = Stream::new(seat, request, after, head);
+    let stream = Stream::new(seat, term, request, after, head);
     let pieces = futures_util::stream::unfold(stream, |mut stream| async move {
         stream.next().await.map(|piece| (Ok::<_, Infallible>(piece), stream))
     });
@@ -60,6 +61,8 @@ pub(super) fn come_back(problem: &Problem, retry_ms: u64) -> Response {
 struct Stream {
     seat: Seat,
     follower: Follower,
+    /// For how long whoever follows may.
+    term: Term,
     form: Form,
     heads: watch::Receiver<Head>,
     /// When it ends, once it has caught up; never for an event stream.
@@ -80,7 +83,7 @@ enum Phase {
 }
 
 impl Stream {
-    fn new(seat: Seat, request: Request, after: Position, head: Position) -> Self {
+    fn new(seat: Seat, term: Term, request: Request, after: Position, head: Position) -> Self {
         let inner = Arc::clone(&seat.inner);
         let now = Instant::now();
         Stream {
@@ -91,6 +94,7 @@ impl Stream {
             cursor: after,
             phase: Phase::Opening,
             follower: Follower::new(inner, request, after, head),
+            term,
             seat,
         }
     }
@@ -117,7 +121,11 @@ impl Stream {
             }
             // Noted as seen before reading: what comes meanwhile wakes it again.
             self.heads.borrow_and_update();
-            match self.follower.read().await {
+            let read = self.follower.read().await;
+            if let Some(code) = self.term.over() {
+                return Some(self.fail(&term::problem(code)));
+            }
+            match read {
                 Ok(Read::Some(told)) if !told.is_empty() => return Some(self.write(&told)),
                 Ok(Read::Some(_)) if self.quiet_until <= Instant::now() => return Some(self.beat()),
                 Ok(Read::Some(_)) => continue,
@@ -138,6 +146,8 @@ impl Stream {
             let wake = until.map_or(self.quiet_until, |until| until.min(self.quiet_until));
             tokio::select! {
                 () = self.seat.inner.closing.cancelled() => {}
+                // Looked at above.
+                _over = self.term.ends() => {}
                 changed = self.heads.changed() => if changed.is_err() { return Some(self.stop()) },
                 () = tokio::time::sleep_until(wake) => if self.quiet_until <= Instant::now() {
                     return Some(self.beat());

@@ -4,10 +4,11 @@ use axum::http::StatusCode;
 use waldelta_history::{Reads, RowChange, RowEntry, RowHistory};
 use waldelta_wal::{Code, Operation, Position};
 
-use super::state::{Cut, SEARCH, State, has_key};
+use super::state::{Cut, NEVER, SEARCH, State, has_key};
 use super::versions::{document, write_document, write_version};
-use super::{Subject, invalid};
+use super::{Reading, Subject, invalid};
 use crate::error::Error;
+use crate::http::lens::Lens;
 use crate::http::place::{Edge, Place, unavailable};
 use crate::http::problem::Problem;
 use crate::inner::Inner;
@@ -37,7 +38,12 @@ impl Query {
 }
 
 /// The answer: the row, and the version that it is.
-pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Result<Vec<u8>, Problem> {
+pub(super) async fn read(
+    inner: &Inner,
+    subject: &Subject,
+    query: &Query,
+    mut lens: Lens,
+) -> Result<Reading, Problem> {
     let (at, extent) = match query.at {
         Some(place) => place.resolve(inner, Edge::To).await?,
         None => {
@@ -52,6 +58,18 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
     let rows = inner.history.rows(subject.table.oid).await.map_err(unavailable)?;
     let mut reads = SEARCH;
     let (state, entry) = State::at(&rows, &subject.key, at, &mut reads).await.map_err(failed)?;
+    let sight = lens.look_at(entry.as_ref());
+    let (state, entry) = match lens.hides() {
+        false => (state, entry),
+        // Whatever is not there to be seen is as what never was, in what is not known of it, too.
+        true => {
+            let mut reads = SEARCH;
+            let (never, nothing) = State::at(&rows, NEVER, at, &mut reads).await.map_err(failed)?;
+            let seen = state.seen(&sight, &subject.key, &never);
+            let entry = if seen.image().is_some() { entry } else { nothing };
+            (seen, entry)
+        }
+    };
     let entry = match (&state, entry) {
         (State::Present(..), Some(entry)) => entry,
         (State::Unknown, _) => {
@@ -62,8 +80,12 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
         (State::Unread(Cut { at, .. }), _) => {
             return Err(unknown(&format!("nothing befell the row after {at}: ask for it as of that place")));
         }
-        (_, None) if existed(&rows, subject, at, extent.head).await? => {
+        (_, None) if existed(&rows, subject, &mut lens, at, extent.head).await? => {
             return Err(unknown("the row was there, and history has it only from a later change on"));
+        }
+        // What it was is told by changes that are no longer there, or it never was: nobody knows.
+        (_, None) if rows.pruned().is_some() => {
+            return Err(Problem::pruned(rows.pruned().unwrap_or_default()));
         }
         _ => {
             let detail = "there was no row with this key, as far as history knows";
@@ -75,9 +97,9 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
     write_text(&mut out, format_args!(",\"at\":\"{at}\""));
     write_document(&mut out, &state, document(&state, Some(&entry)).as_ref());
     out.extend_from_slice(b",\"version\":");
-    write_version(&mut out, subject, &entry);
+    write_version(&mut out, subject, &entry, &sight);
     out.extend_from_slice(b"}}\n");
-    Ok(out)
+    Ok(Reading { body: out, count: 1, through: at })
 }
 
 /// Whether history knows the table's rows then.
@@ -89,6 +111,11 @@ async fn reaches_back(
 ) -> Result<(), Problem> {
     // Rows from before history stand at its beginning, each at an index of its own.
     let at = Position::whole(at.epoch, at.commit_lsn);
+    if let Some(pruned) = inner.history.pruned().await.map_err(unavailable)?
+        && at < pruned.upto
+    {
+        return Err(Problem::pruned(pruned.upto));
+    }
     // What was stored before a gap is still there, in an epoch of its own.
     if at.epoch == extent.floor.epoch && at < extent.floor {
         return Err(unknown("history no longer has what was before"));
@@ -105,13 +132,19 @@ async fn reaches_back(
 async fn existed(
     rows: &RowHistory<'_>,
     subject: &Subject,
+    lens: &mut Lens,
     at: Position,
     head: Position,
 ) -> Result<bool, Problem> {
     let mut reads = NEXT;
     let next = rows.versions(&subject.key, Some(at), head, 1, &mut reads).await.map_err(unavailable)?;
     Ok(match next.entries.first() {
-        Some(RowEntry::Change(it)) => was_there(it, subject),
+        Some(RowEntry::Change(it)) => {
+            let sight = lens.look(&it.change);
+            // The row that a baseline tells was there before.
+            let is_seen = sight.before || sight.after && it.change.operation == Operation::Baseline;
+            was_there(it, subject) && is_seen
+        }
         _ => false,
     })
 }

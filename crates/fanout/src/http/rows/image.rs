@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::http::lens::Sight;
 use crate::wire::json::{self, write_string, write_text};
 
 /// A row: the columns that are known, and the names of those that are not.
@@ -40,6 +41,17 @@ impl Image {
                 None => self.missing.push(name),
             }
         }
+    }
+
+    /// The columns that are seen.
+    pub(super) fn seen(&self, sight: &Sight) -> Self {
+        let mut image = self.clone();
+        if sight.columns.is_none() {
+            return image;
+        }
+        image.members.retain(|(name, _)| json::string(name).is_some_and(|name| sight.has(&name)));
+        image.missing.retain(|name| sight.has(name));
+        image
     }
 
     /// As a JSON object.

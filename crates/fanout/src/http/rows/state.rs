@@ -10,10 +10,14 @@ use waldelta_wal::{EndLsn, Operation, Position};
 
 use super::image::Image;
 use crate::error::Error;
+use crate::http::lens::Sight;
 
 /// What is read at most to put one row together, or all rows of an answer that do not follow from the one before them: earlier
 /// entries that are looked for, each of which tells a column that was missing, or an earlier key; and the bytes of their images.
 pub(super) const SEARCH: Reads = Reads { queries: 200, bytes: 4 * 1024 * 1024 };
+
+/// The key of a row that never was: keys are JSON arrays. To who may not see all rows, a row that they do not see is as it is.
+pub(super) const NEVER: &str = "";
 
 /// A row at some place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,21 @@ impl State {
             State::Present(_, cut) => cut.as_ref(),
             State::Unread(cut) => Some(cut),
             State::Absent | State::Unknown => None,
+        }
+    }
+
+    /// What is seen of it under this key by who may not see all rows, and sees the row after the entry that made it so, or does
+    /// not: then it is as `never`, a row that never was. How to go on under another key is not told to who may not have seen the
+    /// row then.
+    pub(super) fn seen(&self, sight: &Sight, key: &str, never: &State) -> State {
+        match self {
+            State::Present(image, cut) if sight.after => {
+                let (image, cut) = (image.seen(sight), cut.clone().filter(|cut| cut.key == key));
+                let cut = cut.filter(|_| !image.missing().is_empty());
+                State::Present(image, cut)
+            }
+            State::Unknown if sight.after => State::Unknown,
+            State::Present(..) | State::Absent | State::Unknown | State::Unread(_) => never.clone(),
         }
     }
 
@@ -141,10 +160,13 @@ async fn fill(
     follow_key(&mut key, it);
     let mut goes_on = it.change.operation == Operation::Update;
     while goes_on && !image.missing().is_empty() {
-        let older = match rows.last_version(&key, before, image.missing(), reads).await? {
-            Last::Unread(at) => return Ok(Some(Cut { key: key.into_owned(), at })),
-            Last::Entry(RowEntry::Change(older)) => older,
-            Last::Entry(RowEntry::Gap { .. }) | Last::Nothing => break,
+        let older = match rows.last_version(&key, before, image.missing(), reads).await {
+            Ok(Last::Unread(at)) => return Ok(Some(Cut { key: key.into_owned(), at })),
+            Ok(Last::Entry(RowEntry::Change(older))) => older,
+            // What was pruned told it: that is not known any more, and the rest of the row is.
+            Ok(Last::Entry(RowEntry::Gap { .. }) | Last::Nothing)
+            | Err(waldelta_history::Error::Pruned { .. }) => break,
+            Err(error) => return Err(error.into()),
         };
         let tells =
             matches!(older.change.operation, Operation::Insert | Operation::Baseline | Operation::Update);

@@ -1,12 +1,13 @@
 //! The versions of a row in a stretch of history, and with them the patches that lead from one to the next and back.
 
-use waldelta_history::{Reads, RowChange, RowEntry};
-use waldelta_wal::Operation;
+use waldelta_history::{Reads, RowChange, RowEntry, RowHistory};
+use waldelta_wal::{Operation, Position};
 
 use super::image::{Image, write_patch};
-use super::state::{Cut, SEARCH, State, has_key, is_searched};
-use super::{Subject, invalid};
+use super::state::{Cut, NEVER, SEARCH, State, has_key, is_searched};
+use super::{Reading, Subject, invalid};
 use crate::error::Error;
+use crate::http::lens::{Lens, Sight};
 use crate::http::place::{Edge, Place, unavailable};
 use crate::http::problem::Problem;
 use crate::inner::Inner;
@@ -20,6 +21,8 @@ const LIMIT_MAX: usize = 1_000;
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What is read for one answer, but for the searches: a query for each epoch.
 const PAGE: Reads = Reads { queries: 200, bytes: ANSWER_BYTES_MAX };
+/// So much is read at most for one answer to who does not see what is read.
+const HIDDEN_PAGES_MAX: usize = 16;
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -52,7 +55,15 @@ impl Query {
 
 /// The answer: versions oldest first. It ends before what goes beyond the bounds, of which there is at least one version; the next
 /// answer goes on with that.
-pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Result<Vec<u8>, Problem> {
+///
+/// To who may not see all rows, it goes on over what they do not see, and ends at the last version that they do: neither how
+/// many there are beside it nor where they stand is told.
+pub(super) async fn read(
+    inner: &Inner,
+    subject: &Subject,
+    query: &Query,
+    lens: Lens,
+) -> Result<Reading, Problem> {
     let after = match query.from {
         Some(place) => Some(place.resolve(inner, Edge::From).await?.0),
         None => None,
@@ -61,72 +72,180 @@ pub(super) async fn read(inner: &Inner, subject: &Subject, query: &Query) -> Res
         Some(place) => place.resolve(inner, Edge::To).await?.0,
         None => inner.extent(None).await.map_err(|error| Problem::unavailable(&error))?.head,
     };
-    let key = &subject.key;
     let _permit = inner.reads.acquire().await;
     let failed = |error: Error| Problem::unavailable(&error);
     let rows = inner.history.rows(subject.table.oid).await.map_err(unavailable)?;
-    let (mut reads, mut begin, mut search) = (PAGE, SEARCH, SEARCH);
-    let page = rows.versions(key, after, upto, query.limit, &mut reads).await.map_err(unavailable)?;
-    let mut state = match after {
-        Some(after) if !page.entries.is_empty() => {
-            State::at(&rows, key, after, &mut begin).await.map_err(failed)?.0
+    let (at_once, pages_max) = if lens.hides() { (LIMIT_MAX, HIDDEN_PAGES_MAX) } else { (query.limit, 1) };
+    let pruned = rows.pruned().filter(|_| after.is_none());
+    let mut versions = Versions::new(subject, query, lens, pruned);
+    let (mut from, mut turn) = (after, 0);
+    loop {
+        turn += 1;
+        let mut reads = PAGE;
+        let page = rows.versions(&subject.key, from, upto, at_once, &mut reads).await.map_err(unavailable)?;
+        let hides = versions.lens.hides();
+        if let Some(after) = after.filter(|_| turn == 1 && (hides || !page.entries.is_empty())) {
+            let mut begin = SEARCH;
+            let (state, entry) = State::at(&rows, &subject.key, after, &mut begin).await.map_err(failed)?;
+            let mut begin = SEARCH;
+            let never = match hides {
+                true => State::at(&rows, NEVER, after, &mut begin).await.map_err(failed)?.0,
+                false => State::Absent,
+            };
+            versions.begin(state, entry.as_ref(), never);
         }
-        _ => State::Absent,
-    };
-    let mut told = document(&state, None);
-    let mut out = Vec::with_capacity(1024);
-    super::write_subject(&mut out, subject);
-    out.extend_from_slice(b",\"versions\":[");
-    let mut is_first = true;
-    let mut end = None;
-    let mut is_cut = false;
-    for entry in &page.entries {
-        // What was read is bounded, but values that did not change are told with each version.
-        is_cut = out.len() >= ANSWER_BYTES_MAX;
-        if is_cut {
-            break;
+        let mut is_cut = false;
+        for entry in &page.entries {
+            tokio::task::yield_now().await;
+            is_cut = !versions.take(&rows, entry).await.map_err(failed)?;
+            if is_cut {
+                break;
+            }
         }
-        tokio::task::yield_now().await;
-        let next = State::after(&rows, key, entry, Some(&state), &mut search).await.map_err(failed)?;
-        // The next answer has as much for it alone.
-        is_cut = end.is_some() && next.cut().is_some() && is_of_search(entry);
-        if is_cut {
-            break;
+        if is_cut || !page.has_more || turn >= pages_max {
+            return Ok(versions.end(page.through, page.has_more, is_cut));
         }
-        end = Some(entry.position());
-        let concerns = next != State::Absent || state != State::Absent || !is_of_all_rows(entry);
-        if !concerns {
-            continue;
-        }
-        if !is_first {
-            out.push(b',');
-        }
-        is_first = false;
-        let document = document(&next, Some(entry));
-        write_version(&mut out, subject, entry);
-        write_document(&mut out, &next, document.as_ref());
-        if query.patch {
-            out.extend_from_slice(b",\"patch\":");
-            write_patch(&mut out, told.as_ref(), document.as_ref());
-            out.extend_from_slice(b",\"reverse\":");
-            write_patch(&mut out, document.as_ref(), told.as_ref());
-        }
-        out.push(b'}');
-        state = next.behind(entry);
-        told = document.filter(|_| state.image().is_some());
+        from = Some(page.through);
     }
-    let has_more = page.has_more || is_cut;
-    let end = end.filter(|_| is_cut).unwrap_or(page.through);
-    write_text(&mut out, format_args!("],\"cursor\":\"{end}\",\"has_more\":{has_more}}}\n"));
-    Ok(out)
 }
 
-/// Whether the entry says nothing of a row that is not there.
-fn is_of_all_rows(entry: &RowEntry) -> bool {
-    match entry {
-        RowEntry::Gap { .. } => true,
-        RowEntry::Change(it) => it.change.row_key.is_none(),
+/// An answer that is being written.
+struct Versions<'a> {
+    subject: &'a Subject,
+    query: &'a Query,
+    lens: Lens,
+    out: Vec<u8>,
+    count: usize,
+    /// The row as history has it, and as who asks sees it.
+    state: State,
+    seen: State,
+    /// And one that never was.
+    never: State,
+    /// The same as it was told.
+    told: Option<Image>,
+    /// Where the answer ends if it ends now.
+    end: Option<Position>,
+    /// What may still be read to put rows together.
+    search: Reads,
+}
+
+impl<'a> Versions<'a> {
+    /// `pruned`: what befell the row up to there is no longer known.
+    fn new(subject: &'a Subject, query: &'a Query, lens: Lens, pruned: Option<Position>) -> Self {
+        let mut out = Vec::with_capacity(1024);
+        super::write_subject(&mut out, subject);
+        if let Some(floor) = pruned {
+            write_text(&mut out, format_args!(",\"pruned\":\"{floor}\""));
+        }
+        out.extend_from_slice(b",\"versions\":[");
+        Versions {
+            subject,
+            query,
+            lens,
+            out,
+            count: 0,
+            state: State::Absent,
+            seen: State::Absent,
+            never: State::Absent,
+            told: None,
+            end: None,
+            search: SEARCH,
+        }
     }
+
+    /// The row where the answer begins, by the entry that made it so, and one that never was.
+    fn begin(&mut self, state: State, entry: Option<&RowEntry>, never: State) {
+        let sight = self.lens.look_at(entry);
+        self.never = never;
+        self.seen = self.seen(&state, &sight);
+        self.told = document(&self.seen, None);
+        self.state = state;
+    }
+
+    fn seen(&self, state: &State, sight: &Sight) -> State {
+        match self.lens.hides() {
+            true => state.seen(sight, &self.subject.key, &self.never),
+            false => state.clone(),
+        }
+    }
+
+    /// Takes the next entry; whether there was room for it.
+    async fn take(&mut self, rows: &RowHistory<'_>, entry: &RowEntry) -> Result<bool, Error> {
+        // What was read is bounded, but values that did not change are told with each version.
+        if self.out.len() >= ANSWER_BYTES_MAX {
+            return Ok(false);
+        }
+        let (key, hides) = (&self.subject.key, self.lens.hides());
+        let sight = self.lens.look_at(Some(entry));
+        let next = State::after(rows, key, entry, Some(&self.state), &mut self.search).await?;
+        // All rows are then what this one is, and one that never was is.
+        if !is_of_row(entry) {
+            self.never = next.clone();
+        }
+        let seen = self.seen(&next, &sight);
+        let is_told = match entry {
+            RowEntry::Change(it) if it.change.row_key.is_some() => is_seen(it, key, &sight),
+            _ => seen != State::Absent || self.seen != State::Absent,
+        };
+        // The next answer has as much for it alone.
+        let is_beyond = self.end.is_some() && next.cut().is_some() && is_of_search(entry);
+        if (is_told || !hides) && is_beyond || is_told && self.count >= self.query.limit {
+            return Ok(false);
+        }
+        if is_told {
+            self.write(entry, &seen, &sight);
+        }
+        if is_told || !hides {
+            self.end = Some(entry.position());
+        }
+        self.state = next.behind(entry);
+        if !is_of_row(entry) {
+            self.never = self.state.clone();
+        }
+        // What is not told changes nothing of what is seen.
+        if is_told || !hides {
+            self.seen = seen.behind(entry);
+        }
+        self.told = self.told.take().filter(|_| self.seen.image().is_some());
+        Ok(true)
+    }
+
+    fn write(&mut self, entry: &RowEntry, seen: &State, sight: &Sight) {
+        if self.count > 0 {
+            self.out.push(b',');
+        }
+        self.count += 1;
+        let document = document(seen, Some(entry));
+        write_version(&mut self.out, self.subject, entry, sight);
+        write_document(&mut self.out, seen, document.as_ref());
+        if self.query.patch {
+            self.out.extend_from_slice(b",\"patch\":");
+            write_patch(&mut self.out, self.told.as_ref(), document.as_ref());
+            self.out.extend_from_slice(b",\"reverse\":");
+            write_patch(&mut self.out, document.as_ref(), self.told.as_ref());
+        }
+        self.out.push(b'}');
+        self.told = document;
+    }
+
+    fn end(mut self, through: Position, has_more: bool, is_cut: bool) -> Reading {
+        let (has_more, end) = (has_more || is_cut, self.end.filter(|_| is_cut).unwrap_or(through));
+        write_text(&mut self.out, format_args!("],\"cursor\":\"{end}\",\"has_more\":{has_more}}}\n"));
+        Reading { body: self.out, count: u64::try_from(self.count).unwrap_or(u64::MAX), through: end }
+    }
+}
+
+/// Whether a change of the row under this key is seen: the row is seen under it before the change, or after it.
+fn is_seen(it: &RowChange, key: &str, sight: &Sight) -> bool {
+    match has_key(it, key) {
+        true => sight.after || sight.before && it.moved_from.is_none(),
+        false => sight.before,
+    }
+}
+
+/// Whether the entry is of one row alone.
+fn is_of_row(entry: &RowEntry) -> bool {
+    matches!(entry, RowEntry::Change(it) if it.change.row_key.is_some())
 }
 
 /// Whether the row at the entry does not follow from the one before.
@@ -164,7 +283,7 @@ pub(super) fn write_document(out: &mut Vec<u8>, state: &State, document: Option<
 }
 
 /// Writes an object that is left open: when, by whom and how the row came to be so.
-pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEntry) {
+pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEntry, sight: &Sight) {
     let position = entry.position();
     write_text(out, format_args!("{{\"cursor\":\"{position}\""));
     let it = match entry {
@@ -190,6 +309,9 @@ pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEnt
         // As in the stream: another key is another row.
         Operation::Update if !has_key => "delete",
         Operation::Update if moved_from.is_some() => "insert",
+        // As in the stream, too: it leaves what may be seen, or comes into it.
+        Operation::Update if !sight.after => "delete",
+        Operation::Update if !sight.before => "insert",
         operation => operation.as_str(),
     };
     write_text(out, format_args!(",\"op\":\"{op}\""));
@@ -201,7 +323,7 @@ pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEnt
         out.extend_from_slice(b",\"origin\":");
         write_string(out, origin);
     }
-    if let Some(author) = &change.author {
+    if let Some(author) = change.author.as_ref().filter(|_| sight.author) {
         out.extend_from_slice(b",\"client_id\":");
         write_string(out, &author.client_id);
         if let Some(metadata) = &author.metadata {
@@ -210,15 +332,21 @@ pub(super) fn write_version(out: &mut Vec<u8>, subject: &Subject, entry: &RowEnt
             out.extend_from_slice(metadata.as_bytes());
         }
     }
-    if has_key && let Some(key) = moved_from {
+    if has_key
+        && sight.before
+        && let Some(key) = moved_from
+    {
         write_text(out, format_args!(",\"moved_from\":{key}"));
     }
-    if !has_key && let (Operation::Update, Some(key)) = (change.operation, &change.row_key) {
+    if !has_key
+        && sight.after
+        && let (Operation::Update, Some(key)) = (change.operation, &change.row_key)
+    {
         out.extend_from_slice(b",\"moved_to\":");
         out.extend_from_slice(key);
     }
     if has_key {
-        write_names(out, "flagged", change.flagged.iter());
+        write_names(out, "flagged", change.flagged.iter().filter(|name| sight.has(name)));
     }
     if *in_gap {
         out.extend_from_slice(b",\"in_gap\":true");

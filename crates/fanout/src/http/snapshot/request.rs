@@ -6,10 +6,11 @@ use waldelta_wal::Code;
 
 use crate::http::changes::request as part;
 use crate::http::problem::Problem;
+use crate::rules::Grant;
 use crate::subscription::{Pattern, Selection, Subscription};
 
 /// Reads the query; what is not known is refused, so that a misspelt filter does not give everything.
-pub(super) fn parse(uri: &Uri) -> Result<Selection, Problem> {
+pub(super) fn parse(uri: &Uri, grant: &Grant) -> Result<Selection, Problem> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| invalid("the query string cannot be read"))?;
     let (mut table, mut filter, mut columns, mut big_numbers) = (None, None, None, None);
@@ -30,7 +31,8 @@ pub(super) fn parse(uri: &Uri) -> Result<Selection, Problem> {
         return Err(invalid("`where` and `columns` need a table that is named, as schema.table"));
     }
     let big_numbers = big_numbers.unwrap_or_default();
-    Ok(Selection::new(vec![Subscription { columns, filter, big_numbers, ..Subscription::new("0", table) }]))
+    let one = Subscription { columns, filter, big_numbers, ..Subscription::new("0", table) };
+    Ok(Selection::new(vec![one], grant.clone()))
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {
@@ -43,7 +45,7 @@ mod tests {
     use crate::subscription::Numbers;
 
     fn read(query: &str) -> Result<Selection, Problem> {
-        parse(&format!("/v1/snapshot?{query}").parse().unwrap())
+        parse(&format!("/v1/snapshot?{query}").parse().unwrap(), &Grant::everything())
     }
 
     #[test]

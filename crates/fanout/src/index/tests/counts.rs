@@ -1,6 +1,7 @@
 //! What it costs to find whom a change concerns where ten thousand scopes differ in their filters: counted, not timed.
 
 use super::*;
+use crate::rules::Rules;
 
 const SCOPES: u64 = 10_000;
 
@@ -87,4 +88,82 @@ fn a_range_alone_is_evaluated_on_every_change_however_many_have_it() {
     }
     check(&mut world, &insert(&table, r#"{"id":1,"v":"x","n":7}"#), 7 * 10, distinct);
     check(&mut world, &update(&table, 1, Some((1, 7)), (1, 9)), 9 * 10, distinct);
+}
+
+/// A scope for each tenant, who may see the rows that have its number in `n`, and follows them by the table's name, by its schema,
+/// or with everything.
+fn tenants() -> World {
+    let rules = Rules::parse(&[rule("*", Some(&["v"]), Some("n = :claims.n"))]).unwrap();
+    let mut world = World::default();
+    for n in 0..SCOPES {
+        let table = ["t", "public.*", "*"][usize::try_from(n % 3).unwrap()];
+        let identity = testing::identity(serde_json::json!({"sub": "somebody", "n": n}));
+        world.enter_granted(vec![subscription("s", table, None)], rules.grant(Some(&identity)));
+    }
+    world
+}
+
+#[test]
+fn what_tenants_may_see_is_found_by_its_value_however_they_follow_it() {
+    let full = tables()[2].clone();
+    let mut world = tenants();
+    for n in [77, 78, 79] {
+        check(&mut world, &insert(&full, &format!(r#"{{"id":1,"v":"x","n":{n}}}"#)), 1, 1);
+    }
+    check(&mut world, &insert(&full, r#"{"id":1,"v":"x","n":null}"#), 0, 0);
+    check(&mut world, &update(&full, 1, Some((1, 4)), (1, 6)), 2, 2);
+    check(&mut world, &update(&full, 1, Some((1, 4)), (2, 4)), 1, 1);
+    for n in [4, 6] {
+        world.leave(n + 1);
+    }
+    check(&mut world, &update(&full, 1, Some((1, 4)), (1, 6)), 0, 0);
+    // Of a table whose old rows do not say whose they were, nothing may be seen.
+    let key_alone = tables()[0].clone();
+    check(&mut world, &insert(&key_alone, r#"{"id":1,"v":"x","n":77}"#), 0, 0);
+    check(&mut world, &update(&key_alone, 1, None, (1, 7)), 0, 0);
+    let numbers: Vec<Number> = world.scopes.keys().copied().collect();
+    numbers.into_iter().for_each(|number| world.leave(number));
+    world.concerned(&[]);
+    assert!(world.index.is_empty());
+}
+
+#[test]
+fn what_tenants_ask_for_of_what_they_may_see_is_found_by_both() {
+    let full = tables()[2].clone();
+    let rules = Rules::parse(&[rule("t", None, Some("n = :claims.n"))]).unwrap();
+    let mut world = World::default();
+    for n in 0..SCOPES {
+        let identity = testing::identity(serde_json::json!({"n": n % 100}));
+        let own = format!("v = '{}' AND id > 0", n / 100);
+        world.enter_granted(vec![subscription("s", "t", Some(&own))], rules.grant(Some(&identity)));
+    }
+    check(&mut world, &insert(&full, r#"{"id":1,"v":"7","n":77}"#), 1, 1);
+    check(&mut world, &insert(&full, r#"{"id":0,"v":"7","n":77}"#), 0, 1);
+    check(&mut world, &insert(&full, r#"{"id":1,"v":"7","n":100}"#), 0, 0);
+    check(&mut world, &update(&full, 1, Some((3, 4)), (5, 6)), 2, 2);
+}
+
+#[test]
+fn beyond_a_bound_whoever_may_see_anything_of_a_table_is_concerned_and_nobody_is_missed() {
+    let mut world = tenants();
+    let named = |name: usize| {
+        let name = waldelta_wal::TableName { schema: "public".into(), name: format!("t{name}") };
+        Arc::new(Table { name, ..(*tables()[2]).clone() })
+    };
+    let truncate = |table: &Arc<Table>| change(0, Operation::Truncate, table, None, None);
+    // A third of them name `t` and do not follow these.
+    let all = SCOPES - SCOPES.div_ceil(3);
+    for name in 0..32 {
+        assert_eq!(world.concerned(&[truncate(&named(name))]).0.len() as u64, all, "{name}");
+    }
+    let row = r#"{"id":1,"v":"x","n":77}"#;
+    check(&mut world, &insert(&named(31), row), all, 0);
+    check(&mut world, &insert(&named(0), row), 1, 1);
+    let everything = world.enter(vec![subscription("s", "*", None)]);
+    check(&mut world, &insert(&named(0), row), 2, 1);
+    world.leave(everything);
+    let numbers: Vec<Number> = world.scopes.keys().copied().collect();
+    numbers.into_iter().for_each(|number| world.leave(number));
+    world.concerned(&[]);
+    assert!(world.index.is_empty());
 }

@@ -29,7 +29,7 @@ fn told(frames: &[Utf8Bytes]) -> Vec<String> {
 }
 
 fn selection(tables: &[&str]) -> Selection {
-    Selection::new(tables.iter().map(|table| subscription(table, table)).collect())
+    crate::testing::everything(tables.iter().map(|table| subscription(table, table)).collect())
 }
 
 fn by(author: &str, change: Change) -> Change {
@@ -326,7 +326,7 @@ fn row(seq: u32, id: i64) -> Change {
 }
 
 fn only(filter: &str) -> Told {
-    Told::with(Selection::new(vec![filtered("s1", "t", filter)]), false)
+    Told::with(crate::testing::everything(vec![filtered("s1", "t", filter)]), false)
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn the_bytes_of_rows_that_are_left_out_cut_no_frame() {
 #[test]
 fn a_shape_is_told_with_the_columns_that_were_asked_for() {
     let columns = Some(["id".to_owned()].into());
-    let selection = Selection::new(vec![Subscription { columns, ..subscription("s1", "t") }]);
+    let selection = crate::testing::everything(vec![Subscription { columns, ..subscription("s1", "t") }]);
     let mut to = Told::with(selection, false);
     let two = Arc::new(Table { version: 2, ..table("t") });
     let told = to.frames(10, &[schema_change(0, &two), change(1, Operation::Insert, &two, 1)], true).unwrap();
@@ -396,7 +396,7 @@ fn nothing_is_told_of_a_table_that_a_subscription_does_not_fit() {
 fn looks_of_many_or_large_subscriptions_are_not_kept() {
     let values: Vec<String> = (0..500).map(|n| n.to_string()).collect();
     let filter = format!("id IN ({})", values.join(","));
-    let mut heavy = Told::with(Selection::new(vec![filtered("s", "t", &filter)]), true);
+    let mut heavy = Told::with(crate::testing::everything(vec![filtered("s", "t", &filter)]), true);
     let row = |table: Table| [change(0, Operation::Insert, &Arc::new(table), 1)];
     assert_eq!(heavy.of(10, &row(table("t")), true), ["insert@1"]);
     assert_eq!(heavy.delivery.routes.len(), 1, "as much as its share counts is kept");

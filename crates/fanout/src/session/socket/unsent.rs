@@ -6,8 +6,9 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// The first byte of a frame that is a whole text message, and of a ping.
+/// The first byte of a frame that is a whole text or binary message, and of a ping.
 const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
 const PING: u8 = 0x89;
 /// Lengths up to this stand in the second byte; it says instead how many bytes the length has.
 const SHORT_MAX: usize = 125;
@@ -68,12 +69,22 @@ impl Unsent {
         self.frames.push_back(Frame::new(TEXT, text));
     }
 
+    /// A binary message.
+    pub(super) fn push_binary(&mut self, bytes: Bytes) {
+        self.frames.push_back(Frame::new(BINARY, bytes));
+    }
+
     pub(super) fn push_ping(&mut self) {
         self.frames.push_back(Frame::new(PING, Bytes::new()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// Forgets the frames that are not begun.
+    pub(super) fn retract(&mut self) {
+        self.frames.truncate(usize::from(self.written > 0));
     }
 
     /// Fills `slices` with what comes next; says how many it filled.
@@ -145,13 +156,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_begun_is_written_to_its_end_and_nothing_else() {
+        let begun_with = |written: usize| {
+            let mut unsent = Unsent::default();
+            for text in ["first", "second", "third"] {
+                unsent.push_text(text.as_bytes().into());
+            }
+            unsent.advance(written);
+            unsent.retract();
+            unsent.push_text(b"last"[..].into());
+            write_all(&mut unsent, std::iter::repeat((4, usize::MAX)))
+        };
+        assert_eq!(messages(begun_with(0), 1), [Message::text("last")]);
+        let rest = begun_with(2 + "first".len() + 1);
+        let bytes: Vec<u8> = [TEXT].into_iter().chain(rest).collect();
+        assert_eq!(messages(bytes, 2), [Message::text("second"), Message::text("last")]);
+    }
+
+    #[test]
     fn lengths_are_told_in_each_of_the_three_ways() {
         for length in [0, 1, 125, 126, 127, 65_535, 65_536, 100_000] {
             let mut unsent = Unsent::default();
             let text = "x".repeat(length);
             unsent.push_text(text.clone().into());
             let bytes = write_all(&mut unsent, std::iter::repeat((4, usize::MAX)));
-            assert_eq!(messages(bytes, 1), [Message::text(text)]);
+            assert_eq!(messages(bytes, 1), [Message::text(text.clone())]);
+            unsent.push_binary(text.clone().into());
+            let bytes = write_all(&mut unsent, std::iter::repeat((4, usize::MAX)));
+            assert_eq!(messages(bytes, 1), [Message::binary(text)]);
         }
     }
 

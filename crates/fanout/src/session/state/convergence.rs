@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use waldelta_testkit::Replica;
 use waldelta_wal::{Change, Operation, Position, ReplicaIdentity, Table};
 
-use self::follows::Follows;
+use self::follows::{Follows, Sees};
 use self::model::{Op, Source, TABLES, xids_up_to};
+use super::identity::identity;
 use super::interleaving::session;
 use super::*;
 use crate::registry::{Attachment, Registry};
@@ -52,6 +53,15 @@ enum Act {
     /// The client adds its second subscription, or takes it away.
     Subscribe,
     Unsubscribe,
+    /// What the client may see is something else from now on; it may be away.
+    Regrant {
+        sees: Sees,
+        while_away: bool,
+    },
+    /// Its token is taken back: it comes with another.
+    Revoke,
+    /// A fresh token.
+    Renew,
     /// The connection breaks, and the client comes back.
     Reconnect,
     /// Everything stops for a moment: the client has what is known of the source.
@@ -78,6 +88,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Tick),
         1 => Just(Act::Subscribe),
         1 => Just(Act::Unsubscribe),
+        1 => (prop::sample::select(&Sees::ALL[..]), prop::bool::weighted(0.3))
+            .prop_map(|(sees, while_away)| Act::Regrant { sees, while_away }),
+        1 => prop_oneof![Just(Act::Revoke), Just(Act::Renew)],
         1 => Just(Act::Reconnect),
         1 => Just(Act::Settle),
     ];
@@ -110,6 +123,7 @@ struct World {
     // The client.
     replica: Replica,
     follows: Follows,
+    sees: Sees,
     added: Added,
     is_gone: bool,
 }
@@ -131,6 +145,7 @@ impl World {
             kept: None,
             replica: Replica::new(),
             follows,
+            sees: Sees::Everything,
             added: Added::No,
             is_gone: false,
         };
@@ -149,11 +164,14 @@ impl World {
         (self.order, self.steps) = (None, VecDeque::new());
         self.sessions += 1;
         self.session = session(self.sessions, self.now);
+        self.session.entrance = Entrance::Known(self.admitted());
         let mut subscriptions = vec![self.follows.first()];
         subscriptions.extend(self.follows.second().filter(|_| self.added == Added::Yes));
         let hello = Hello {
             client_id: "me".into(),
-            after: None,
+            token: None,
+            after: self.replica.position().map(After::Cursor),
+            access: self.replica.access().map(str::to_owned),
             subscriptions,
             include_own: false,
             snapshot: true,
@@ -163,6 +181,11 @@ impl World {
         self.apply(Event::FrontierKnown);
         let after = self.replica.position().map(Some);
         self.apply(Event::Resolved(Ok((self.source.extent(), after))));
+    }
+
+    /// Its token lasts for a few heartbeats.
+    fn admitted(&self) -> Admitted {
+        Admitted { identity: identity("ann", self.now, Some(100_000)), grant: self.sees.grant() }
     }
 
     fn apply(&mut self, event: Event) {
@@ -186,9 +209,16 @@ impl World {
                     }
                 }
                 Action::AskFrontier => self.session.apply(Event::FrontierKnown, self.now, &mut Vec::new()),
+                Action::ListTables => {
+                    let all = TABLES.iter().map(|name| Arc::new(table(name))).collect();
+                    return self.apply(Event::Tables(Ok(Arc::new(all))));
+                }
                 Action::Hydrate(order) => (self.order, self.steps) = (Some(order), VecDeque::new()),
                 Action::Close(closing) => {
-                    assert!(matches!(closing, Closing::TryLater(_)), "{closing:?}");
+                    assert!(
+                        matches!(closing, Closing::TryLater(_) | Closing::Unauthorized(_)),
+                        "{closing:?}"
+                    );
                     self.is_gone = true;
                 }
                 _ => {}
@@ -219,6 +249,17 @@ impl World {
                 self.apply(Event::Frame(Ok(ClientFrame::Unsubscribe(vec!["s2".into()]))));
             }
             Act::Subscribe | Act::Unsubscribe => {}
+            // Its filter reads what it may not see then: it is told so, and cannot go on.
+            Act::Regrant { sees: Sees::Keys, .. } if self.follows == Follows::Rows => {}
+            Act::Regrant { sees, while_away } => {
+                self.sees = sees;
+                match while_away {
+                    true => self.is_gone = true,
+                    false => self.apply(Event::Regranted(sees.grant())),
+                }
+            }
+            Act::Revoke => self.apply(Event::Unauthorized(access::Refusal::Revoked)),
+            Act::Renew => self.apply(Event::Authenticated(Ok(self.admitted()))),
             Act::Reconnect => self.is_gone = true,
             Act::Settle => self.settle(),
         }
@@ -279,8 +320,14 @@ impl World {
 
     fn private_read(&self, after: Position, page: usize) -> PrivateRead {
         let head = self.source.head();
-        let nothing =
-            |through, lost| PrivateRead { after, slices: Vec::new(), through, exhausted: false, lost };
+        let nothing = |through, lost| PrivateRead {
+            after,
+            slices: Vec::new(),
+            through,
+            exhausted: false,
+            lost,
+            shapes: Shapes::default(),
+        };
         let upto = match after.epoch < head.epoch {
             false => head.max(after),
             true => match Stretch::in_older_epoch(after, &self.source.lineage()) {
@@ -416,10 +463,15 @@ impl World {
         let both = self.added == Added::Yes;
         for (index, name) in TABLES.iter().enumerate() {
             let rows = self.source.rows(index);
-            let rows = rows.filter_map(|(id, value)| self.follows.row(both, index, id, value));
+            let rows = rows.filter_map(|(id, value)| self.follows.row(self.sees, both, index, id, value));
             let mut rows: Vec<String> = rows.map(|row| waldelta_testkit::canonical(&row).unwrap()).collect();
             rows.sort();
             let is_followed = self.session.selection.matches(&table(name).name);
+            // Of what it gives back now and again it keeps what it likes.
+            let is_asked_for = self.follows.first().table.matches(&table(name).name);
+            if is_asked_for && !self.sees.grant().has(&table(name).name) {
+                assert_eq!(self.replica.rows(&format!("public.{name}")), [""; 0], "{name} may not be seen");
+            }
             if is_followed && !self.source.needs_repair(index) {
                 let table = format!("public.{name}");
                 assert_eq!(self.replica.rows(&table), rows, "{table}, {:?} {:?}", self.follows, self.added);
@@ -476,6 +528,33 @@ fn resets_and_seams_are_among_what_is_tried() {
     world.fork(0, false);
     world.settle();
     assert_eq!(world.replica.resets(), ["gap", "epoch_changed", "epoch_changed"]);
+}
+
+/// Tables, rows and columns come and go with what may be seen, while connected and while away.
+#[test]
+fn permissions_are_among_what_is_tried() {
+    let put = |id| [0, 1].map(|table| Op::Put { table, id });
+    let sees = |sees, while_away| Act::Regrant { sees, while_away };
+    let mut world = World::new(Follows::Everything, ReplicaIdentity::Default, 1 << 20);
+    world.source.commit(&[put(1), put(2)].concat());
+    world.settle();
+    let rows = |world: &World| ["public.t", "public.u"].map(|table| world.replica.rows(table).len());
+    assert_eq!(rows(&world), [2, 2]);
+    for (act, expected, resets) in [
+        (sees(Sees::T, false), [2, 0], 1),
+        (sees(Sees::LowAndU, false), [1, 2], 2),
+        (sees(Sees::LowAndU, true), [1, 2], 2),
+        (sees(Sees::U, true), [0, 2], 3),
+        (sees(Sees::Nothing, false), [0, 0], 4),
+        (sees(Sees::Everything, true), [2, 2], 5),
+        (Act::Revoke, [2, 2], 5),
+        (Act::Renew, [2, 2], 5),
+    ] {
+        world.perform(act.clone());
+        world.settle();
+        assert_eq!((rows(&world), world.replica.resets().len()), (expected, resets), "{act:?}");
+    }
+    assert!(world.replica.resets().iter().all(|reason| reason == "permission_changed"));
 }
 
 /// Rows come into a filter and leave it, and so do columns, while connected and by another subscription.

@@ -1,7 +1,5 @@
 //! Frames from the client, and the beginning of a session.
 
-use std::sync::atomic::AtomicU64;
-
 use super::*;
 use crate::start::Start;
 use crate::wire::client::Hello;
@@ -21,6 +19,7 @@ impl Session {
             Ok(ClientFrame::Hello(_)) => self.misplaced("hello may come only once", out),
             Ok(_) if awaiting => self.misplaced("hello must come first", out),
             Ok(ClientFrame::Ping(n)) => out.push(Action::Send(server::pong(n))),
+            Ok(ClientFrame::Auth(token)) => self.auth(token, out),
             Ok(ClientFrame::Ack(after)) => self.acknowledge(after, out),
             Ok(ClientFrame::Subscribe(more)) => self.queue(SubscriptionChange::Add(more), out),
             Ok(ClientFrame::Unsubscribe(ids)) => self.queue(SubscriptionChange::Remove(ids), out),
@@ -55,19 +54,14 @@ impl Session {
         self.frames.1 > FRAMES_MAX
     }
 
-    fn hello(&mut self, hello: Hello, now: Now, out: &mut Vec<Action>) {
-        self.client = Some(Client {
-            id: hello.client_id.into(),
-            session: self.seat.number,
-            include_own: hello.include_own,
-            frontier: Arc::new(AtomicU64::new(u64::MAX)),
-            wake: self.seat.wake.clone(),
-            replaced: self.seat.replaced.clone(),
-        });
+    /// The client is let in: what it follows begins.
+    pub(super) fn follow(&mut self, hello: Hello, grant: Grant, now: Now, out: &mut Vec<Action>) {
         self.snapshot_welcome = hello.snapshot;
         // A snapshot that broke off goes on only for a client that has nothing else.
         self.snapshot_from = hello.snapshot_from.filter(|_| hello.after.is_none());
-        self.selection = Selection::new(hello.subscriptions);
+        // Without a cursor it has nothing.
+        self.access_before = hello.access.filter(|_| hello.after.is_some());
+        self.selection = Selection::new(hello.subscriptions, grant);
         self.phase = Phase::Resolving;
         // The scope is entered before the head is read: nothing can fall between.
         out.push(Action::Attach(self.selection.clone()));
@@ -75,11 +69,17 @@ impl Session {
         out.push(Action::Resolve(hello.after));
     }
 
-    pub(super) fn begin(&mut self, extent: Extent, after: Option<Option<Position>>, out: &mut Vec<Action>) {
+    pub(super) fn begin(
+        &mut self,
+        extent: Extent,
+        after: Option<Option<Position>>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         if self.phase != Phase::Resolving {
             return;
         }
-        let start = extent.start(after, self.snapshot_welcome);
+        let start = self.start_with(extent.start(after, self.snapshot_welcome));
         if let Start::Refuse(reason) = start {
             let message =
                 format!("the cursor cannot be resumed ({}) and a snapshot is not wanted", reason.as_str());
@@ -88,10 +88,12 @@ impl Session {
         }
         out.push(Action::Send(server::welcome(&Welcome {
             session: &session_name(self.seat.number),
+            subprotocol: self.subprotocol,
             head: extent.head,
             floor: extent.floor,
             snapshot: matches!(start, Start::Snapshot(_)),
             heartbeat: self.rules.heartbeat_interval,
+            access: &self.selection.grant().fingerprint(),
         })));
         match start {
             Start::Resume(from) => {
@@ -102,6 +104,7 @@ impl Session {
             Start::Snapshot(reason) => self.begin_anew(reason, &extent, out),
             Start::Refuse(_) => {}
         }
+        self.warn_of_expiry(now, out);
     }
 }
 

@@ -37,10 +37,11 @@ impl Session {
         self.hydrate_all(at_least, out);
     }
 
-    /// These tables begin anew, with a snapshot that has what committed up to `at_least`; everything else goes on after it from
+    /// These tables begin anew for this reason, with a snapshot that has what committed up to `at_least`; everything else goes on after it from
     /// the client's cursor.
     pub(super) fn reset_tables(
         &mut self,
+        reason: Reset,
         tables: BTreeSet<TableName>,
         at_least: Position,
         out: &mut Vec<Action>,
@@ -50,7 +51,7 @@ impl Session {
             self.fail_with(Code::CursorNotResumable, message, None, Closing::NotResumable, out);
             return;
         }
-        out.push(Action::Send(server::reset_of(Reset::Gap, tables.iter())));
+        out.push(Action::Send(server::reset_of(reason, tables.iter())));
         // Where parts of the transaction were told, it is told again from its beginning: the stream goes on at the cursor.
         self.delivery.begin_again();
         self.late = Some(Late::Reset);
@@ -90,15 +91,19 @@ impl Session {
                 out.push(Action::Send(server::snapshot_begin(cursor, &id, n, &tables)));
             }
             Step::Shape(table) => match snapshots::schema(&self.selection, &table) {
-                Ok(frame) => {
+                Ok(Some(frame)) => {
                     self.delivery.shape_told(&table);
                     out.push(Action::Send(frame));
                 }
+                // It may not be seen any more.
+                Ok(None) => {}
                 Err(misfit) => self.hydration_failed(Failure::Misfit(misfit), out),
             },
             Step::Rows(frame) => out.push(Action::Send(frame)),
+            Step::PackedRows(packed) => out.push(Action::SendPacked(packed)),
             Step::Ended { consistent_at, tables, overlap } => {
                 let cursor = stream.unwrap_or(overlap.from);
+                self.tell_access(out);
                 out.push(Action::Send(server::snapshot_end(cursor, consistent_at, &tables)));
                 self.delivery.overlaps.push(overlap);
                 self.forget_frontier(now, out);

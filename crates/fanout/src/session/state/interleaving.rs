@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use waldelta_history::{Lineage, Transaction};
 use waldelta_wal::{Change, Operation, Table};
 
@@ -13,7 +13,9 @@ use super::*;
 use crate::registry::{Attachment, Registry};
 use crate::scope::Content;
 use crate::session::private::{Changes, Slice};
-use crate::testing::{change, filtered, head, insert, position, schema_change, subscription, table};
+use crate::testing::{
+    change, filtered, grant, head, insert, position, rule, schema_change, subscription, table,
+};
 use crate::wire::client::Hello;
 
 #[derive(Clone, Debug)]
@@ -38,6 +40,10 @@ enum Step {
     /// What it waits for may have come.
     Wake,
     Tick,
+    /// What may be seen of other tables is something else from now on.
+    Regrant {
+        which: usize,
+    },
     /// The connection breaks, and the client resumes from its cursor.
     Reconnect,
 }
@@ -58,6 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Read),
         3 => Just(Step::Wake),
         1 => Just(Step::Tick),
+        1 => (0usize..3).prop_map(|which| Step::Regrant { which }),
         1 => Just(Step::Reconnect),
     ];
     prop::collection::vec(step, 1..120)
@@ -77,6 +84,8 @@ struct World {
     filters: bool,
     session: Session,
     attachment: Option<Attachment>,
+    /// What it may see: of the table that it follows, always all.
+    grant: Grant,
     cursor: Position,
     got: Vec<u64>,
     /// Where the connection began, and the version that the client was told since.
@@ -92,7 +101,8 @@ pub(super) fn session(number: u64, now: Now) -> Session {
         frontier_timeout: Duration::from_secs(5),
         subscriptions_max: 3,
     };
-    Session::new(rules, Seat { number, wake: Arc::default(), replaced: CancellationToken::new() }, now)
+    let seat = Seat { number, wake: Arc::default(), replaced: CancellationToken::new() };
+    Session::new(rules, seat, Entrance::Open(Grant::everything()), now)
 }
 
 impl World {
@@ -109,6 +119,7 @@ impl World {
             filters,
             session: session(0, now),
             attachment: None,
+            grant: Grant::everything(),
             cursor: position(10),
             got: Vec::new(),
             from: position(10),
@@ -122,11 +133,14 @@ impl World {
         self.sessions += 1;
         (self.from, self.told) = (self.cursor, None);
         self.session = session(self.sessions, self.now);
+        self.session.entrance = Entrance::Open(self.grant.clone());
         let some =
             || Subscription { columns: Some(["id".to_owned()].into()), ..filtered("s1", "t", "v = 'x'") };
         let hello = Hello {
             client_id: "me".into(),
+            token: None,
             after: None,
+            access: None,
             subscriptions: vec![if self.filters { some() } else { subscription("s1", "t") }],
             include_own: false,
             snapshot: true,
@@ -208,6 +222,15 @@ impl World {
         }
     }
 
+    fn regrant(&mut self, which: usize) {
+        self.grant = match which {
+            0 => Grant::everything(),
+            1 => grant(&[rule("t", None, None)], json!({})),
+            _ => grant(&[rule("t", None, None), rule("u", None, None)], json!({})),
+        };
+        self.apply(Event::Regranted(self.grant.clone()));
+    }
+
     fn table(&self, concerned: bool) -> Arc<Table> {
         let table = table(if concerned { "t" } else { "u" });
         Arc::new(Table { version: if concerned { self.version } else { 1 }, ..table })
@@ -280,6 +303,7 @@ impl World {
                     through,
                     exhausted,
                     lost: false,
+                    shapes: Shapes::default(),
                 })));
             }
         }
@@ -317,6 +341,7 @@ proptest! {
                     world.now.instant += Duration::from_secs(16);
                     world.apply(Event::Tick);
                 }
+                Step::Regrant { which } => world.regrant(which),
                 Step::Reconnect => world.connect(),
             }
         }

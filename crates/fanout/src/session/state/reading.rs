@@ -9,7 +9,7 @@ use crate::scope::Content;
 use crate::session::delivery::{Overlap, Recipient, Undeliverable};
 use crate::session::private::Slice;
 use crate::start::Reset;
-use crate::subscription::{Misfit, reset_table};
+use crate::subscription::Misfit;
 
 impl Session {
     /// Feed or history was read: frames are made for this session alone.
@@ -24,14 +24,16 @@ impl Session {
             // A snapshot began anew meanwhile.
             return;
         }
-        if read.lost || self.cannot_cross_to(read.through) {
+        if let Some((reason, at_least)) = read.lost_because() {
+            return self.reset(reason, at_least, out);
+        }
+        if self.cannot_cross_to(read.through) {
             return self.reset(Reset::EpochChanged, Position::default(), out);
         }
         let overlaps = self.delivery.overlaps.len();
         for (index, slice) in read.slices.iter().enumerate() {
-            let tables = self.to_reset(slice);
-            if !tables.is_empty() {
-                return self.reset_from(tables, &read.slices[index..], out);
+            if !self.to_reset(slice, &read.shapes).is_empty() {
+                return self.reset_from(&read.slices[index..], &read.shapes, out);
             }
             match self.tell(slice, out) {
                 Ok(()) => {}
@@ -57,24 +59,24 @@ impl Session {
     }
 
     /// The tables that this client has to read afresh before it is told these changes: no snapshot has shown it the reset.
-    fn to_reset(&self, slice: &Slice) -> BTreeSet<TableName> {
-        let resets = slice.changes.iter().filter_map(reset_table);
-        let unseen =
-            |table: &TableName| self.selection.matches(table) && !self.delivery.holds(table, &slice.head);
-        resets.filter(unseen).collect()
+    fn to_reset(&self, slice: &Slice, shapes: &Shapes) -> Vec<(Reset, TableName)> {
+        let resets = slice.changes.iter().filter_map(|change| shapes.reset_by(&self.selection, change));
+        resets.filter(|(_, table)| !self.delivery.holds(table, &slice.head)).collect()
     }
 
-    /// Resets these tables, and with them those that are reset in what was read after that: one snapshot is enough.
-    fn reset_from(&mut self, mut tables: BTreeSet<TableName>, rest: &[Slice], out: &mut Vec<Action>) {
-        let mut at_least = Position::default();
-        for slice in rest {
-            let more = self.to_reset(slice);
-            if !more.is_empty() {
+    /// Resets the tables that are reset in this, which was read: one snapshot is enough.
+    fn reset_from(&mut self, slices: &[Slice], shapes: &Shapes, out: &mut Vec<Action>) {
+        let (mut tables, mut reason, mut at_least) = (BTreeSet::new(), Reset::Gap, Position::default());
+        for slice in slices {
+            for (why, table) in self.to_reset(slice, shapes) {
                 at_least = slice.head.position();
-                tables.extend(more);
+                tables.insert(table);
+                if why == Reset::PermissionChanged {
+                    (reason, self.is_access_untold) = (why, true);
+                }
             }
         }
-        self.reset_tables(tables, at_least, out);
+        self.reset_tables(reason, tables, at_least, out);
     }
 
     /// A subscription does not fit its table, or does not any more: nothing can be told of the table.
@@ -148,7 +150,7 @@ impl Session {
     }
 
     fn tell_item(&mut self, item: &Item, now: Now, out: &mut Vec<Action>) {
-        let own = self.client.as_ref().and_then(|client| item.own.iter().find(|(id, _)| *id == client.id));
+        let own = self.client.as_ref().and_then(|client| item.own.iter().find(|(key, _)| *key == client.key));
         let frame = match (own, &item.content) {
             (Some((_, frame)), _) | (None, Content::Frame(frame)) => Some(frame),
             (None, Content::Shapes) => None,
@@ -161,13 +163,17 @@ impl Session {
         }
         out.extend(self.delivery.untold(&item.schemas).cloned().map(Action::Send));
         if let Some(frame) = frame {
-            out.push(Action::Send(frame.clone()));
+            let is_shared = own.is_none() && self.subprotocol.takes_packed();
+            out.push(match item.packed().filter(|_| is_shared) {
+                Some(packed) => Action::SendPacked(packed),
+                None => Action::Send(frame.clone()),
+            });
             self.told = item.position;
         }
     }
 
     /// Reads feed or history until it has caught up again.
-    fn fall_back(&mut self) {
+    pub(super) fn fall_back(&mut self) {
         self.phase = Phase::CatchingUp;
         self.idle = false;
     }

@@ -2,8 +2,11 @@
 
 mod epochs;
 mod filters;
+mod identity;
+mod permission;
 mod resets;
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use serde_json::Value;
@@ -45,8 +48,11 @@ fn describe(actions: &[Action]) -> Vec<String> {
                 _ => kind,
             }
         }
+        Action::SendPacked(packed) => format!("packed {}", packed.len()),
         Action::Ping => "ping".into(),
         Action::Attach(selection) => format!("attach {}", selection.subscriptions().len()),
+        Action::Authenticate(token) => format!("authenticate {}", token.0),
+        Action::ListTables => "list tables".into(),
         Action::Resolve(_) => "resolve".into(),
         Action::AskFrontier => "ask".into(),
         Action::Hydrate(order) => match &order.tables.part {
@@ -73,7 +79,7 @@ impl Scenario {
         };
         let seat = Seat { number: 7, wake: Arc::default(), replaced: CancellationToken::new() };
         let now = Now { instant: Instant::now(), unix_us: 0 };
-        Scenario { session: Session::new(rules, seat, now), now }
+        Scenario { session: Session::new(rules, seat, Entrance::Open(Grant::everything()), now), now }
     }
 
     fn apply(&mut self, event: Event) -> Vec<String> {
@@ -103,7 +109,9 @@ impl Scenario {
     fn hello(&mut self, snapshot: bool) -> Vec<String> {
         self.frame(ClientFrame::Hello(Hello {
             client_id: "me".into(),
+            token: None,
             after: None,
+            access: None,
             subscriptions: vec![subscription("s1", "t")],
             include_own: false,
             snapshot,
@@ -155,6 +163,7 @@ fn read(after: u64, lsns: &[u64], through: u64, exhausted: bool) -> PrivateRead 
         through: position(through),
         exhausted,
         lost: false,
+        shapes: Shapes::default(),
     }
 }
 
@@ -167,12 +176,16 @@ fn item(lsn: u64, prev: u64) -> Item {
         own: Vec::new(),
         schemas: Vec::new(),
         routed_at: Instant::now(),
+        packed: OnceLock::new(),
     }
 }
 
 fn ended(from: u64, until: u64) -> Step {
     let overlap = Overlap {
-        tables: Tables { selection: Selection::new(vec![subscription("s1", "t")]), part: Part::All },
+        tables: Tables {
+            selection: crate::testing::everything(vec![subscription("s1", "t")]),
+            part: Part::All,
+        },
         without: Vec::new(),
         from: position(from),
         until: position(until),

@@ -1,13 +1,14 @@
 //! As what changes are told: every case of operation, verdicts and key, and a client that follows what it is told.
 
 mod model;
+mod permitted;
 
 use std::sync::Arc;
 
 use waldelta_wal::ReplicaIdentity;
 
 use super::*;
-use crate::subscription::{Numbers, Selection};
+use crate::subscription::Numbers;
 use crate::testing::{change, filtered, subscription, table};
 
 /// `t (id, v, w)`: whatever `v` is not sent leaves open, `w` decides: 2 passes, 1 leaves it to `v`, 0 fails.
@@ -22,7 +23,7 @@ fn wide(identity: ReplicaIdentity) -> Arc<Table> {
 }
 
 fn route(subscriptions: &[Subscription], table: &Table) -> Route {
-    Selection::new(subscriptions.to_vec()).route(Some(table)).unwrap().unwrap()
+    crate::testing::everything(subscriptions.to_vec()).route(Some(table)).unwrap().unwrap()
 }
 
 fn w(verdict: Verdict) -> u8 {
@@ -204,7 +205,7 @@ fn without_a_filter_every_change_is_what_it_is() {
     }
     let moved = Change { old_data: Some(r#"{"id": 9}"#.into()), ..change(0, Operation::Update, &table, 1) };
     assert_eq!(told(route.telling(&moved)), format!("delete@9 {both}, insert@1 {both}"));
-    assert!(Selection::new(vec![other]).route(Some(&table)).unwrap().is_none());
+    assert!(crate::testing::everything(vec![other]).route(Some(&table)).unwrap().is_none());
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn what_does_not_fit_names_its_subscription() {
     let columns =
         Subscription { columns: Some(["w".to_owned(), "x".to_owned()].into()), ..subscription("b", "t") };
     for one in [filtered("b", "t", "x = 1"), columns] {
-        let selection = Selection::new(vec![filtered("a", "t", "w = 1"), one]);
+        let selection = crate::testing::everything(vec![filtered("a", "t", "w = 1"), one]);
         let misfit = selection.route(Some(&table)).unwrap_err();
         assert_eq!((misfit.subscription.as_str(), misfit.table), ("b", table.name.clone()));
         assert_eq!(*misfit.error, FilterError::NoColumn { column: "x".into() });

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use waldelta_wal::{Operation, TruncateOptions};
+use waldelta_wal::{Operation, Table, TruncateOptions};
 
 use super::*;
-use crate::subscription::{Numbers, Selection, Subscription};
+use crate::subscription::{Numbers, Subscription};
 use crate::testing::{change, filtered, head, message, schema_change, subscription, table};
 
 fn frame(changes: &[Change], old: bool) -> Value {
@@ -25,11 +25,78 @@ fn frame_for(subscription: &Subscription, changes: &[Change]) -> Value {
         part: None,
         last: true,
     };
-    let selection = Selection::new(vec![subscription.clone()]);
+    let selection = crate::testing::everything(vec![subscription.clone()]);
     let route = |change: &Change| selection.route(change.table.as_deref()).unwrap().unwrap();
     let routes: Vec<Route> = changes.iter().map(route).collect();
     let text = encode(&envelope, changes.iter().zip(&routes)).unwrap();
     serde_json::from_str(&text).unwrap()
+}
+
+/// What a column holds that may not be seen, planted wherever the source can tell of it: nothing of it is in any frame.
+#[test]
+fn a_column_that_may_not_be_seen_is_in_no_bytes_of_a_frame() {
+    let mut shape = table("t");
+    let mut secret = shape.columns[1].clone();
+    (secret.name, secret.number) = ("hidden".into(), 3);
+    shape.columns.push(secret);
+    shape.identity = waldelta_wal::ReplicaIdentity::Full;
+    let large = "SECRET".repeat(2 << 20);
+    let row =
+        |id: u8, hidden: &str| Some(Bytes::from(format!(r#"{{"id":{id},"v":"x","hidden":"{hidden}"}}"#)));
+    let grant =
+        crate::testing::grant(&[crate::testing::rule("*", Some(&["v"]), Some("hidden > 'A'"))], json!({}));
+    for (key, old) in [(vec![0], true), (vec![0], false), (Vec::new(), false)] {
+        let shape = Arc::new(Table { key: key.clone(), ..shape.clone() });
+        let selection = crate::testing::everything(vec![Subscription { old, ..subscription("s1", "*") }]);
+        let route = selection.granted(grant.clone()).route(Some(&shape)).unwrap().unwrap();
+        let make = |seq, operation, data, old_data| Change {
+            data,
+            old_data,
+            row_key: (!key.is_empty()).then(|| "[1]".into()),
+            flagged: vec!["hidden".into()],
+            ..change(seq, operation, &shape, 1)
+        };
+        let unchanged = Some(Bytes::from_static(br#"{"id":1,"v":"y"}"#));
+        let changes = [
+            make(0, Operation::Insert, row(1, "SECRET 1"), None),
+            make(1, Operation::Update, row(1, "SECRET 2"), row(1, "SECRET 1")),
+            make(2, Operation::Update, row(1, "SECRET 2"), row(9, "SECRET 1")),
+            Change {
+                unchanged: vec!["hidden".into()],
+                ..make(3, Operation::Update, unchanged, row(1, "SECRET 2"))
+            },
+            make(4, Operation::Update, row(1, &large), row(1, &large)),
+            // It comes into what may be seen, and leaves it.
+            make(5, Operation::Update, row(1, "SECRET 3"), row(1, "0 SECRET")),
+            make(6, Operation::Update, row(1, "0 SECRET"), row(1, "SECRET 3")),
+            make(7, Operation::Delete, None, row(1, "SECRET 4")),
+        ];
+        let head = head(0x100, 7);
+        let envelope = Envelope {
+            head: &head,
+            cursor: head.position(),
+            prev: Position::default(),
+            own: false,
+            author: TxAuthor::Nobody,
+            origin: None,
+            part: None,
+            last: true,
+        };
+        let text = encode(&envelope, changes.iter().map(|change| (change, &route))).unwrap();
+        let schema = crate::wire::server::schema(&shape, route.projection());
+        for text in [&text, &schema] {
+            assert!(
+                !text.contains("SECRET") && !text.contains("hidden"),
+                "{}",
+                &text[..text.len().min(2_000)]
+            );
+        }
+        let frame: Value = serde_json::from_str(&text).unwrap();
+        let ops = frame["changes"].as_array().unwrap().iter().map(|change| change["op"].as_str().unwrap());
+        let moved = if key.is_empty() { "update" } else { "delete insert" };
+        let expected = format!("insert update {moved} update update insert delete delete");
+        assert_eq!(ops.collect::<Vec<_>>().join(" "), expected);
+    }
 }
 
 fn update(key: &'static str, data: &'static str, old: Option<&'static str>) -> Change {

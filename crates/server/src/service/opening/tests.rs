@@ -1,15 +1,18 @@
 //! What is answered before history is open.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use waldelta_history::Captured;
 use waldelta_pgconn::{Environment, Target};
 use waldelta_source::Plugin;
 use waldelta_testkit::{TestDatabase, wait_until};
 use waldelta_wal::{EndLsn, Lsn, ValuePolicy};
 
-use super::super::serving::serve;
 use super::*;
 use crate::config::Config;
+use crate::open_files::OpenFiles;
 use crate::role::Role;
 use crate::service::{Outcome, Service, StopSignals};
 
@@ -38,10 +41,14 @@ fn databases(url: &str) -> (waldelta_history::Config, Source) {
 }
 
 async fn opening() -> (Opening, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let config = waldelta_fanout::Config::default();
-    (Opening::begin(&config, listener, CancellationToken::new()).unwrap(), address)
+    let mut config = Config::default();
+    config.server.listen.set_port(0);
+    let listeners = Listeners::bind(&config, OpenFiles::to_be_had()).await.unwrap();
+    let address = listeners.clients.address().unwrap();
+    (
+        Opening::begin(waldelta_fanout::Policy::default(), listeners, CancellationToken::new()).unwrap(),
+        address,
+    )
 }
 
 /// A whole answer on a connection that the client would keep: it ends because the other side ends it.
@@ -87,9 +94,9 @@ async fn a_process_lives_and_says_what_it_waits_for_while_history_is_opened() {
     assert_eq!(history.unwrap().captured().await.unwrap(), None);
 
     // The service takes over on the same socket, and no request in between is without an answer.
-    let Opening { supervisor, listener, stop, opened, .. } = opening;
+    let Opening { supervisor, listeners, stop, opened, .. } = opening;
     let app = Router::new().route("/livez", get(async || closing("the service\n")));
-    let serving = serve(listener, app, stop.clone(), PATIENCE);
+    let serving = listeners.clients.serve(app, stop.clone());
     let asking = async {
         for number in 0..50 {
             if number == 10 {
@@ -172,7 +179,7 @@ async fn the_service_takes_over_and_builds_the_indexes_that_are_missing() {
     let stop = opening.stop.clone();
     let history = opening.history(&history_config, &mut source).await.unwrap();
     let begun = Instant::now();
-    let service = Service::start(config, source, history, opening).unwrap();
+    let service = Service::start(config, source, history, opening, None).await.unwrap();
     let get = async |path| ask_with(address, path, "Connection: close\r\n").await;
     let since = "/v1/changes?since=2020-01-01T00:00:00Z";
     let asking = async {
@@ -193,7 +200,7 @@ async fn the_service_takes_over_and_builds_the_indexes_that_are_missing() {
             .await;
         // What was there for the beginning has ended by then, and the service has not.
         wait_until("it lives on", PATIENCE, async || {
-            get("/livez").await.ends_with("ok\n") && begun.elapsed() > LINGER + Duration::from_secs(1)
+            get("/livez").await.ends_with("ok\n") && begun.elapsed() > Duration::from_secs(3)
         })
         .await;
         assert!(!stop.is_cancelled());

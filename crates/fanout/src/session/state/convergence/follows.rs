@@ -1,8 +1,9 @@
 //! What the client subscribes to, and what it then has of the source.
 
 use super::model::text;
+use crate::rules::Grant;
 use crate::subscription::Subscription;
-use crate::testing::{filtered, subscription};
+use crate::testing::{filtered, grant, rule, subscription};
 
 /// What the client follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,48 @@ pub(super) enum Follows {
     Rows,
     /// The key of `t`, and all of its columns beside it.
     Columns,
+}
+
+/// What the client may see of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sees {
+    Everything,
+    /// `t` alone.
+    T,
+    /// `u` alone.
+    U,
+    /// The rows of `t` with a low id, and all of `u`.
+    LowAndU,
+    /// The keys of `t`.
+    Keys,
+    Nothing,
+}
+
+impl Sees {
+    pub(super) const ALL: [Sees; 6] =
+        [Sees::Everything, Sees::T, Sees::U, Sees::LowAndU, Sees::Keys, Sees::Nothing];
+
+    pub(super) fn grant(self) -> Grant {
+        let rules = match self {
+            Sees::Everything => return Grant::everything(),
+            Sees::T => vec![rule("t", None, None)],
+            Sees::U => vec![rule("u", None, None)],
+            Sees::LowAndU => vec![rule("t", None, Some(LOW)), rule("u", None, None)],
+            Sees::Keys => vec![rule("t", Some(&["id"]), None)],
+            Sees::Nothing => Vec::new(),
+        };
+        grant(&rules, serde_json::json!({}))
+    }
+
+    /// What is to be seen of a row that the client follows.
+    fn of(self, table: usize, id: i64, row: String) -> Option<String> {
+        match (self, table) {
+            (Sees::Everything, _) | (Sees::T, 0) | (Sees::U | Sees::LowAndU, 1) => Some(row),
+            (Sees::LowAndU, 0) => (id < 2).then_some(row),
+            (Sees::Keys, 0) => Some(format!(r#"{{"id":{id}}}"#)),
+            _ => None,
+        }
+    }
 }
 
 /// A filter of which the old image decides nothing where it is the key alone, and one that is always decided.
@@ -43,7 +86,11 @@ impl Follows {
     }
 
     /// The client's row of what is one of the source, if it has it; `both`: by both subscriptions.
-    pub(super) fn row(self, both: bool, table: usize, id: i64, value: u64) -> Option<String> {
+    pub(super) fn row(self, sees: Sees, both: bool, table: usize, id: i64, value: u64) -> Option<String> {
+        sees.of(table, id, self.followed(both, table, id, value)?)
+    }
+
+    fn followed(self, both: bool, table: usize, id: i64, value: u64) -> Option<String> {
         let whole = text(id, value);
         match (self, table) {
             (Follows::Everything, _) | (Follows::Table, 0) => Some(whole),

@@ -57,6 +57,26 @@ fn what_did_not_survive_and_what_lies_before_a_gap_begins_anew() {
     }
 }
 
+/// The snapshot is not from before the floor, from where nothing could be read on.
+#[test]
+fn what_was_pruned_while_it_was_read_begins_anew_at_the_floor() {
+    let fallen_behind = || {
+        let mut it = Scenario::live();
+        it.apply(Event::Tail { items: Err(Behind), routed: position(200) });
+        it.session.reading();
+        (it, Event::Private(Ok(PrivateRead { lost: true, ..read(100, &[], 150, false) })))
+    };
+    let (mut it, pruned) = fallen_behind();
+    let mut actions = Vec::new();
+    it.session.apply(pruned, it.now, &mut actions);
+    let [Action::Send(reset), Action::Hydrate(order)] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reset.contains("\"history_pruned\""), "{reset}");
+    assert_eq!(order.at_least, position(150));
+    let (mut it, pruned) = fallen_behind();
+    it.session.snapshot_welcome = false;
+    assert_eq!(it.apply(pruned), ["error WD-CURSOR-NOT-RESUMABLE", "close 4410"]);
+}
+
 /// A snapshot that was taken before the seam may show transactions that did not survive; nobody knows which.
 #[test]
 fn the_overlap_of_a_snapshot_does_not_last_over_a_seam() {

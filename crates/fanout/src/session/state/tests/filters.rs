@@ -18,7 +18,9 @@ fn narrowed() -> PrivateRead {
 fn hello_with(it: &mut Scenario, subscriptions: Vec<Subscription>) {
     it.frame(ClientFrame::Hello(Hello {
         client_id: "me".into(),
+        token: None,
         after: None,
+        access: None,
         subscriptions,
         include_own: false,
         snapshot: true,

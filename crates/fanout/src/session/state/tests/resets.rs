@@ -30,7 +30,7 @@ fn behind(it: &mut Scenario) {
 /// The end of a snapshot of these tables.
 fn ended_of(names: &[&str], from: u64, until: u64) -> Event {
     let Step::Ended { consistent_at, tables, overlap } = ended(from, until) else { unreachable!() };
-    let selection = Selection::new(vec![subscription("s1", "*")]);
+    let selection = crate::testing::everything(vec![subscription("s1", "*")]);
     let part = Part::Only(names.iter().map(|name| name.parse().unwrap()).collect());
     let overlap = Overlap { tables: Tables { selection, part }, ..overlap };
     Event::Hydration(Step::Ended { consistent_at, tables, overlap })
