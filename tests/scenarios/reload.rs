@@ -401,3 +401,20 @@ impl Drop for TempFile {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+/// Libraries ask in between whether they would be heard, at every statement; that takes no line from anybody else.
+#[tokio::test]
+async fn a_talkative_log_has_every_line() {
+    let (source, history) =
+        (TestDatabase::create("reload_log").await, TestDatabase::create("reload_log_h").await);
+    waldelta_ok(&with_databases(&["init", "--apply"], &source, &history));
+    let config = config_file("");
+    let options = config.add_to(run_options(&source, &history)).env("WALDELTA_LOG", "debug");
+    let it =
+        Configured { setting: Setting { service: Service::start(options).await, source, history }, config };
+    for refused in 1..=30 {
+        it.reload("[nothing]", "refused").await;
+        let told = it.setting.service.log().matches("nothing has changed").count();
+        assert_eq!(told, refused, "lines of as many refusals");
+    }
+}

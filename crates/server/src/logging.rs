@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal;
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, Filtered, Targets};
-use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -27,21 +28,21 @@ pub(crate) fn start(options: &LogOptions) {
         true => layer.json().flatten_event(true).boxed(),
         false => layer.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
-    tracing_subscriber::registry().with(filtered(layer, &options.log)).init();
+    logged(layer, &options.log).init();
 }
 
 /// Whoever asks for less than the caps gets less: they take from what is asked for, and add nothing.
-fn filtered<L: Layer<Registry>>(
-    layer: L,
-    asked: &str,
-) -> Filtered<L, impl Filter<Registry> + use<L>, Registry> {
+///
+/// Both are layers of the whole, not filters of `layer` alone: such a filter keeps in the thread what it said last, and a library that
+/// only asks whether it would be heard (sqlx, at every statement) makes it lose the next line of somebody else.
+fn logged<L: Layer<Registry> + Send + Sync>(layer: L, asked: &str) -> impl Subscriber + Send + Sync {
     let mut caps = Targets::new().with_default(LevelFilter::TRACE);
     caps.extend(NOT_TOLD.map(|target| (target, LevelFilter::INFO)));
     if !asked.contains(NOTICES) {
         caps.extend([(NOTICES, LevelFilter::WARN)]);
     }
     let asked = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
-    layer.with_filter(tracing_subscriber::filter::FilterExt::and(asked, caps))
+    tracing_subscriber::registry().with(layer).with(asked).with(caps)
 }
 
 #[cfg(test)]
@@ -62,8 +63,8 @@ mod tests {
             ("tokio_postgres=off,info", [false; 3], [true, false, false], [true, true, false]),
             ("not a=filter=", [true, true, false], [true, false, false], [true, true, false]),
         ] {
-            let layer = filtered(tracing_subscriber::fmt::layer().with_writer(std::io::sink), asked);
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+            tracing::subscriber::with_default(logged(layer, asked), || {
                 macro_rules! told {
                     ($target:literal) => {
                         [
