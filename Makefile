@@ -10,10 +10,24 @@ LOAD_FLAGS ?=
 TEST_PG_SECOND ?= 18
 TEST_PG_MATRIX ?= 14 16 17 18
 
+# Tests wait for servers and clocks about a third of their time: three for two cores keep the cores busy.
+NEXTEST_TEST_THREADS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+export NEXTEST_TEST_THREADS
+
+# What makes a second build quicker is more than half of the disk that the first one takes: a clean clone does without,
+# a folder that was built in by hand goes on as it is.
+ifeq ($(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/incremental/*),)
+export CARGO_INCREMENTAL ?= 0
+endif
+
+# What tests run: every program and every test in one go. Another selection of packages or targets has dependencies with other
+# features, and compiles most of them again.
+BUILD_TESTS = $(CARGO) build --workspace --bins --tests --features waldelta/failpoints
+
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak large rolling torture fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -21,13 +35,13 @@ dev: ## Build and run with a private PostgreSQL and a demo table
 
 test: test-deps lint ## Install what tests need, run every test, then those that use PostgreSQL on a second version
 	scripts/fetch-postgres $(TEST_PG_SECOND) > /dev/null
-	$(CARGO) build --package waldelta --features waldelta/failpoints
+	$(BUILD_TESTS)
 	$(CARGO) nextest run --profile whole --workspace --features waldelta/failpoints
 	scripts/testpg stop-unused
 	scripts/test-on --brief $(TEST_PG_SECOND)
 
 test-matrix: test-deps ## Fetch other major versions of PostgreSQL, and run on each the tests that use one
-	$(CARGO) build --package waldelta --features waldelta/failpoints
+	$(BUILD_TESTS)
 	scripts/test-on $(TEST_PG_MATRIX)
 
 test-deps:
@@ -41,10 +55,8 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --features waldelta/failpoints -- -D warnings
 
 docs: ## Write the generated reference pages
-	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta-scenarios --test tidy references
-	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta-capture --lib reference
-	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta-fanout --lib reference
-	WALDELTA_UPDATE_DOCS=1 $(CARGO) test --quiet --package waldelta reference
+	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
+		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(reference)'
 
 bench: ## Measure capture against pg_recvlogical, and commit-to-client latency
 	$(CARGO) build --release --package waldelta --package waldelta-bench
@@ -59,10 +71,24 @@ soak: test-deps ## The main job at full length: pgbench for two minutes with thr
 	WALDELTA_SOAK_SECONDS=120 WALDELTA_TEST_PROGRAM=$(CURDIR)/target/release/waldelta \
 		$(CARGO) nextest run --package waldelta-scenarios --test scenarios pgbench
 
+large: test-deps ## A transaction of a million rows in bounded memory
+	$(CARGO) build --release --package waldelta
+	WALDELTA_LARGE_ROWS=1000000 WALDELTA_TEST_PROGRAM=$(CURDIR)/target/release/waldelta \
+		$(CARGO) nextest run --package waldelta-scenarios --test scenarios of_a_million_rows
+
 rolling: test-deps ## Rolling restarts and a kill of the processes that serve clients, with a thousand clients
 	$(CARGO) build --release --package waldelta
 	ulimit -S -n 8192 && WALDELTA_ROLLING_CLIENTS=1000 WALDELTA_TEST_PROGRAM=$(CURDIR)/target/release/waldelta \
 		$(CARGO) nextest run --package waldelta-scenarios --test scenarios rolling_restart
+
+torture: test-deps ## Random work under random faults, everything compared: make torture SEED=1 MINUTES=10. Both may be left out
+	$(CARGO) build --workspace --features waldelta/failpoints
+	WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug/waldelta} \
+		./target/debug/waldelta-torture $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(TORTURE_FLAGS)
+
+fuzz-http: ## Random requests against a running service, compared with docs/openapi.json; needs python3, which fetches schemathesis
+	$(CARGO) build --package waldelta --features waldelta/failpoints
+	scripts/fuzz-http
 
 deny: ## Licences, advisories and bans of the dependency tree
 	$(CARGO) deny check

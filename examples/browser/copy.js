@@ -27,7 +27,13 @@ class Copy {
 
   /** Below `consistent_at` the rows of a snapshot may be ahead of the cursor: then only a new snapshot is right for each table. */
   resumable() {
-    return this.cursor !== "" && this.cursor >= this.consistentAt; // the order of cursors is that of their text
+    return this.cursor !== "" && !this.torn && this.cursor >= this.consistentAt; // the order of cursors is that of their text
+  }
+
+  /** Until a snapshot has come the rows are not what may be had now: no cursor goes on from them. */
+  async tear() {
+    this.torn = true;
+    await this.store([], this.cursor);
   }
 
   forget() {
@@ -47,7 +53,8 @@ class Copy {
       transaction.onabort = () => reject(failure ?? transaction.error);
     });
     const latest = consistentAt > this.consistentAt ? consistentAt : this.consistentAt;
-    const kept = { clientId: this.clientId, cursor, consistentAt: latest, schemas: { ...this.schemas } };
+    const { clientId, torn, granted: access = this.access } = this;
+    const kept = { clientId, cursor, consistentAt: latest, torn, access, schemas: { ...this.schemas } };
     try {
       for (const item of items) await this.apply(item, transaction.objectStore("rows"), kept.schemas);
       transaction.objectStore("kept").put(kept, "kept");

@@ -7,7 +7,8 @@ const ROWS_SHOWN = 200;
 
 const parameters = new URLSearchParams(location.search);
 const table = parameters.get("table") ?? "public.demo_todos";
-const service = parameters.get("service") ?? location.origin.replace(/^http/, "ws");
+const own = location.origin.replace(/^http/, "ws");
+const service = parameters.get("service") ?? own;
 
 const byId = (id) => document.getElementById(id);
 
@@ -33,6 +34,23 @@ async function draw(copy) {
   byId("cursor").textContent = cursor || "–";
 }
 
+/** A token from whoever looks. It is in no URL and in no storage: a page that is loaded again asks again. */
+function ask(why) {
+  byId("why").textContent = why === "WD-TOKEN-MISSING" ? "This service wants a token." : `The service does not take this token: ${why}.`;
+  byId("entry").hidden = false;
+  byId("token").focus();
+  return new Promise((given) => {
+    byId("entry").onsubmit = (event) => {
+      event.preventDefault();
+      const token = byId("token").value.trim();
+      if (token === "") return;
+      byId("token").value = "";
+      byId("entry").hidden = true;
+      given(token);
+    };
+  });
+}
+
 byId("name").textContent = table;
 byId("state").textContent = "waiting until no other page has this copy";
 // Numbers above 2^53 would lose digits in JSON.parse: they come as strings.
@@ -46,4 +64,4 @@ follow(`${service}/v1/stream`, subscriptions, copy, (state, mode) => {
   byId("state").className = state === "live" ? "live" : "";
   byId("began").textContent = { resume: "went on from its cursor", snapshot: "began with a snapshot" }[mode] ?? "";
   drawing = drawing.then(() => draw(copy));
-});
+}, service === own ? ask : null); // a link to this page must not lead a token elsewhere

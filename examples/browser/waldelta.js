@@ -5,8 +5,12 @@ const FINAL = [1000, 4400, 4403, 4406, 4409, 4413]; // close codes after which c
 const WAIT_MS = 500;
 const WAIT_MS_MAX = 30_000;
 
-/** Follows `subscriptions` (as in `hello`) at `url` into `copy`; `changed(state, mode)` is called after each step. */
-export function follow(url, subscriptions, copy, changed) {
+/**
+ * Follows `subscriptions` (as in `hello`) at `url` into `copy`; `changed(state, mode)` is called after each step. Where the service
+ * wants a token, `ask(code)` is called for one: `code` says why the one before is not taken. It is kept in memory alone.
+ */
+export function follow(url, subscriptions, copy, changed, ask = null) {
+  let token;
   let pending = null; // what is applied as one and has not ended: the frames of a snapshot, or the parts of a transaction
   let drop = []; // what goes when the snapshot has come; until then the rows are still those of the cursor
   let [state, mode] = ["connecting", null];
@@ -24,6 +28,7 @@ export function follow(url, subscriptions, copy, changed) {
     let silence = null;
     socket.onopen = () => socket.send(JSON.stringify({
       type: "hello", client_id: copy.clientId, after: copy.resumable() ? copy.cursor : null, subscriptions, own_changes: "include",
+      access: copy.access, token, // what is undefined is left out
     }));
     socket.onmessage = ({ data }) => {
       clearTimeout(silence);
@@ -38,7 +43,8 @@ export function follow(url, subscriptions, copy, changed) {
   }
 
   function closed(code, reason) {
-    if (FINAL.includes(code)) return tell(`stopped: ${code} ${reason}`);
+    if (code === 4401 && ask) return unlock(/"code":"([^"]+)"/.exec(reason)?.[1]);
+    if (code === 4401 || FINAL.includes(code)) return tell(`stopped: ${code} ${reason}`);
     if (code === 4410) copy.forget(); // its cursor cannot be resumed
     const told = /"retry_ms":(\d+)/.exec(reason); // the service spreads its clients; who hears nothing spreads itself
     setTimeout(connect, told ? Number(told[1]) : waitMs * (0.5 + Math.random()));
@@ -46,21 +52,31 @@ export function follow(url, subscriptions, copy, changed) {
     tell("reconnecting");
   }
 
+  async function unlock(why) {
+    tell("waiting for a token");
+    token = await ask(why);
+    waitMs = WAIT_MS;
+    connect();
+  }
+
   async function receive(frame) {
     const all = { op: "drop all" };
     switch (frame.type) {
       case "welcome":
-        [pending, mode, heartbeatMs] = [null, frame.mode, frame.heartbeat_ms];
+        [pending, mode, heartbeatMs, copy.granted] = [null, frame.mode, frame.heartbeat_ms, frame.access];
         drop = mode === "snapshot" ? [all] : [];
         return tell(mode === "snapshot" ? "reading a snapshot" : "catching up");
       case "reset":
         pending = null;
         drop.push(...(frame.tables?.map((table) => ({ op: "truncate", table })) ?? [all]));
+        if (frame.reason === "permission_changed") await copy.tear(); // what it may have is known with the snapshot
         return tell("reading a snapshot");
+      case "access": copy.granted = frame.access; return; // it goes with the next cursor
       case "snapshot_begin": pending = frame.tables.map(({ table }) => ({ op: "truncate", table })); return;
       case "rows": pending.push(frame); return;
       case "schema": return pending ? void pending.push(frame) : await copy.store([frame], copy.cursor);
       case "snapshot_end":
+        copy.torn = false;
         await copy.store([...drop, ...pending], frame.cursor, frame.consistent_at);
         [pending, drop, state] = [null, [], "catching up"];
         break;

@@ -7,5 +7,11 @@ SELECT c.slot, c.publication, c.epoch, c.durable_end::text AS durable,
           AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.backend_pid)) AS writer,
        (SELECT count(*) FROM pg_inherits i WHERE i.inhparent = 'waldelta.change_history'::regclass) AS partitions,
        (SELECT coalesce(sum(pg_total_relation_size(i.inhrelid)), 0)::int8
-        FROM pg_inherits i WHERE i.inhparent = 'waldelta.change_history'::regclass) AS bytes
+        FROM pg_inherits i WHERE i.inhparent = 'waldelta.change_history'::regclass) AS bytes,
+       -- Of the current epoch: what is stored, and the WAL that it was made of.
+       (SELECT coalesce(sum(pg_total_relation_size(i.inhrelid)), 0)::int8 FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid
+        WHERE i.inhparent = 'waldelta.change_history'::regclass
+          AND starts_with(p.relname, format('change_history_e%s_', c.epoch))) AS own_bytes,
+       greatest(pg_wal_lsn_diff(c.durable_end, CASE WHEN c.floor_epoch = c.epoch THEN c.floor_lsn
+            ELSE (SELECT e.start_lsn FROM waldelta.epochs e WHERE e.epoch = c.epoch) END), 0)::int8 AS wal_bytes
 FROM waldelta.captures c

@@ -3,10 +3,11 @@
 
 mod chromium;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
+use waldelta_testkit::Service;
 
-use crate::setting::{PATIENCE, Setting, waldelta_ok, with_databases};
+use crate::setting::{ConfigFile, PATIENCE, Setting, config_file, waldelta_ok, with_databases};
 use chromium::Page;
 
 const SCHEMA: &str = include_str!("../../sql/source/demo.sql");
@@ -162,4 +163,126 @@ async fn the_example_takes_new_shapes_and_resets() {
     assert_eq!(text(&mut page, "began").await, "went on from its cursor");
     setting.source.exec("TRUNCATE demo_todos").await;
     shows_the_source(&mut page, &setting, "a truncate").await;
+}
+
+/// A service that wants tokens, with one of a client, one of another who sees less, and one of an operator.
+struct Guarded {
+    setting: Setting,
+    tokens: [String; 3],
+    _config: ConfigFile,
+}
+
+async fn guarded(hint: &str) -> Guarded {
+    let mut setting = Setting::new(hint, SCHEMA).await;
+    let config = config_file(
+        "[auth]\nstatic_tokens = true\n\
+         [[rules]]\ntable = \"*\"\nclaims = { role = [\"all\"] }\n\
+         [[rules]]\ntable = \"public.demo_todos\"\nwhere = \"id = 2\"\n",
+    );
+    setting.service.stop().await;
+    setting.service = Service::start(config.add_to(setting.run_options())).await;
+    let tokens =
+        [&["--claim", "role=\"all\""][..], &[], &["--claim", "role=\"all\"", "--admin"]].map(|more| {
+            let create = [&["token", "create", "--name", "n", "--subject", "ada"], more].concat();
+            let shown = waldelta_ok(&with_databases(&create, &setting.source, &setting.history));
+            shown.lines().next().unwrap().to_owned()
+        });
+    Guarded { setting, tokens, _config: config }
+}
+
+/// Enters a token as somebody would.
+async fn enter(page: &mut Page, token: &str) {
+    let typed = json!(token);
+    let submit = format!(
+        "(() => {{ document.getElementById('token').value = {typed};
+                   document.querySelector('#entry button').click(); return true; }})()"
+    );
+    assert_eq!(page.evaluate(&submit).await, true);
+}
+
+/// Waits until it asks for a token with these words.
+async fn asks_for_a_token(page: &mut Page, words: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let hidden = "document.getElementById('entry')?.hidden";
+    while page.evaluate(hidden).await != false || !text(page, "why").await.contains(words) {
+        assert!(Instant::now() < deadline, "{} {}", text(page, "state").await, text(page, "why").await);
+    }
+}
+
+/// Where the page could have left it: its address, storages and cookies, and what of it is shown.
+async fn keeps_no(page: &mut Page, token: &str) {
+    let kept = "JSON.stringify([location.href, {...localStorage}, {...sessionStorage}, document.cookie, history.length,
+        document.documentElement.outerHTML, document.getElementById('token').value])";
+    let kept = page.evaluate(kept).await;
+    let secret = token.split_once('.').unwrap().1;
+    assert!(kept.as_str().is_some_and(|kept| !kept.contains(secret)), "{kept}");
+}
+
+#[tokio::test]
+async fn with_authentication_the_example_asks_for_a_token() {
+    let Guarded { setting, tokens, _config } = guarded("browser_token").await;
+    let [all, some, _] = &tokens;
+    let mut page = Page::open("token").await;
+    let url = setting.service.http("/example/");
+    page.go_to(&url).await;
+    asks_for_a_token(&mut page, "wants a token").await;
+    enter(&mut page, "wd_nonsense").await;
+    asks_for_a_token(&mut page, "does not take this token: WD-TOKEN-INVALID").await;
+    assert_eq!(page.evaluate(ROWS_SHOWN).await, "[]");
+    // The token is the service's, whatever follows what is typed.
+    enter(&mut page, &format!(" {all} ")).await;
+    shows_the_source(&mut page, &setting, "with a token").await;
+    keeps_no(&mut page, all).await;
+    setting.source.exec("UPDATE demo_todos SET done = NOT done").await;
+    shows_the_source(&mut page, &setting, "changes").await;
+
+    // Loaded again it asks again, and shows what it had; somebody who may see less gets a copy of that.
+    page.reload().await;
+    asks_for_a_token(&mut page, "wants a token").await;
+    enter(&mut page, all).await;
+    shows_the_source(&mut page, &setting, "after a reload").await;
+    assert_eq!(text(&mut page, "began").await, "went on from its cursor");
+    page.reload().await;
+    asks_for_a_token(&mut page, "wants a token").await;
+    enter(&mut page, some).await;
+    let ids =
+        "JSON.stringify([...document.querySelectorAll('#rows tr')].map((row) => row.cells[0].textContent))";
+    let deadline = Instant::now() + PATIENCE;
+    while page.evaluate(ids).await != r#"["2"]"# || text(&mut page, "state").await != "live" {
+        assert!(Instant::now() < deadline, "{}", page.evaluate(ids).await);
+    }
+    // A link leads no token elsewhere: where the service is another one it is not asked for.
+    let elsewhere = setting.service.stream().replace("127.0.0.1", "localhost").replace("/v1/stream", "");
+    page.go_to(&format!("{url}?service={elsewhere}")).await;
+    state_is(&mut page, "stopped: 4401").await;
+    assert_eq!(page.evaluate("document.getElementById('entry').hidden").await, true);
+}
+
+#[tokio::test]
+async fn with_authentication_the_page_of_the_service_asks_for_a_token() {
+    let Guarded { setting, tokens, _config } = guarded("page_token").await;
+    let [all, _, operator] = &tokens;
+    let shows = async |page: &mut Page, id: &str, wanted: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !text(page, id).await.contains(wanted) {
+            assert!(Instant::now() < deadline, "{wanted}: {}", text(page, id).await);
+        }
+    };
+    let mut page = Page::open("page_token").await;
+    page.go_to(&setting.service.http("/")).await;
+    asks_for_a_token(&mut page, "wants a token").await;
+    enter(&mut page, "wd_nonsense").await;
+    asks_for_a_token(&mut page, "does not take this token: WD-TOKEN-INVALID").await;
+    enter(&mut page, all).await;
+    shows(&mut page, "state", "live").await;
+    shows(&mut page, "tables", "public.demo_todos").await;
+    shows(&mut page, "lag", "operators").await;
+    keeps_no(&mut page, all).await;
+    page.reload().await;
+    asks_for_a_token(&mut page, "wants a token").await;
+    enter(&mut page, operator).await;
+    shows(&mut page, "state", "live").await;
+    shows(&mut page, "lag", "capture streaming").await;
+    shows(&mut page, "clients", "live").await;
+    keeps_no(&mut page, operator).await;
 }

@@ -238,9 +238,17 @@ async fn remove_leaves_no_trace_where_history_is_in_the_same_database() {
     let command = |more: &[&str]| words(&[more, &["--database-url", source.url(), "--slot", &slot]].concat());
     waldelta_ok(&command(&["init", "--baseline"]));
     let mut service = Service::start(ServiceOptions::new(command(&["run"]))).await;
-    source.exec("INSERT INTO t VALUES (1, 'x')").await;
+    source
+        .exec("INSERT INTO t SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 20000) i")
+        .await;
     let stored = "SELECT count(*) FROM waldelta.change_history";
     wait_until("it is stored", PATIENCE, async || source.query_text(stored).await == "1").await;
+    // What that costs the slot is shown.
+    let (_, checks, _) = waldelta(&command(&["doctor"]));
+    let (of_wal, own) = checks.split_once(" MB of WAL, about ").unwrap_or_else(|| panic!("{checks}"));
+    let number = |text: Option<&str>| text.unwrap().parse::<f64>().unwrap();
+    let (wal, own) = (number(of_wal.rsplit(' ').next()), number(own.split(' ').next()));
+    assert!(0.0 < own && own <= wal, "{own} of {wal} MB; {checks}");
     service.stop().await;
     waldelta_ok(&command(&["remove", "--yes"]));
     assert_eq!(ours(&source).await, "schema,history", "history is not dropped unasked");

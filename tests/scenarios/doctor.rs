@@ -1,9 +1,12 @@
-//! `waldelta doctor` by its exit code, and what it says of history.
+//! `waldelta doctor` by its exit code, and what it says of history and of who is let in.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use serde_json::Value;
-use waldelta_testkit::TestDatabase;
+use waldelta_testkit::{TestDatabase, tls};
 
-use crate::setting::{Setting, waldelta, waldelta_ok, with_databases};
+use crate::setting::{Setting, config_file, waldelta, waldelta_ok, with_databases};
 
 const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY)";
 
@@ -112,4 +115,77 @@ async fn history_is_looked_at_and_nothing_in_it_is_changed() {
     let (_, answer, _) = waldelta(&here.map(str::to_owned));
     let checks: Vec<Value> = serde_json::from_str(&answer).unwrap();
     assert!(check(&checks, "history")["found"].as_str().unwrap().contains("in the captured database"));
+}
+
+/// A public key as issuers publish it; of RFC 7517, appendix A.1.
+const KEYS: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "use": "sig", "kid": "1",
+    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
+/// Answers one request with this body, and is gone. Returns its port.
+fn answer_once(body: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            head.extend(byte);
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    port
+}
+
+#[tokio::test]
+async fn what_ends_soon_and_who_does_not_answer_is_told_before_clients_notice() {
+    let source = TestDatabase::create("doctor_ends").await;
+    source.exec(SCHEMA).await;
+    let history = TestDatabase::create("doctor_ends_h").await;
+    waldelta_ok(&with_databases(&["init", "--apply"], &source, &history));
+    let (_, checks) = doctor(&[], &source, &history);
+    for left_out in ["tokens", "keys", "certificate"] {
+        assert!(
+            checks.iter().all(|check| check["name"] != left_out),
+            "{left_out} is not about this configuration"
+        );
+    }
+
+    let files = tls::authority_file();
+    let config = config_file(&format!(
+        "[server.tls]\ncertificate = '{}'\nkey = '{}'\n[auth]\nstatic_tokens = true\n[[auth.issuers]]\nissuer = 'https://id.example'\n\
+         audiences = ['waldelta']\nalgorithms = ['ES256']\njwks_url = 'http://127.0.0.1:{}/keys'\nallow_private = true\n\
+         [[rules]]\ntable = '*'\n",
+        files.with_file_name("first.crt").display(),
+        files.with_file_name("first.key").display(),
+        answer_once(KEYS)
+    ));
+    let doctor = || doctor(&["--config", config.path()], &source, &history);
+    let (code, checks) = doctor();
+    assert_eq!(code, Some(0), "{checks:?}");
+    assert_eq!(check(&checks, "keys")["found"], "the set of https://id.example has 1 keys that can be used");
+    assert_eq!((state(&checks, "tokens"), state(&checks, "certificate")), ("ok".into(), "ok".into()));
+
+    for (name, more) in [("soon", &["--expires", "6d"][..]), ("later", &["--expires", "8d"]), ("never", &[])]
+    {
+        let create = [&["token", "create", "--subject", "s", "--name", name], more].concat();
+        waldelta_ok(&with_databases(&create, &source, &history));
+    }
+    let (code, checks) = doctor();
+    assert_eq!(code, Some(0), "{checks:?}");
+    let (tokens, keys) = (check(&checks, "tokens"), check(&checks, "keys"));
+    assert_eq!((&tokens["state"], &tokens["code"]), (&"warning".into(), &"WD-TOKEN-ENDING".into()));
+    let id = history.query_text("SELECT id FROM waldelta.tokens WHERE name = 'soon'").await;
+    let found = tokens["found"].as_str().unwrap();
+    assert!(found.starts_with(&format!("{id} (soon) ends at ")) && !found.contains("later"), "{found}");
+    // Nobody is there any more who would tell the keys.
+    assert_eq!((&keys["state"], &keys["code"]), (&"warning".into(), &"WD-KEYS-UNAVAILABLE".into()));
+    assert!(
+        keys["found"].as_str().unwrap().contains("https://id.example: fetch the set of keys: connect"),
+        "{keys}"
+    );
+    history.exec("UPDATE waldelta.tokens SET revoked_at = now() WHERE name = 'soon'").await;
+    assert_eq!(state(&doctor().1, "tokens"), "ok", "one that was taken back");
 }

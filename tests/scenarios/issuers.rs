@@ -167,11 +167,15 @@ async fn another_key_of_an_issuer_is_taken_on_hangup_and_the_old_one_no_longer()
     let claims = || json!({ "sub": "ann", "tenant": "acme" });
     assert_eq!(it.ask(&old.token(claims())).await.0, 200);
     assert_eq!(it.refusal(&new.token(claims())).await.0, 401);
+    let mut session = it.connect(&old.token(claims())).await;
+    session.next_of_type("live", PATIENCE).await;
     std::fs::write(&it.key_file, &new.public).unwrap();
     it.setting.service.hang_up();
     let fresh = new.token(claims());
     wait_until("the new key is taken", PATIENCE, async || it.ask(&fresh).await.0 == 200).await;
     assert_eq!(it.refusal(&old.token(claims())).await, (401, "WD-TOKEN-INVALID".to_owned()));
+    let (code, reason) = session.closed(PATIENCE).await;
+    assert!(code == 4401 && reason.contains("WD-TOKEN-REVOKED"), "{code} {reason}");
     // A file that is no key changes nothing.
     std::fs::write(&it.key_file, "no key").unwrap();
     it.setting.service.hang_up();

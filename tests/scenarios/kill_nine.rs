@@ -21,7 +21,7 @@ const STEPS: [&str; 8] = [
     "capture::after_feedback",
 ];
 const SIGABRT: i32 = 6;
-const RANDOM_KILLS: u32 = 15;
+const RANDOM_KILLS: u32 = 10;
 
 #[tokio::test]
 async fn at_each_step_around_the_append() {

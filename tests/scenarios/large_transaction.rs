@@ -1,5 +1,5 @@
 //! A transaction that is far larger than the memory that the service may take: history gets it whole, clients get it in
-//! parts that they apply as one.
+//! parts that they apply as one. `make large` runs it at the length that its name says.
 
 use std::time::Duration;
 
@@ -9,13 +9,23 @@ use waldelta_wal::Position;
 
 use crate::setting::{PATIENCE, Setting, all_tables};
 
-const ROWS: u64 = 1_000_000;
-/// Bytes of text in a row: the rows alone are far more than [`GROWTH_BYTES_MAX`].
-const VALUE_BYTES: usize = 200;
+const ROWS_VARIABLE: &str = "WALDELTA_LARGE_ROWS";
+/// More than any page, piece or queue on the way has room for, and as many bytes as fit a debug build's time.
+const ROWS_DEFAULT: u64 = 200_000;
+/// Bytes of text in a row: the rows alone are more than [`GROWTH_BYTES_MAX`].
+const VALUE_BYTES: usize = 500;
 /// What the service may take beyond what it has when idle.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 /// A debug build on a busy machine.
 const LONG: Duration = Duration::from_secs(200);
+
+/// How many rows there are.
+#[expect(clippy::disallowed_methods, reason = "the size of the transaction is given by whoever starts it")]
+fn rows() -> u64 {
+    let rows = std::env::var(ROWS_VARIABLE).map_or(ROWS_DEFAULT, |text| text.parse().unwrap());
+    assert!(rows * VALUE_BYTES as u64 > GROWTH_BYTES_MAX, "{rows} rows would fit into memory");
+    rows
+}
 
 /// Counts what arrives of one transaction, and checks that nothing is missing and nothing is told too early.
 #[derive(Default)]
@@ -60,7 +70,7 @@ impl Tally {
     }
 
     /// Reads until the transaction is whole.
-    async fn follow(socket: &mut WsClient) -> Self {
+    async fn follow(socket: &mut WsClient, rows: u64) -> Self {
         let mut tally = Tally::default();
         while !tally.whole {
             let frame = socket.next_frame(LONG).await;
@@ -72,7 +82,7 @@ impl Tally {
                 _ => {}
             }
         }
-        assert_eq!((tally.rows, tally.ids), (ROWS, ROWS * (ROWS + 1) / 2));
+        assert_eq!((tally.rows, tally.ids), (rows, rows * (rows + 1) / 2));
         assert!(tally.parts > 10, "in {} parts", tally.parts);
         tally
     }
@@ -88,23 +98,24 @@ async fn setting(hint: &str, schema_sql: &str) -> Setting {
 
 #[tokio::test]
 async fn of_a_million_rows_in_bounded_memory() {
+    let rows = rows();
     let setting = setting("large", "CREATE TABLE item (id int PRIMARY KEY, value text NOT NULL)").await;
     let (mut here, replica) = setting.client("here").await;
     let before = replica.position().unwrap();
     let idle = setting.service.rss_peak_bytes();
 
     let insert =
-        format!("INSERT INTO item SELECT id, repeat('x', {VALUE_BYTES}) FROM generate_series(1, {ROWS}) id");
+        format!("INSERT INTO item SELECT id, repeat('x', {VALUE_BYTES}) FROM generate_series(1, {rows}) id");
     let begun = std::time::Instant::now();
-    let (written, tally) = tokio::join!(setting.source.exec(&insert), Tally::follow(&mut here));
+    let (written, tally) = tokio::join!(setting.source.exec(&insert), Tally::follow(&mut here, rows));
     let () = written;
     println!("the connected client has it after {:?}, in {} parts", begun.elapsed(), tally.parts);
 
     let sql = "SELECT count(*), min(seq), max(seq), count(DISTINCT seq), count(DISTINCT lsn), count(DISTINCT transaction_id)
                FROM waldelta.change_history WHERE table_name = 'public.item'";
     let row: Vec<String> = setting.history.query(sql).await.remove(0).into_iter().flatten().collect();
-    let (rows, last) = (ROWS.to_string(), (ROWS - 1).to_string());
-    assert_eq!(row, [rows.as_str(), "0", last.as_str(), rows.as_str(), "1", "1"]);
+    let (all, last) = (rows.to_string(), (rows - 1).to_string());
+    assert_eq!(row, [all.as_str(), "0", last.as_str(), all.as_str(), "1", "1"]);
 
     // A client that was away during all of it.
     let mut away = WsClient::connect(&setting.service.stream()).await;
@@ -113,7 +124,7 @@ async fn of_a_million_rows_in_bounded_memory() {
     });
     away.send(&hello).await;
     let begun = std::time::Instant::now();
-    let again = Tally::follow(&mut away).await;
+    let again = Tally::follow(&mut away, rows).await;
     println!("the client that was away has it after {:?}, in {} parts", begun.elapsed(), again.parts);
     assert_eq!(again.cursor, tally.cursor);
 
@@ -135,7 +146,7 @@ async fn is_applied_as_one() {
     drop(socket);
 
     let large = "BEGIN; UPDATE small SET n = n + 1;
-                 INSERT INTO item SELECT id, repeat(md5(id::text), 4), 0 FROM generate_series(1, 40000) id;
+                 INSERT INTO item SELECT id, repeat(md5(id::text), 4), 0 FROM generate_series(1, 24000) id;
                  UPDATE item SET n = 1 WHERE id % 3 = 0; DELETE FROM item WHERE id % 5 = 0; UPDATE small SET n = n + 1;
                  COMMIT";
     for _ in 0..2 {

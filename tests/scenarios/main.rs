@@ -3,11 +3,12 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing: `pub` says what other modules use")]
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-mod fold;
 mod load;
 mod oracle;
 mod setting;
 mod stops;
+
+use waldelta_testkit::fold;
 
 mod added_table;
 mod audit;
@@ -17,6 +18,7 @@ mod clocks;
 mod command_line;
 mod commit_at_the_end;
 mod commit_order;
+mod confined_role;
 mod crowd;
 mod described;
 mod disturbed_snapshots;
@@ -45,6 +47,7 @@ mod pgbench;
 mod postgres_restart;
 mod prepared;
 mod published_rows;
+mod refitted;
 mod reload;
 mod replaced_elsewhere;
 mod restored_backup;
@@ -67,3 +70,4 @@ mod table_command;
 mod table_repair;
 mod token_command;
 mod two_tenants;
+mod verify;

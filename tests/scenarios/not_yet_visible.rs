@@ -11,7 +11,9 @@ use waldelta_testkit::{
     Frame, Replica, Service, TestCluster, TestDatabase, WsClient, connect, source_rows, wait_until,
 };
 
-use crate::setting::{PATIENCE, Setting, all_tables, config_file, run_options, waldelta_ok, with_databases};
+use crate::setting::{
+    PATIENCE, Setting, all_tables, config_file, run_options, waldelta, waldelta_ok, with_databases,
+};
 
 const SCHEMA: &str = "
     CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
@@ -203,4 +205,41 @@ async fn the_service_does_not_wait_for_a_standby() {
     waiting.live_and_equal(socket, replica).await;
     let status = waiting.setting.service.stop().await;
     assert!(status.success(), "{status}; {}", waiting.setting.service.log());
+}
+
+/// History that is kept for a shorter time than the commit waits: the snapshot would not know what it lacks, and the stream
+/// would not bring it.
+#[tokio::test]
+async fn what_nobody_sees_yet_outlives_what_history_keeps() {
+    let mut waiting = Waiting::new("unseen_kept").await;
+    let config = config_file("[history]\nretain = \"1MB\"\n");
+    let status = waiting.setting.service.stop().await;
+    assert!(status.success(), "{status}; {}", waiting.setting.service.log());
+    let little = config.add_to(waiting.setting.run_options());
+    waiting.setting.service.start_again_with(little).await;
+    waiting.commit_seen(1).await;
+    waiting.commit_unseen(2).await;
+    // Another account each: the second has a transaction in progress.
+    for amount in [3, 4, 5, 6, 8, 9] {
+        // Some megabytes of WAL, and so of partitions.
+        let wal = "SELECT pg_logical_emit_message(false, 'much', repeat('x', 1500000))";
+        waiting.setting.source.query_text(wal).await;
+        waiting.commit_seen(amount).await;
+    }
+    let (source, history) = (&waiting.setting.source, &waiting.setting.history);
+    let order = with_databases(&["prune", "--keep", "1B", "--yes", "--json"], source, history);
+    let (code, done, log) = waldelta(&order);
+    assert_eq!(code, Some(1), "something is left: {done} {log}");
+    let done: Value = serde_json::from_str(&done).unwrap();
+    assert_eq!(done["done"]["is_unseen"], true, "{done}");
+    let (_, status) = waiting.setting.service.get("/v1/status").await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["history"]["retained"]["not_shown"], true, "{status}");
+    let (socket, replica) = waiting.client_that_waits().await;
+    waiting.lift().await;
+    waiting.live_and_equal(socket, replica).await;
+    // Now everybody sees it.
+    let done: Value = serde_json::from_str(&waldelta_ok(&order)).unwrap();
+    assert_eq!(done["done"]["is_unseen"], false, "{done}");
+    assert_ne!(done["done"]["partitions"], 0, "{done}");
 }

@@ -11,7 +11,7 @@ use crate::setting::{PATIENCE, Setting, run_options, waldelta_ok, with_databases
 /// Connections of pgbench.
 const CLIENTS: u32 = 4;
 const SOAK_VARIABLE: &str = "WALDELTA_SOAK_SECONDS";
-const SECONDS_DEFAULT: u64 = 10;
+const SECONDS_DEFAULT: u64 = 6;
 
 /// How long pgbench runs.
 #[expect(clippy::disallowed_methods, reason = "the length of a soak is given by whoever starts it")]

@@ -341,17 +341,34 @@ async fn another_certificate_is_shown_to_those_who_come() {
     service.hang_up();
     wait_until("it shows the second", PATIENCE, async || shows(&tls::SECOND).await).await;
 
-    // Other files wait for a restart, also where those in use have gone meanwhile.
-    std::fs::remove_file(key.path()).unwrap();
-    let other = text.replace(".key'", ".elsewhere'").replace(".crt'", ".moved'");
-    std::fs::write(config.path(), format!("{other}\n[limits]\nsessions_per_address_max = 9")).unwrap();
+    // Other files are taken too, once both are good.
+    let (other_certificate, other_key) =
+        (TempFile::new("crt", tls::FIRST.certificate), TempFile::new("key", tls::SECOND.key));
+    let other =
+        format!("[server.tls]\ncertificate = '{}'\nkey = '{}'", other_certificate.path(), other_key.path());
+    std::fs::write(config.path(), &other).unwrap();
     service.hang_up();
-    wait_until("they wait", PATIENCE, async || {
-        let log = service.log();
-        log.contains("server.tls.key") && log.contains("server.tls.certificate") && log.contains("is taken")
+    wait_until("a key of another certificate is refused", PATIENCE, async || {
+        service.log().contains(&format!("it is not the key of {}", other_certificate.path()))
     })
     .await;
     assert!(shows(&tls::SECOND).await);
+    std::fs::write(other_key.path(), tls::FIRST.key).unwrap();
+    std::fs::remove_file(key.path()).unwrap();
+    service.hang_up();
+    wait_until("it shows what is in the other files", PATIENCE, async || shows(&tls::FIRST).await).await;
+    let audited = "SELECT detail->>'changed' FROM waldelta.audit WHERE action = 'config_reloaded' ORDER BY id DESC LIMIT 1";
+    assert_eq!(history.query_text(audited).await, r#"["server.tls"]"#);
+
+    // That there is no encryption any more waits for a restart.
+    std::fs::write(config.path(), "[limits]\nsessions_per_address_max = 9").unwrap();
+    service.hang_up();
+    wait_until("it waits", PATIENCE, async || {
+        let log = service.log();
+        log.contains("server.tls.key") && log.contains("server.tls.certificate")
+    })
+    .await;
+    assert!(shows(&tls::FIRST).await);
 }
 
 /// What is wrong with the rules was said when they were taken, and is said on.

@@ -158,3 +158,30 @@ async fn killed_in_the_middle_of_pruning_it_is_done_or_not_at_all() {
     record(&mut socket, &mut replica, "live", |frame| frame["type"] == "live").await;
     setting.equal(&mut socket, &mut replica, &TABLES).await;
 }
+
+/// Whoever says so while the service runs need not start it again.
+#[tokio::test]
+async fn how_much_is_kept_is_taken_while_it_runs() {
+    let (setting, config) = keeping_little("retention_reload").await;
+    let retained = async || {
+        let (_, status) = setting.service.get("/v1/status").await;
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["history"]["retained"].take()
+    };
+    let is_kept = async |kept: &str| {
+        wait_until("it is swept", PATIENCE, async || retained().await["retain"] == kept).await;
+    };
+    std::fs::write(config.path(), "[history]\nretain = \"30d\"\n").unwrap();
+    setting.service.hang_up();
+    is_kept("30d").await;
+    std::fs::write(config.path(), "[history]\nretain = \"1MB\"\n").unwrap();
+    setting.service.hang_up();
+    is_kept("1MB").await;
+    write(&setting, 0..12).await;
+    // Partitions are narrow from here on, and what is too much goes at once.
+    std::fs::write(config.path(), "[history]\nretain = \"2MB\"\n").unwrap();
+    setting.service.hang_up();
+    is_kept("2MB").await;
+    let pruned = "SELECT pruned_lsn IS NOT NULL FROM waldelta.captures";
+    wait_until("it is pruned", PATIENCE, async || setting.history.query_text(pruned).await == "t").await;
+    assert_eq!(setting.history.query_text(AGREES).await, "t");
+}

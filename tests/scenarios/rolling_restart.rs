@@ -17,9 +17,9 @@ use crate::roles::in_role;
 use crate::setting::{PATIENCE, Setting, config_file, waldelta_ok, with_databases};
 
 const CLIENTS_VARIABLE: &str = "WALDELTA_ROLLING_CLIENTS";
-const CLIENTS_DEFAULT: usize = 200;
+const CLIENTS_DEFAULT: usize = 100;
 /// Frames that all clients together are sent in a second, about: what a debug build and the clients of one process can do.
-const FRAMES_PER_SECOND: u64 = 4_000;
+const FRAMES_PER_SECOND: u64 = 2_500;
 /// Every so manieth client begins with a snapshot.
 const WITH_SNAPSHOT: usize = 20;
 /// From the end of a connection until the client is live elsewhere: the time that it is told to wait, at most two and a quarter

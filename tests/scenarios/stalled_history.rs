@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use waldelta_testkit::{Service, Shutdown, TestCluster, TestDatabase, wait_until};
+use waldelta_testkit::{HttpStream, Service, Shutdown, TestCluster, TestDatabase, wait_until};
 
 use crate::load::{Load, SCHEMA, TABLES};
 use crate::oracle::Oracle;
@@ -118,4 +119,41 @@ async fn that_is_gone_is_waited_for() {
     assert_eq!(replica.resets(), [""; 0]);
     setting.history_equals_source(&TABLES).await;
     oracle.check_all().await;
+}
+
+/// More of them than there are connections: each is told in time, and all goes on afterwards.
+#[tokio::test]
+async fn readers_are_answered_while_it_stands_still() {
+    const READERS: usize = 24;
+    let (cluster, mut setting) = setting("still_read").await;
+    let (socket, mut replica) = setting.client("away").await;
+    socket.close().await;
+    setting.service.stop().await;
+    let hasty = setting.run_options().env("PGCONNECT_TIMEOUT", "2");
+    setting.service.start_again_with(hasty).await;
+    setting.source.exec("INSERT INTO item (owner, value) SELECT i, 'v' FROM generate_series(1, 100) i").await;
+    setting.settled().await;
+    let changes = format!("/v1/changes?after={}", replica.position().unwrap());
+    assert_eq!(setting.service.get(&changes).await.0, 200);
+
+    cluster.freeze().await;
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let (address, changes) = (format!("127.0.0.1:{}", setting.service.port()), changes.clone());
+        readers.spawn(async move {
+            let answer = HttpStream::get(&address, &changes, "").await;
+            (answer.status(), answer.body(PATIENCE).await)
+        });
+    }
+    let answers = timeout(PATIENCE, readers.join_all()).await.expect("a reader waits for ever");
+    for (code, problem) in answers {
+        let problem: Value = serde_json::from_str(&problem).unwrap();
+        assert_eq!((code, &problem["code"]), (503, &"WD-HISTORY-UNREACHABLE".into()), "{problem}");
+    }
+    cluster.thaw().await;
+    let served = async || setting.service.get(&changes).await.0 == 200;
+    wait_until("readers are served again", PATIENCE, served).await;
+    let mut socket = setting.resume("away", &mut replica).await;
+    setting.equal(&mut socket, &mut replica, &TABLES).await;
+    assert_eq!(replica.resets(), [""; 0]);
 }

@@ -86,7 +86,6 @@ async fn clients_that_never_read_delay_nobody_and_are_let_go() {
         let took = round_trip(&setting, &mut socket, &mut replica, id).await;
         assert!(took < DELAY_MAX, "a row took {took:?} beside clients that do not read");
     }
-    setting.equal(&mut socket, &mut replica, &TABLE).await;
     let grown = setting.service.rss_peak_bytes().saturating_sub(before);
     assert!(
         grown < GROWTH_BYTES_MAX,
@@ -111,7 +110,7 @@ async fn clients_that_never_read_delay_nobody_and_are_let_go() {
     setting.equal(&mut socket, &mut replica, &TABLE).await;
 
     // What the stuck ones then find: all that was on its way, and an end.
-    for (number, mut socket) in stuck_clients.into_iter().enumerate().step_by(STUCK / 3) {
+    for (number, mut socket) in stuck_clients.into_iter().enumerate().step_by(STUCK / 2) {
         let mut replica = Replica::new();
         let code = loop {
             match socket.next_frame(PATIENCE).await {

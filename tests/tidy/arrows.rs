@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["sqlx", "postgres-protocol"],
     ),
     ("testkit", &["pglocal", "wal"], &["sqlx"]),
+    ("torture", &["testkit", "wal"], &[]),
     ("bench", &["capture", "fanout", "history", "pgconn", "pglocal", "source", "testkit", "wal"], &[]),
 ];
 

@@ -31,7 +31,7 @@ const SECTION_OF_FACTS: &str = "V";
 
 /// Sections in which nothing is open any more: a `—` there is an error. A section is added when its last row is filled, and
 /// never taken out.
-const COMPLETE: &[&str] = &["A", "B", "C", "D", "E", "F"];
+const COMPLETE: &[&str] = &["A", "B", "C", "D", "E", "F", "G", "J"];
 
 const OPEN: &str = "—";
 const REASONS: [&str; 2] = ["refused:", "not captured:"];

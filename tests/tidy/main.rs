@@ -1,7 +1,8 @@
 //! Holds the rules that a machine can hold: which crate may know which, what the pure core may touch, how files look,
-//! that generated pages are what the code says, and that the page of faults names tests that exist.
+//! what comes from elsewhere, that generated pages are what the code says, and that the page of faults names tests that exist.
 
 mod arrows;
+mod dependencies;
 mod faults;
 mod files;
 mod references;

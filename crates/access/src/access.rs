@@ -52,7 +52,7 @@ struct Inner {
     redeeming: Semaphore,
     /// Those that are redeemed, too.
     redeem_waiting: Semaphore,
-    /// Counts what makes identities worth another look: revocations, and other settings.
+    /// Counts what makes identities worth another look: revocations, other settings, and keys that are gone.
     changes: watch::Sender<u64>,
 }
 
@@ -108,7 +108,8 @@ impl Access {
         self.inner.redeem(ticket, clock::now()).await
     }
 
-    /// Whether an identity still holds: not expired, not revoked, of an issuer that is still taken. Asks nobody.
+    /// Whether an identity still holds: not expired, not revoked, of an issuer that is still taken and a key that this one still
+    /// has. Asks nobody.
     pub fn check(&self, identity: &Identity) -> Result<(), Refusal> {
         self.inner.check(identity, clock::now())
     }
@@ -137,7 +138,10 @@ impl Access {
 
     /// Keeps what is known of static tokens, revocations and keys up to date, until told to stop.
     pub async fn run(&self, stop: CancellationToken) {
-        tokio::join!(self.inner.jwt.run(stop.clone()), stop.run_until_cancelled(self.poll()));
+        tokio::join!(
+            self.inner.jwt.run(stop.clone(), || self.inner.moved()),
+            stop.run_until_cancelled(self.poll())
+        );
     }
 
     async fn poll(&self) {
@@ -243,9 +247,9 @@ impl Inner {
                     None => true,
                 }
             }
-            Origin::Jwt { issuer, id, issued_at } => {
+            Origin::Jwt { issuer, id, issued_at, key } => {
                 let id = id.as_deref();
-                !self.jwt.takes(issuer)
+                !self.jwt.takes(issuer, key.as_ref())
                     || self.known()?.is_revoked(issuer, id, &identity.subject, *issued_at, self.leeway())
             }
         };

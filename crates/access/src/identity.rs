@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use crate::KeyMark;
+
 /// Who somebody is, as a token says. Its `Debug` has no claims.
 #[derive(Clone)]
 pub struct Identity {
@@ -28,7 +30,7 @@ pub struct Identity {
 pub enum Origin {
     /// A static token, by its id.
     Static(Arc<str>),
-    /// A JSON web token: its issuer, its `jti` if it has one, and when it was issued, in seconds since 1970.
+    /// A JSON web token: its issuer, its `jti` if it has one, when it was issued, in seconds since 1970, and what it is signed with.
     Jwt {
         /// `iss`
         issuer: Arc<str>,
@@ -36,6 +38,8 @@ pub enum Origin {
         id: Option<Arc<str>>,
         /// `iat`
         issued_at: Option<u64>,
+        /// The public key that it is signed with.
+        key: Option<KeyMark>,
     },
 }
 
@@ -100,7 +104,7 @@ mod tests {
     fn identity(issuer: Option<&str>, subject: &str) -> Identity {
         let origin = match issuer {
             None => Origin::Static("id".into()),
-            Some(issuer) => Origin::Jwt { issuer: issuer.into(), id: None, issued_at: None },
+            Some(issuer) => Origin::Jwt { issuer: issuer.into(), id: None, issued_at: None, key: None },
         };
         Identity {
             subject: subject.into(),

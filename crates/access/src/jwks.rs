@@ -20,7 +20,7 @@ use self::fetch::FetchError;
 pub(crate) use self::place::Place;
 pub use self::place::PlaceError;
 use self::set::{KeySet, Lookup};
-use crate::Refusal;
+use crate::{Issuer, KeyMark, Keys, Refusal};
 
 /// What was fetched is fresh for five minutes, and fetched again before that.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(240);
@@ -123,8 +123,14 @@ impl Jwks {
         }
     }
 
-    /// Fetches it when it is due or wanted, for ever.
-    pub(crate) async fn run(&self) {
+    /// Whether a key was in the set that was fetched last; also as long as none ever was.
+    pub(crate) fn has(&self, mark: &KeyMark) -> bool {
+        self.state().kept.as_ref().is_none_or(|kept| kept.set.has(mark))
+    }
+
+    /// Fetches it when it is due or wanted, for ever. Where a set came that lacks a key of the one before, or the first of all,
+    /// `on_loss` is told.
+    pub(crate) async fn run(&self, on_loss: impl Fn()) {
         loop {
             let (due, earliest) = self.schedule(Instant::now());
             tokio::select! {
@@ -134,7 +140,9 @@ impl Jwks {
                     tokio::time::sleep_until(earliest.into()).await;
                 } => {}
             }
-            self.refresh(Instant::now()).await;
+            if self.refresh(Instant::now()).await {
+                on_loss();
+            }
         }
     }
 
@@ -146,16 +154,18 @@ impl Jwks {
         (tried_at + pause, tried_at + RETRY_INTERVAL)
     }
 
-    /// Fetches it once.
-    async fn refresh(&self, now: Instant) {
+    /// Fetches it once; true where a key may be gone that was there before.
+    async fn refresh(&self, now: Instant) -> bool {
         let mut under_way = UnderWay::begin(self, now);
         let fetched = fetch::fetch(self.time, &self.place, self.tls.clone()).await;
         let fetched = fetched.and_then(|body| KeySet::parse(&body).map_err(FetchError::Set));
-        self.keep(fetched, now);
+        let has_lost = self.keep(fetched, now);
         under_way.has_come_to_its_end = true;
+        has_lost
     }
 
-    fn keep(&self, fetched: Result<KeySet, FetchError>, now: Instant) {
+    fn keep(&self, fetched: Result<KeySet, FetchError>, now: Instant) -> bool {
+        let mut has_lost = false;
         let mut state = self.state();
         let was_failing = std::mem::replace(&mut state.is_failing, fetched.is_err());
         let host = self.place.host();
@@ -164,6 +174,7 @@ impl Jwks {
                 if was_failing {
                     tracing::info!(host, "the keys of a token issuer can be fetched again");
                 }
+                has_lost = state.kept.as_ref().is_none_or(|kept| !set.has_all_of(&kept.set));
                 state.kept = Some(Kept { set, at: now });
                 "ok"
             }
@@ -179,11 +190,27 @@ impl Jwks {
             }
         };
         metrics::counter!("waldelta_access_jwks_fetches_total", "outcome" => outcome).increment(1);
+        has_lost
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A set of keys that cannot be had. It has nothing of the answer but its status.
+#[derive(Debug, thiserror::Error)]
+#[error("fetch the set of keys")]
+pub struct KeysError(#[source] FetchError);
+
+/// How many keys that can be used are behind the URL of an issuer now, asked once, as a service asks. `None` where its keys are
+/// not behind a URL, or behind one that is not fetched at all.
+pub async fn published_keys(issuer: &Issuer) -> Option<Result<usize, KeysError>> {
+    let Keys::Jwks { url, allow_private } = &issuer.keys else { return None };
+    let place = Place::parse(url, *allow_private).ok()?;
+    let fetched = fetch::fetch(fetch::TIMEOUT, &place, None).await;
+    let set = fetched.and_then(|body| KeySet::parse(&body).map_err(FetchError::Set));
+    Some(set.map(|set| set.len()).map_err(KeysError))
 }
 
 /// A fetch that was begun; it has ended when this is dropped.
@@ -217,4 +244,4 @@ impl Drop for UnderWay<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -22,7 +22,7 @@ use self::parts::Parts;
 pub(crate) use self::trusted::{PEM_NAMES, Trusted};
 use crate::config::LEEWAY_MAX;
 use crate::jwks::Jwks;
-use crate::{Config, Identity, Refusal};
+use crate::{Config, Identity, KeyMark, Refusal};
 
 /// Checks JSON web tokens.
 pub(crate) struct Verifier {
@@ -54,9 +54,11 @@ impl Verifier {
         self.trust.send_replace(Arc::new(Trust::new(config, &before.issuers)));
     }
 
-    /// Whether tokens of an issuer (`iss`) are taken.
-    pub(crate) fn takes(&self, issuer: &str) -> bool {
-        self.trust.borrow().issuer(issuer).is_some()
+    /// Whether tokens of an issuer (`iss`) are taken that are signed with this key; of a key that is not known any of its keys
+    /// could have been it.
+    pub(crate) fn takes(&self, issuer: &str, key: Option<&KeyMark>) -> bool {
+        let trust = self.trust.borrow();
+        trust.issuer(issuer).is_some_and(|trusted| key.is_none_or(|key| trusted.has(key)))
     }
 
     /// Who presents this token at the time `now`. It waits only where the set of its issuer's keys has no key of that name: for
@@ -80,18 +82,20 @@ impl Verifier {
         }
         let key = trusted.key(parts.kid.as_deref(), parts.algorithm, at).await?;
         match crypto::verify(parts.signature, parts.message.as_bytes(), &key, parts.algorithm) {
-            Ok(true) => claims::identity(parts.claims, trusted, &trust.terms, now),
+            Ok(true) => claims::identity(parts.claims, trusted, KeyMark::of(&key), &trust.terms, now),
             Ok(false) | Err(_) => Err(Refusal::Invalid),
         }
     }
 
-    /// Fetches the sets of keys and keeps them fresh, until told to stop.
-    pub(crate) async fn run(&self, stop: CancellationToken) {
+    /// Fetches the sets of keys and keeps them fresh, until told to stop. Whenever a set may lack a key that tokens were signed with,
+    /// `on_loss` is told.
+    pub(crate) async fn run(&self, stop: CancellationToken, on_loss: impl Fn()) {
         let mut trust = self.trust.subscribe();
         loop {
             let current = trust.borrow_and_update().clone();
             let refreshing = async {
-                join_all(current.issuers.iter().filter_map(Trusted::jwks).map(|jwks| jwks.run())).await;
+                let jwks = current.issuers.iter().filter_map(Trusted::jwks);
+                join_all(jwks.map(|jwks| jwks.run(&on_loss))).await;
                 pending::<()>().await;
             };
             tokio::select! {

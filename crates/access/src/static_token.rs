@@ -175,3 +175,6 @@ impl fmt::Debug for Secret {
         f.write_str("Secret")
     }
 }
+
+#[cfg(test)]
+mod tests;

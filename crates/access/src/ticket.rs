@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::random::{self, NoRandomness};
-use crate::{ClientIds, Identity, Origin, clock};
+use crate::{ClientIds, Identity, KeyMark, Origin, clock};
 
 const PREFIX: &str = "wt_";
 const SECRET_BYTES: usize = 32;
@@ -64,7 +64,7 @@ struct Kept {
 #[serde(rename_all = "snake_case")]
 enum KeptOrigin {
     Static(String),
-    Jwt { issuer: String, id: Option<String>, issued_at: Option<u64> },
+    Jwt { issuer: String, id: Option<String>, issued_at: Option<u64>, key: Option<KeyMark> },
 }
 
 /// An identity to keep with a ticket.
@@ -74,9 +74,12 @@ pub(crate) fn kept(identity: &Identity) -> Result<Vec<u8>, serde_json::Error> {
         subject: identity.subject.to_string(),
         origin: match &identity.origin {
             Origin::Static(id) => KeptOrigin::Static(id.to_string()),
-            Origin::Jwt { issuer, id, issued_at } => {
-                KeptOrigin::Jwt { issuer: owned(issuer), id: id.as_ref().map(owned), issued_at: *issued_at }
-            }
+            Origin::Jwt { issuer, id, issued_at, key } => KeptOrigin::Jwt {
+                issuer: owned(issuer),
+                id: id.as_ref().map(owned),
+                issued_at: *issued_at,
+                key: *key,
+            },
         },
         claims: Map::clone(&identity.claims),
         client_ids: match &identity.client_ids {
@@ -95,8 +98,8 @@ pub(crate) fn identity(kept: &[u8]) -> Result<Identity, serde_json::Error> {
         subject: kept.subject.into(),
         origin: match kept.origin {
             KeptOrigin::Static(id) => Origin::Static(id.into()),
-            KeptOrigin::Jwt { issuer, id, issued_at } => {
-                Origin::Jwt { issuer: issuer.into(), id: id.map(Into::into), issued_at }
+            KeptOrigin::Jwt { issuer, id, issued_at, key } => {
+                Origin::Jwt { issuer: issuer.into(), id: id.map(Into::into), issued_at, key }
             }
         },
         claims: Arc::new(kept.claims),

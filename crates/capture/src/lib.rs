@@ -36,6 +36,7 @@ mod joining;
 mod questions;
 mod repairs;
 mod resetting;
+mod shown;
 mod synchronous;
 mod watch;
 
@@ -57,6 +58,7 @@ pub use leadership::follow;
 pub use repairs::NeedsRepair;
 pub use resetting::reset_tables;
 pub use run::run;
+pub use shown::ShownAt;
 pub use status::{Canary, Reading, State, Status};
 use waldelta_source::Source;
 

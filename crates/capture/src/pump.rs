@@ -26,6 +26,7 @@ use crate::lookup::Lookup;
 use crate::outlines::Outlines;
 use crate::repairs::NeedsRepair;
 use crate::shape::News;
+use crate::shown::ShownAt;
 use crate::start::Started;
 use crate::status::{Status, Stored};
 use crate::walsender::{self, Link, Streaming};
@@ -77,6 +78,8 @@ struct Pump<'a> {
     due: watch::Sender<Vec<Due>>,
     /// Nothing more comes, and why; what came before is still stored.
     ending: Option<Error>,
+    /// What is removed from history has been shown there.
+    shown: Arc<ShownAt>,
 }
 
 /// Runs a connection that was started until `stop` is cancelled (`Ok`) or it cannot go on.
@@ -110,6 +113,7 @@ pub(crate) async fn run(
         epoch: started.head.epoch,
         due,
         ending: None,
+        shown: Arc::new(ShownAt(config.source.clone())),
     };
     pump.show_gaps(started.gaps);
     let joining = Joining::new(&config.source, status, due_tables);
@@ -223,14 +227,17 @@ impl Pump<'_> {
         Some(error)
     }
 
-    /// Renews the lease and removes what history is not to keep, until the lease is another's.
+    /// Renews the lease, removes what history is not to keep and seals what is durable, until the lease is another's.
     fn lease_keeper(&mut self) -> impl Future<Output = Error> + use<> {
-        let beside = self.appender.writer().map(|writer| (writer.lease_keeper(), writer.sweeper()));
+        let shown = self.shown.clone();
+        let beside = self.appender.writer();
+        let beside = beside.map(|writer| (writer.lease_keeper(), writer.sweeper(shown), writer.sealer()));
         async move {
-            let Some((keeper, sweeper)) = beside else { return pending().await };
+            let Some((keeper, sweeper, sealer)) = beside else { return pending().await };
             let ended = tokio::select! {
                 ended = keeper.run(CancellationToken::new()) => ended,
                 ended = sweeper.run(CancellationToken::new()) => ended,
+                ended = sealer.run(CancellationToken::new()) => ended,
             };
             match ended {
                 Err(error) => error.into(),

@@ -20,7 +20,6 @@ use waldelta_wal::{Code, Position};
 
 use crate::error::Error;
 use crate::sessions::Sessions;
-use crate::wire::SUBPROTOCOL;
 
 /// Clients of one statement at most.
 const BATCH_MAX: usize = 1_000;
@@ -32,8 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// What is left at the end is written within this time, or not at all.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Clients that came and went between two looks at most; of more, some are not noted.
-const GONE_MAX: usize = 10_000;
+/// Clients that came and went, or asked, between two looks at most; of more, some are not noted.
+const VISITS_MAX: usize = 10_000;
 /// How often it is looked whether clients are to be forgotten, and when again if that failed.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 3_600);
 const FORGET_AGAIN_AFTER: Duration = Duration::from_secs(600);
@@ -45,7 +44,7 @@ pub(crate) struct Clients {
     forget_after: Duration,
     acks: mpsc::Sender<Ack>,
     queue: tokio::sync::Mutex<mpsc::Receiver<Ack>>,
-    gone: Mutex<Vec<Visit>>,
+    visits: Mutex<Vec<Visit>>,
 }
 
 /// An acknowledgement that is to be recorded.
@@ -55,11 +54,13 @@ struct Ack {
     recorded: oneshot::Sender<Result<(), Code>>,
 }
 
-/// That a client is or was here.
+/// That a client is or was here, at about this time.
 #[derive(Clone, Debug)]
 pub(crate) struct Visit {
     /// The client's key.
     pub key: Arc<str>,
+    /// How it follows: a subprotocol of the WebSocket, or a form of `/v1/changes`.
+    pub protocol: &'static str,
     pub user_agent: Option<Arc<str>>,
 }
 
@@ -67,8 +68,8 @@ impl Clients {
     /// Clients that were not here for `forget_after` are forgotten.
     pub(crate) fn new(forget_after: Duration) -> Self {
         let (acks, queue) = mpsc::channel(QUEUE_MAX);
-        let (queue, gone) = (tokio::sync::Mutex::new(queue), Mutex::default());
-        Clients { connections: Connections::new(), forget_after, acks, queue, gone }
+        let (queue, visits) = (tokio::sync::Mutex::new(queue), Mutex::default());
+        Clients { connections: Connections::new(), forget_after, acks, queue, visits }
     }
 
     /// Records the last cursor that the client with this key has acknowledged, together with what others acknowledge meanwhile.
@@ -78,20 +79,21 @@ impl Clients {
         answer.await.unwrap_or(Err(Code::Stopping))
     }
 
-    /// A session has ended whose client is to be noted.
-    pub(crate) fn gone(&self, visit: Visit) {
-        let mut gone = lock(&self.gone);
-        if gone.len() < GONE_MAX {
-            gone.push(visit);
+    /// A session has ended whose client is to be noted, or a client has asked over HTTP.
+    pub(crate) fn visited(&self, visit: Visit) {
+        let mut visits = lock(&self.visits);
+        if visits.len() < VISITS_MAX {
+            visits.push(visit);
         }
     }
 
     /// Writes until `ended` is cancelled, and then what is left.
     pub(crate) async fn run(&self, history: &History, sessions: &Sessions, ended: &CancellationToken) {
+        // Each is large, and lasts as long as the process.
         tokio::join!(
-            self.write(history, sessions, ended),
-            ended.run_until_cancelled(self.connections.run(history)),
-            ended.run_until_cancelled(self.forget(history)),
+            Box::pin(self.write(history, sessions, ended)),
+            Box::pin(ended.run_until_cancelled(self.connections.run(history))),
+            Box::pin(ended.run_until_cancelled(self.forget(history))),
         );
     }
 
@@ -123,10 +125,10 @@ impl Clients {
         }
     }
 
-    /// Notes the clients that are here and those that have gone since the last look.
+    /// Notes the clients that are here and those that have gone or asked since the last look.
     async fn note(&self, history: &History, sessions: &Sessions) {
         let now = Instant::now();
-        let mut visits = std::mem::take(&mut *lock(&self.gone));
+        let mut visits = std::mem::take(&mut *lock(&self.visits));
         let here = sessions.to_note(now);
         visits.extend(here.iter().filter_map(|entry| entry.visit()));
         // Of one client the newest counts; in one order, as others write theirs.
@@ -135,7 +137,7 @@ impl Clients {
             .into_values()
             .map(|visit| ClientNote {
                 client_id: &visit.key,
-                protocol: SUBPROTOCOL,
+                protocol: visit.protocol,
                 user_agent: visit.user_agent.as_deref(),
             })
             .collect();

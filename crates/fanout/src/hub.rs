@@ -155,7 +155,8 @@ impl Router<'_> {
             // By another shape it may be seen, or may not be seen any more.
             let may_be_reset =
                 |table: &TableName| is_reset(table) && scope.selection.grant().depends_on_shape(table);
-            if resets.iter().any(is_reset) || reshaped.iter().copied().any(may_be_reset) {
+            let mut shaped = reshaped.iter().copied().chain(&found.new);
+            if resets.iter().any(is_reset) || shaped.any(may_be_reset) {
                 // Each of its sessions has to find out by itself what it needs.
                 push_large(scope, head);
                 continue;
@@ -184,7 +185,7 @@ impl Router<'_> {
     async fn find(&mut self, head: &TransactionHead, subject: Subject<'_>, authors: &HashSet<&str>) -> Found {
         let found =
             self.registry.destinations(&mut self.index, head.position(), subject, authors, &mut self.pace);
-        let Destinations { scopes, authors, work } = found.await;
+        let Destinations { scopes, new, authors, work } = found.await;
         let destination = |(scope, which)| Destination { scope, which, authors: Vec::new() };
         let mut destinations: Vec<Destination> = scopes.into_iter().map(destination).collect();
         let of_scopes = destinations.iter().map(|destination| Arc::as_ptr(&destination.scope));
@@ -199,13 +200,14 @@ impl Router<'_> {
             }
             destinations[place].authors.push(client);
         }
-        Found { destinations, work }
+        Found { destinations, new, work }
     }
 }
 
 /// Where a transaction goes, and what finding that out took.
 struct Found {
     destinations: Vec<Destination>,
+    new: Vec<TableName>,
     work: Work,
 }
 

@@ -34,6 +34,9 @@ use crate::sessions::{Entry, Sessions, Standing};
 use crate::snapshots::Library;
 use crate::start::Extent;
 
+/// Answers of many reads that go on at the same time: what they look through may be long, and helps nobody but who asked.
+const LONG_ANSWERS_MAX: usize = 2;
+
 /// What all sessions share.
 pub(crate) struct Inner {
     pub config: Config,
@@ -60,6 +63,8 @@ pub(crate) struct Inner {
     pub sessions: Sessions,
     /// Reads of history that may run at the same time.
     pub reads: Arc<Semaphore>,
+    /// Answers of many reads that may go on at the same time.
+    pub long_answers: Semaphore,
     /// Snapshots that may run at the same time.
     pub snapshots: Library,
     /// Sessions that may take a snapshot or wait for one.
@@ -105,6 +110,7 @@ impl Inner {
             clients: Clients::new(config.forget_clients_after),
             sessions: Sessions::default(),
             reads,
+            long_answers: Semaphore::new(LONG_ANSWERS_MAX),
             snapshots: Library::new(&config, head),
             hydrations: permits(config.hydrations_max),
             polls: Semaphore::new(config.sessions_max),
@@ -188,8 +194,14 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    pub(crate) fn new(inner: Arc<Inner>, number: u64, place: Place, user_agent: Option<Arc<str>>) -> Self {
-        let entry = inner.sessions.add(number, user_agent);
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        number: u64,
+        place: Place,
+        protocol: &'static str,
+        user_agent: Option<Arc<str>>,
+    ) -> Self {
+        let entry = inner.sessions.add(number, protocol, user_agent);
         let seat = Seat { number, wake: Arc::default(), replaced: CancellationToken::new() };
         Listed { inner, seat, entry, place, key: None }
     }
@@ -237,7 +249,7 @@ impl Drop for Listed {
         if self.entry.is_due(Instant::now())
             && let Some(visit) = self.entry.visit()
         {
-            self.inner.clients.gone(visit);
+            self.inner.clients.visited(visit);
         }
     }
 }

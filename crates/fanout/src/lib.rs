@@ -108,7 +108,7 @@ pub struct ClientReading {
     pub seen_at: String,
     /// When it was here for the first time.
     pub first_seen_at: String,
-    /// The protocol version that it spoke last.
+    /// What it spoke last: a subprotocol of the WebSocket, or `http`, `sse` or `ndjson` where it asked for changes over HTTP.
     pub protocol: Option<String>,
     /// What its program called itself last.
     pub user_agent: Option<String>,

@@ -35,6 +35,9 @@ pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
             "router",
             async move {
                 let (inner, ended) = router;
+                // Without them, of each the next change is looked at by everybody.
+                let known = inner.history.tables().await.unwrap_or_default();
+                inner.registry.index().await.meet(known.iter().map(|table| table.oid));
                 hub::run(inner.history.feed(), &inner.registry, &inner.metrics, &ended).await;
             }
             .boxed(),

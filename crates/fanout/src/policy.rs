@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::rules::Rules;
@@ -36,7 +37,8 @@ impl LivePolicy {
 }
 
 /// How much one may take of what all share.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Sessions from one address at most (4429 beyond).
     pub sessions_per_address_max: usize,

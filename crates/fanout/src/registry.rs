@@ -165,6 +165,8 @@ pub(crate) enum Subject<'a> {
 pub(crate) struct Destinations {
     /// The scopes that it concerns, each once, with the changes that do.
     pub scopes: Vec<(Arc<Scope>, Which)>,
+    /// Tables that were not changed before, as far as is known.
+    pub new: Vec<TableName>,
     /// Its authors who are connected, each with its scope.
     pub authors: Vec<(Client, Arc<Scope>)>,
     /// What finding them took.
@@ -207,11 +209,13 @@ impl Registry {
         client: &Client,
     ) -> Result<Attachment, NoRoom> {
         let (of_session, of_scope) = (cost::of_session(selection), cost::of_scope(selection));
-        if of_session.max(of_scope) > self.session_bytes_max {
+        let of_grant = cost::of_grant(selection.grant());
+        if (of_session + of_grant).max(of_scope) > self.session_bytes_max {
             return Err(NoRoom::Alone);
         }
-        let room = self.take(of_session)?;
         let mut state = self.lock();
+        let of_own_grant = if state.shares_grant(selection) { 0 } else { of_grant };
+        let room = self.take(of_session + of_own_grant)?;
         let scope = match state.enter(selection) {
             Some(scope) => scope,
             None => state.make(selection, self.scope_bytes_max, &self.budget, self.take(of_scope)?),
@@ -254,12 +258,17 @@ impl Registry {
             (std::mem::take(&mut state.moves), state.present(authors))
         };
         index.apply(moves, pace).await;
-        let Found { scopes, work } = match subject {
+        let Found { scopes, new, work } = match subject {
             Subject::Unknown => index.everybody(),
             Subject::Tables { tables, messages } => index.of_tables(tables, messages, pace).await,
             Subject::Changes(changes) => index.concerned(changes, pace).await,
         };
-        Destinations { scopes, authors, work }
+        Destinations { scopes, new, authors, work }
+    }
+
+    /// A session lacks these tables: it looks at the next change of each, whatever row that is of.
+    pub(crate) fn awaits(&self, tables: &[u32]) {
+        self.lock().moves.awaits(tables);
     }
 
     /// Routing begins. Should it have been given up before in the middle of a transaction, which some scopes then have and others
@@ -308,6 +317,12 @@ impl State {
         let entered = self.scopes.get_mut(selection)?;
         entered.sessions += 1;
         Some(entered.scope.clone())
+    }
+
+    /// Whether a session of this selection keeps no grant beside that of its scope.
+    fn shares_grant(&self, selection: &Selection) -> bool {
+        let known = self.scopes.get_key_value(selection);
+        known.is_none_or(|(known, _)| known.grant().is_same(selection.grant()))
     }
 
     /// Makes a scope, and enters it.

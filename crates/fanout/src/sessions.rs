@@ -44,6 +44,8 @@ impl Whose {
 #[derive(Debug)]
 pub(crate) struct Entry {
     standing: Mutex<Standing>,
+    /// What it speaks.
+    protocol: &'static str,
     /// What its program calls itself.
     user_agent: Option<Arc<str>>,
     /// When it was written last that its client is here.
@@ -57,7 +59,12 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn add(&self, number: u64, user_agent: Option<Arc<str>>) -> Arc<Entry> {
+    pub(crate) fn add(
+        &self,
+        number: u64,
+        protocol: &'static str,
+        user_agent: Option<Arc<str>>,
+    ) -> Arc<Entry> {
         let standing = Standing {
             client: None,
             state: "connecting",
@@ -65,8 +72,8 @@ impl Sessions {
             acked: None,
             sent_bytes: 0,
         };
-        let entry =
-            Arc::new(Entry { standing: Mutex::new(standing), user_agent, noted_at: Mutex::default() });
+        let standing = Mutex::new(standing);
+        let entry = Arc::new(Entry { standing, protocol, user_agent, noted_at: Mutex::default() });
         lock(&self.entries).insert(number, entry.clone());
         entry
     }
@@ -107,7 +114,12 @@ impl Entry {
     /// The visit that is to be noted; `None` while the client is not known.
     pub(crate) fn visit(&self) -> Option<Visit> {
         let key = lock(&self.standing).client.as_ref()?.key.clone();
-        Some(Visit { key, user_agent: self.user_agent.clone() })
+        Some(Visit { key, protocol: self.protocol, user_agent: self.user_agent.clone() })
+    }
+
+    /// What it speaks.
+    pub(crate) fn protocol(&self) -> &'static str {
+        self.protocol
     }
 
     /// What its program calls itself.
@@ -154,7 +166,7 @@ mod tests {
     fn a_client_is_to_be_noted_when_it_is_known_and_then_now_and_again() {
         let sessions = Sessions::default();
         let now = Instant::now();
-        let entry = sessions.add(1, Some("agent".into()));
+        let entry = sessions.add(1, "p", Some("agent".into()));
         assert!(sessions.to_note(now).is_empty() && entry.visit().is_none());
         let standing = Standing {
             client: Some(Whose { key: "k".into(), client_id: "web-7".into(), subject: Some("s".into()) }),

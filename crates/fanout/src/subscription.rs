@@ -149,6 +149,12 @@ impl Selection {
         self.grant.has(name) && self.subscriptions.iter().any(|subscription| subscription.table.matches(name))
     }
 
+    /// Whether a subscription names this table.
+    pub(crate) fn names(&self, name: &TableName) -> bool {
+        let named = |one: &Subscription| matches!(&one.table, Pattern::Table(table) if table == name);
+        self.subscriptions.iter().any(named)
+    }
+
     /// Whether a change is told at all, as a change or as a reset of its table.
     pub(crate) fn wants(&self, change: &Change) -> bool {
         match (&change.table, reset_table(change)) {

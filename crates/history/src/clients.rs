@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct ClientNote<'a> {
     /// Its id.
     pub client_id: &'a str,
-    /// The protocol version that it speaks.
+    /// What it speaks.
     pub protocol: &'a str,
     /// What its program calls itself.
     pub user_agent: Option<&'a str>,
@@ -50,7 +50,7 @@ pub struct KnownClient {
     pub seen_at_us: i64,
     /// When it was here for the first time.
     pub first_seen_at_us: i64,
-    /// The protocol version that it spoke last.
+    /// What it spoke last, as it was noted.
     pub protocol: Option<String>,
     /// What its program called itself last.
     pub user_agent: Option<String>,

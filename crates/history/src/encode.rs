@@ -308,6 +308,33 @@ mod tests {
         assert_eq!(metadata(&flagged).unwrap(), r#"{"author":7,"unchanged":["a"],"flagged":["j"]}"#);
     }
 
+    /// Cut off to 32 bits, a length would be that of the first bytes, and the rest of the value be read as the next fields.
+    #[test]
+    fn a_length_that_the_server_cannot_read_is_refused_and_never_cut_off() {
+        for (bytes, expected) in [
+            (0, Ok(0)),
+            (FIELD_BYTES_MAX, Ok(i32::try_from(FIELD_BYTES_MAX).unwrap())),
+            (FIELD_BYTES_MAX + 1, Err(TooLarge)),
+            (i32::MAX as usize, Err(TooLarge)),
+            (i32::MAX as usize + 1, Err(TooLarge)),
+            (u32::MAX as usize, Err(TooLarge)),
+            (usize::MAX, Err(TooLarge)),
+        ] {
+            assert_eq!(field_length(bytes), expected, "{bytes}");
+        }
+        #[cfg(target_pointer_width = "64")]
+        for cut_off in [0, 1, 5, FIELD_BYTES_MAX] {
+            assert_eq!(field_length((1 << 32) + cut_off), Err(TooLarge), "2^32 and {cut_off}");
+        }
+        // Pages that nobody touches: nothing of it is read, and nothing of it written.
+        let image = Bytes::from(vec![0; FIELD_BYTES_MAX]);
+        let mut out = CopyBuffer::with_capacity(16);
+        assert_eq!(put_image(&mut out, Some(&image)), Err(TooLarge), "with its version it is one too long");
+        assert_eq!(out.len(), 0);
+        put_image(&mut out, Some(&image.slice(1..))).unwrap();
+        assert_eq!(out.len(), 4 + FIELD_BYTES_MAX);
+    }
+
     #[test]
     fn ids_depend_on_source_epoch_lsn_and_seq_alone() {
         let here = RowEncoder::new("7000", 5);

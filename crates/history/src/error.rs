@@ -241,6 +241,12 @@ pub enum Error {
     /// History that is not to be kept any longer could not be removed.
     #[error("prune history")]
     Prune(#[source] tokio_postgres::Error),
+    /// What is stored could not be sealed.
+    #[error("seal history")]
+    Seal(#[source] tokio_postgres::Error),
+    /// What is stored could not be compared with its seals.
+    #[error("compare history with its seals")]
+    Verify(#[source] tokio_postgres::Error),
     /// An order to prune could not be stored or read.
     #[error("order history to be pruned")]
     OrderPrune(#[source] sqlx::Error),
@@ -308,6 +314,8 @@ impl Error {
             | Error::BeginEpoch(source)
             | Error::Append(source)
             | Error::Prune(source)
+            | Error::Seal(source)
+            | Error::Verify(source)
             | Error::Drop(source) => unreachable_or(source.as_db_error().is_none(), Code::HistoryWriteFailed),
         }
     }
@@ -342,6 +350,8 @@ impl Error {
             | Error::BeginEpoch(source)
             | Error::Append(source)
             | Error::Prune(source)
+            | Error::Seal(source)
+            | Error::Verify(source)
             | Error::Drop(source) => driver_can_recover(source),
             // A writer that was replaced is a standby from now on, and tries for the lease as one.
             Error::CommitUnknown { .. }

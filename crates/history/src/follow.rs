@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use waldelta_pgconn::chain_text;
 use waldelta_wal::Code;
 
+use crate::answers::answer;
 use crate::large::Survey;
 use crate::page::{Part, ReadLimit};
 use crate::pool::connect_options;
@@ -57,7 +58,7 @@ impl History {
     ///
     /// While the database cannot be reached it keeps trying; only an error that does not pass ends it early.
     pub async fn follow(&self, stop: CancellationToken) -> Result<(), Error> {
-        match stop.run_until_cancelled(self.follow_forever()).await {
+        match stop.run_until_cancelled(Box::pin(self.follow_forever())).await {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -82,6 +83,8 @@ impl History {
                         error = &error as &dyn std::error::Error,
                         "the tail of history could not be read; trying again"
                     );
+                    // It may be a connection to a host that is gone without a word.
+                    listener = None;
                     tokio::time::sleep(POLL_EVERY).await;
                 }
                 Err(error) => return error,
@@ -126,7 +129,7 @@ impl History {
             .acquire_timeout(POLL_EVERY)
             .connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;
-        listener.listen(channel).await?;
+        answer(listener.listen(channel)).await?;
         Ok(listener)
     }
 

@@ -8,6 +8,7 @@ mod feed;
 mod reader;
 mod writer;
 
+mod answers;
 mod audit;
 mod baseline;
 mod captures;
@@ -37,6 +38,7 @@ mod retention;
 mod row_gaps;
 mod row_versions;
 mod schema;
+mod seals;
 mod sequence;
 mod shapes;
 mod skips;
@@ -70,9 +72,11 @@ pub use pruned::Pruned;
 pub use reader::READ_AFTER_SQL;
 pub use retention::{BadRetention, Retention};
 pub use row_versions::{Last, Reads, RowChange, RowEntry, RowHistory, RowPage, Since};
+pub use seals::{
+    EpochSeals, Finding, Noted, ParseSealError, Problem, SealName, Sealed, Sealer, Unsealed, Verification,
+};
 pub use shapes::Numbered;
-use sqlx::PgPool;
-pub use sweep::{PrunePlan, Retained, Sweep, Sweeper};
+pub use sweep::{PrunePlan, Retained, Shown, Sweep, Sweeper};
 pub use tickets::TakenTicket;
 pub use tokens::{AccessList, NewStoredToken, Revocation, Revoked, StoredToken};
 use waldelta_pgconn::Target;
@@ -80,9 +84,11 @@ use waldelta_wal::{EndLsn, Epoch, Position, Table};
 pub use writer::Writer;
 pub use writing::Writing;
 
+use crate::answers::Pool;
 use crate::lease::Backend;
 use crate::link::Link;
 use crate::retention::Retaining;
+use crate::seals::Sealing;
 
 /// The one row of `captures`.
 const CAPTURE_ID: i32 = 1;
@@ -141,7 +147,7 @@ pub struct History {
 
 struct Inner {
     config: Config,
-    pool: PgPool,
+    pool: Pool,
     feed: Arc<Feed>,
     /// Shapes met so far, by table and version: as many as there are versions in `table_schemas` at most.
     tables: Mutex<HashMap<(u32, u32), Arc<Table>>>,
@@ -155,6 +161,8 @@ struct Inner {
     follow_failure: Mutex<Option<FollowFailure>>,
     /// How much is kept, and what there is of it.
     retaining: Retaining,
+    /// Whether what is stored is sealed.
+    sealing: Sealing,
 }
 
 impl History {
@@ -181,6 +189,7 @@ impl History {
             has_indexes: AtomicBool::default(),
             follow_failure: Mutex::default(),
             retaining: Retaining::default(),
+            sealing: Sealing::default(),
             refused_for: Mutex::default(),
             config: config.clone(),
         };
@@ -244,7 +253,7 @@ impl History {
         &self.inner.config
     }
 
-    pub(crate) fn pool(&self) -> &PgPool {
+    pub(crate) fn pool(&self) -> &Pool {
         &self.inner.pool
     }
 

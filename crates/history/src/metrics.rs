@@ -19,6 +19,7 @@ const SWEPT_AT: &str = "waldelta_history_swept_timestamp_seconds";
 const PRUNED_PARTITIONS: &str = "waldelta_history_pruned_partitions_total";
 const PRUNED_ROWS: &str = "waldelta_history_pruned_rows_total";
 const HELD: &str = "waldelta_history_prune_held";
+const SEALED_AT: &str = "waldelta_history_sealed_timestamp_seconds";
 const READS: &str = "waldelta_history_catch_up_reads_total";
 const READ_ROWS: &str = "waldelta_history_catch_up_rows_total";
 
@@ -61,6 +62,11 @@ pub fn describe() {
         Unit::Count,
         "1 while something is kept for longer only because a client that was here of late has yet to read it."
     );
+    describe_gauge!(
+        SEALED_AT,
+        Unit::Seconds,
+        "When the newest seal of history was made, in seconds since 1970."
+    );
     describe_counter!(
         READS,
         Unit::Count,
@@ -101,6 +107,10 @@ pub(crate) fn retained(retained: &Retained, swept: &Sweep) {
     gauge!(HELD).set(f64::from(u8::from(retained.is_held)));
     counter!(PRUNED_PARTITIONS).increment(swept.partitions);
     counter!(PRUNED_ROWS).increment(swept.rows);
+}
+
+pub(crate) fn sealed(at_us: i64) {
+    gauge!(SEALED_AT).set(at_us as f64 / 1_000_000.0);
 }
 
 pub(crate) fn page_read(rows: usize) {

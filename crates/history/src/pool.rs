@@ -1,9 +1,9 @@
 //! The pool of connections for reading.
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use waldelta_pgconn::{Address, SslMode, Target};
 
+use crate::answers::{Pool, giving_back_in_time};
 use crate::{Config, Error};
 
 /// Schema of history, and of its migrations table.
@@ -43,6 +43,9 @@ pub(crate) fn connect_options(target: &Target, application_name: &str) -> PgConn
     if let Some(certificates) = target.root_certificates() {
         options = options.ssl_root_cert(certificates);
     }
+    if let Some(ours) = target.client_certificate() {
+        options = options.ssl_client_cert(ours.certificate()).ssl_client_key(ours.key());
+    }
     match target.password() {
         Some(password) => options.password(password),
         None => options,
@@ -66,14 +69,34 @@ pub(crate) fn check(target: &Target) -> Result<(), Error> {
             what: "channel_binding=require, which its connections for reading cannot do: leave it out of history.url",
         });
     }
+    // sqlx reads the same files by itself, and does not mind who else may read a key.
+    target.tls().map_err(Error::Connect)?;
     Ok(())
 }
 
 /// The pool; connects when first used.
-pub(crate) fn open(config: &Config) -> PgPool {
+pub(crate) fn open(config: &Config) -> Pool {
     let options = connect_options(&config.target, "waldelta-history");
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(config.connections_max.max(1))
-        .acquire_timeout(config.target.connect_timeout())
-        .connect_lazy_with(options)
+        .acquire_timeout(config.target.connect_timeout());
+    Pool::new(giving_back_in_time(pool).connect_lazy_with(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use waldelta_pgconn::Environment;
+    use waldelta_wal::Code;
+
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_used_are_refused_before_anybody_is_asked() {
+        let check = |text: &str| check(&Target::parse(text, &Environment::default()).unwrap());
+        check("host=localhost user=u sslmode=require").unwrap();
+        let error = check("host=localhost user=u sslcert=/nowhere.crt sslkey=/nowhere.key").unwrap_err();
+        assert_eq!(error.code(), Code::TlsFailed, "{error:?}");
+        let error = check("host=localhost user=u sslmode=require channel_binding=require").unwrap_err();
+        assert!(matches!(error, Error::Unusable { .. }), "{error:?}");
+    }
 }

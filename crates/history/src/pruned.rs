@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
 use waldelta_wal::{EndLsn, Epoch, Position};
 
+use crate::answers::answer;
 use crate::lease::Taken;
 use crate::link::Link;
 use crate::partition::Partitions;
@@ -60,7 +61,7 @@ pub(crate) async fn require_kept(executor: impl PgExecutor<'_>, after: Position)
 
 async fn pruned(executor: impl PgExecutor<'_>) -> Result<Option<Pruned>, Error> {
     let failed = |source| Error::Read { what: "what was pruned", source };
-    let row = sqlx::query(PRUNED).bind(CAPTURE_ID).fetch_optional(executor).await.map_err(failed)?;
+    let row = answer(sqlx::query(PRUNED).bind(CAPTURE_ID).fetch_optional(executor)).await.map_err(failed)?;
     row.as_ref().map_or(Ok(None), of_row).map_err(failed)
 }
 

@@ -14,6 +14,7 @@ use sqlx::postgres::PgRow;
 use sqlx::postgres::types::Oid;
 use waldelta_wal::{EndLsn, Epoch, Lsn, PgSnapshot, Position, Table, TableName};
 
+use crate::answers::answer;
 use crate::page::{ChangeRow, Page, PageBuilder, ReadLimit};
 use crate::shapes::StoredTable;
 use crate::sql_row::{SqlLsn, length_at, optional_lsn_at, u64_at};
@@ -109,7 +110,7 @@ impl History {
             .bind(i64::try_from(limit.bytes_max.max(1)).unwrap_or(i64::MAX))
             .fetch(&mut *connection);
         let (mut rows, mut bytes, mut overflows) = (Vec::new(), 0, false);
-        while let Some(row) = stream.try_next().await.map_err(failed)? {
+        while let Some(row) = answer(stream.try_next()).await.map_err(failed)? {
             for image in [8, 9, 10] {
                 bytes += length_at(&row, image).map_err(failed)?;
             }

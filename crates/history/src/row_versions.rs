@@ -13,6 +13,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use waldelta_wal::{Change, EndLsn, Epoch, Lsn, Position, Table, TableName, TransactionHead};
 
+use crate::answers::answer;
 use crate::page::PageBuilder;
 use crate::row_gaps::{GapStretch, RowGaps};
 use crate::sql_row::{SqlLsn, length_at, lsn_at, text_at, u32_at};
@@ -300,7 +301,7 @@ impl RowHistory<'_> {
         {
             let mut connection = self.history.pool().acquire().await.map_err(failed)?;
             let mut stream = query.fetch(&mut *connection);
-            while let Some(row) = stream.try_next().await.map_err(failed)? {
+            while let Some(row) = answer(stream.try_next()).await.map_err(failed)? {
                 has_more = entries.len() + read.len() >= entries_max || reads.bytes == 0;
                 if has_more {
                     break;

@@ -27,6 +27,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "access", include_str!("../../../sql/migrations/0007_access.sql")),
     (8, "audit", include_str!("../../../sql/migrations/0008_audit.sql")),
     (9, "retention", include_str!("../../../sql/migrations/0009_retention.sql")),
+    (10, "seals", include_str!("../../../sql/migrations/0010_seals.sql")),
+    (11, "owners", include_str!("../../../sql/migrations/0011_owners.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");

@@ -6,12 +6,14 @@
 //! each step hits the one row that this writer left, or another writer has taken over and nothing is removed.
 //!
 //! How old what is stored is, is told by the clock of history's database alone: marks say which place was durable at which time.
-//! What has to go is decided in `plan`.
+//! What has to go is decided in `plan`. What the source does not show yet stays, whatever was decided: see `unseen`.
 
 mod act;
 mod holdings;
 mod plan;
+mod unseen;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ use waldelta_wal::Position;
 use self::act::Step;
 pub(crate) use self::holdings::LastTimes;
 use self::plan::{Place, Plan};
+pub use self::unseen::Shown;
+use self::unseen::Unseen;
 use crate::{Error, History, Retention, metrics};
 
 /// How often orders are looked for.
@@ -46,12 +50,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "5s"),
+    // Where there is an index it is used, whatever statistics a young partition lacks.
+    ("enable_seqscan", "off"),
 ];
 
 /// What removes history; see the module.
 pub struct Sweeper {
     history: History,
     token: i64,
+    shown: Arc<dyn Shown>,
 }
 
 /// What there is of history.
@@ -73,6 +80,8 @@ pub struct Retained {
     pub is_held: bool,
     /// Something stays only because a reader was in the way.
     pub is_busy: bool,
+    /// Something stays only because the source does not show it yet, or could not be asked.
+    pub is_unseen: bool,
 }
 
 /// What a sweep has removed.
@@ -90,6 +99,9 @@ pub struct Sweep {
     pub is_held: bool,
     /// Something stays only because a reader was in the way.
     pub is_busy: bool,
+    /// Something stays only because the source does not show it yet, or could not be asked.
+    #[serde(default)]
+    pub is_unseen: bool,
 }
 
 /// What a sweep would remove.
@@ -129,8 +141,8 @@ impl History {
 }
 
 impl Sweeper {
-    pub(crate) fn new(history: History, token: i64) -> Self {
-        Sweeper { history, token }
+    pub(crate) fn new(history: History, token: i64, shown: Arc<dyn Shown>) -> Self {
+        Sweeper { history, token, shown }
     }
 
     pub(crate) fn history(&self) -> &History {
@@ -196,7 +208,13 @@ impl Sweeper {
         let mut swept = Sweep { is_held: plan.is_held, ..Sweep::default() };
         let mut floor = found.floor;
         let mut parts = found.holdings.partitions.clone();
+        let is_told = self.history.retained().is_some_and(|before| before.is_unseen);
+        let unseen = Unseen::new(&*self.shown, &client, found.holdings.head.epoch, is_told);
         for (part, bytes) in &plan.drops {
+            if unseen.has(*part, part.end()).await? {
+                swept.is_unseen = true;
+                break;
+            }
             let Some(moved) = step.drop_partition(*part, found.end_of(*part)).await? else {
                 swept.is_busy = true;
                 break;
@@ -204,14 +222,17 @@ impl Sweeper {
             (swept.partitions, swept.bytes, floor) = (swept.partitions + 1, swept.bytes + bytes, moved);
             parts.retain(|(known, _)| known != part);
         }
-        if let Some((part, place)) = plan.thins.filter(|_| !swept.is_busy) {
-            match step.move_floor(part, place).await? {
-                Some(moved) => floor = moved,
-                None => swept.is_busy = true,
+        if let Some((part, place)) = plan.thins.filter(|_| !swept.is_busy && !swept.is_unseen) {
+            if unseen.has(part, place).await? {
+                swept.is_unseen = true;
+            } else if let Some(moved) = step.move_floor(part, place).await? {
+                floor = moved;
+            } else {
+                swept.is_busy = true;
             }
         }
         swept.rows = step.remove_rows(&parts).await?;
-        if swept != (Sweep { is_held: plan.is_held, is_busy: swept.is_busy, ..Sweep::default() }) {
+        if swept.partitions > 0 || swept.rows > 0 || floor != found.floor {
             tracing::info!(
                 partitions = swept.partitions,
                 bytes = swept.bytes,
@@ -251,6 +272,7 @@ impl Sweeper {
             at_us: found.holdings.now_us,
             is_held: swept.is_held,
             is_busy: swept.is_busy,
+            is_unseen: swept.is_unseen,
         };
         metrics::retained(&retained, swept);
         self.history.set_retained(retained);

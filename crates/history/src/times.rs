@@ -8,6 +8,7 @@
 
 use waldelta_wal::{EndLsn, Epoch, Lsn, Position};
 
+use crate::answers::answer;
 use crate::sql_row::{SqlLsn, SqlTime, lsn_at};
 use crate::{Error, History, Pruned};
 
@@ -79,18 +80,16 @@ impl History {
     ) -> Result<Option<Lsn>, Error> {
         let failed = |source| Error::Read { what: "changes by time", source };
         let mut transaction = self.pool().begin().await.map_err(failed)?;
-        sqlx::raw_sql(SETTINGS).execute(&mut *transaction).await.map_err(failed)?;
+        answer(sqlx::raw_sql(SETTINGS).execute(&mut *transaction)).await.map_err(failed)?;
         let (mut first, mut bound) = (None, end);
         for _ in 0..TRIES_MAX {
-            let found = sqlx::query(CHANGE_SINCE)
+            let asked = sqlx::query(CHANGE_SINCE)
                 .bind(epoch.0.cast_signed())
                 .bind(SqlLsn(low))
                 .bind(SqlLsn(bound))
                 .bind(SqlTime(time_us))
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            match found {
+                .fetch_optional(&mut *transaction);
+            match answer(asked).await.map_err(failed)? {
                 // Nearly always it is the first one; that there is none before it has to be asked.
                 Some(row) => bound = lsn_at(&row, 0).map_err(failed)?,
                 None => return Ok(first),

@@ -20,9 +20,10 @@ use crate::lease::{self, LeaseKeeper, Taken};
 use crate::link::{CommitFailure, Link, Move};
 use crate::partition::Partitions;
 use crate::poison::{Blame, too_large};
+use crate::seals::Sealer;
 use crate::sequence::{Run, Sequence, cut_into_runs};
 use crate::shapes::{Appearance, Numbered, Shapes, StoredTable};
-use crate::sweep::Sweeper;
+use crate::sweep::{Shown, Sweeper};
 use crate::{Entry, Error, Head, History, Transaction, gaps, metrics};
 
 const STORE_TABLE: &str = include_str!("../../../sql/queries/store_table.sql");
@@ -104,9 +105,15 @@ impl Writer {
         LeaseKeeper::new(self.history.clone(), self.taken.token)
     }
 
-    /// What removes history that is not to be kept any longer, to be run as a task of its own for as long as the writer lives.
-    pub fn sweeper(&self) -> Sweeper {
-        Sweeper::new(self.history.clone(), self.taken.token)
+    /// What removes history that is not to be kept any longer, to be run as a task of its own for as long as the writer lives. It
+    /// asks first what the source shows.
+    pub fn sweeper(&self, shown: Arc<dyn Shown>) -> Sweeper {
+        Sweeper::new(self.history.clone(), self.taken.token, shown)
+    }
+
+    /// What seals what is durable, to be run as a task of its own for as long as the writer lives.
+    pub fn sealer(&self) -> Sealer {
+        Sealer::new(self.history.clone(), self.taken.token)
     }
 
     /// Gives a table's shape its version: the known one when it is unchanged, else the next, which is stored with the

@@ -6,6 +6,8 @@ use rustls::pki_types::pem;
 use tokio_postgres::error::SqlState;
 use waldelta_wal::Code;
 
+use crate::client_certificate::CertificateFault;
+
 /// A connection could not be described or made. Says no password.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,6 +22,15 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: pem::Error,
+    },
+    /// The certificate that is to be shown to the server, or its key, cannot be used.
+    #[error("use the client certificate: {}", path.display())]
+    ClientCertificate {
+        /// The file that is at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        fault: CertificateFault,
     },
     /// No trusted certificates, or no TLS that can be spoken.
     #[error("prepare TLS")]
@@ -41,7 +52,7 @@ pub enum Error {
         /// How long it was waited for.
         waited_ms: u64,
     },
-    /// The server offers no TLS, or its certificate is not trusted.
+    /// The server offers no TLS, its certificate is not trusted, or it does not trust ours.
     #[error("make a TLS connection to {address} (sslmode={ssl_mode})")]
     Tls {
         /// Host and port.
@@ -114,7 +125,10 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Error::Invalid(_) => Code::ConfigInvalid,
-            Error::RootCertificates { .. } | Error::TlsSetup(_) | Error::Tls { .. } => Code::TlsFailed,
+            Error::RootCertificates { .. }
+            | Error::ClientCertificate { .. }
+            | Error::TlsSetup(_)
+            | Error::Tls { .. } => Code::TlsFailed,
             // It may log in, but not connect to this database.
             Error::Refused { source, .. } if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Code::PrivilegeMissing
@@ -147,6 +161,7 @@ impl Error {
             }
             Error::Invalid(_)
             | Error::RootCertificates { .. }
+            | Error::ClientCertificate { .. }
             | Error::TlsSetup(_)
             | Error::Authentication { .. }
             | Error::DatabaseMissing { .. } => false,
@@ -161,6 +176,10 @@ impl Error {
                 AttemptKind::Tls => Error::Tls { address, ssl_mode: target.ssl_mode(), source },
                 AttemptKind::Authentication => {
                     Error::Authentication { address, user: target.user().to_owned(), source }
+                }
+                // In TLS 1.3 a server judges our certificate after the handshake.
+                AttemptKind::Other if is_verdict_of_tls(&source) => {
+                    Error::Tls { address, ssl_mode: target.ssl_mode(), source }
                 }
                 AttemptKind::Other => Error::Unreachable { address, source },
             };
@@ -199,7 +218,15 @@ pub(crate) fn attempt_kind(error: &tokio_postgres::Error) -> AttemptKind {
 
 /// Whether the connection was lost while TLS began, and not refused for a reason that will stay.
 fn cut_during_handshake(error: &tokio_postgres::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    // The TLS library's own verdict hides inside an io::Error.
-    cause.is_some_and(|io| !io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
+    io_cause(error).is_some() && !is_verdict_of_tls(error)
+}
+
+/// Whether either side does not take what the other has shown.
+fn is_verdict_of_tls(error: &tokio_postgres::Error) -> bool {
+    // The TLS library's own words hide inside an io::Error.
+    io_cause(error).and_then(std::io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn io_cause(error: &tokio_postgres::Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
 }

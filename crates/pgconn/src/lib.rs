@@ -8,6 +8,7 @@ mod words;
 mod settings;
 
 mod address;
+mod client_certificate;
 mod demands;
 mod passfile;
 
@@ -21,6 +22,7 @@ mod error;
 
 pub use address::Address;
 pub use chain::chain_text;
+pub use client_certificate::{CertificateFault, ClientCertificate};
 pub use connect::ConnectionGuard;
 pub use demands::SslMode;
 pub use error::Error;

@@ -18,6 +18,8 @@ const KEYWORDS: &[(&str, &str)] = &[
     ("dbname", "PGDATABASE"),
     ("sslmode", "PGSSLMODE"),
     ("sslrootcert", "PGSSLROOTCERT"),
+    ("sslcert", "PGSSLCERT"),
+    ("sslkey", "PGSSLKEY"),
     ("options", "PGOPTIONS"),
     ("application_name", "PGAPPNAME"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
@@ -45,7 +47,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 pub struct Environment {
     /// Variables by name; only those that begin with `PG` are looked at.
     pub variables: HashMap<String, String>,
-    /// Home folder, for `.pgpass` and `.postgresql/root.crt`.
+    /// Home folder, for `.pgpass` and what is in `.postgresql`.
     pub home: Option<PathBuf>,
 }
 

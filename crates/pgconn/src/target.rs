@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{self, Address, socket_port};
+use crate::client_certificate::ClientCertificate;
 use crate::demands::{ChannelBinding, SslMode};
 use crate::error::Error;
 use crate::passfile::Passfile;
@@ -31,6 +32,7 @@ pub struct Target {
     passfile: Arc<Passfile>,
     ssl_mode: SslMode,
     root_certificates: Option<PathBuf>,
+    client_certificate: Option<ClientCertificate>,
     options: Option<String>,
     application_name: Option<String>,
     connect_timeout: Duration,
@@ -55,6 +57,11 @@ impl Target {
                 .map(|home| home.join(".postgresql/root.crt"))
                 .filter(|f| f.is_file()),
         };
+        let client_certificate = ClientCertificate::locate(
+            settings.take("sslcert"),
+            settings.take("sslkey"),
+            environment.home.as_deref(),
+        )?;
         let ssl_mode = match settings.take("sslmode") {
             None if address.is_local() => SslMode::Prefer,
             None => SslMode::VerifyFull,
@@ -86,6 +93,7 @@ impl Target {
             password,
             ssl_mode,
             root_certificates,
+            client_certificate,
             options: settings.take("options"),
             application_name: settings.take("application_name"),
             connect_timeout: connect_timeout(settings.take("connect_timeout"))?,
@@ -154,6 +162,11 @@ impl Target {
     /// The file of trusted certificates; `None` for those of the system.
     pub fn root_certificates(&self) -> Option<&Path> {
         self.root_certificates.as_deref()
+    }
+
+    /// The certificate that is shown to a server that asks for one; `None`: there is none.
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.client_certificate.as_ref()
     }
 
     /// Time within which a connection has to be made and logged in: `connect_timeout`, else 15 seconds.

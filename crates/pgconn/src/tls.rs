@@ -1,7 +1,6 @@
 //! TLS by the demands of `sslmode` (PostgreSQL documentation, "SSL Support in libpq").
 //!
-//! The crypto provider is named here, so that nothing depends on one that the process has installed. Client certificates
-//! are not supported.
+//! The crypto provider is named here, so that nothing depends on one that the process has installed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::client_certificate::Credentials;
 use crate::demands::SslMode;
 use crate::error::Error;
 use crate::target::Target;
@@ -22,7 +22,7 @@ impl Target {
     /// TLS settings that fulfil [`Self::ssl_mode`]; `None` for `disable`, and for a unix socket, where nobody speaks TLS.
     ///
     /// # Errors
-    /// When the trusted certificates cannot be read.
+    /// When the trusted certificates, or those of our own and their key, cannot be read or used.
     pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, Error> {
         if matches!(self.address(), crate::Address::Unix(_)) {
             return Ok(None);
@@ -51,8 +51,14 @@ impl Target {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::TlsSetup(Box::new(error)))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let config = match self.client_certificate() {
+            None => config.with_no_client_auth(),
+            Some(ours) => {
+                let Credentials { chain, key } = ours.read()?;
+                config.with_client_auth_cert(chain, key).map_err(|error| ours.unusable(error))?
+            }
+        };
         Ok(Some(Arc::new(config)))
     }
 }

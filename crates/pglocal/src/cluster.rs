@@ -309,6 +309,10 @@ impl Cluster {
                 "--no-instructions",
                 locale,
             ]);
+            if self.folder.ephemeral.is_some() {
+                // It does not outlive us, let alone the machine.
+                initdb.arg("--no-sync");
+            }
             let source = |source| Error::Process { action: "run", program: "initdb".into(), source };
             bounded::output(&mut initdb, INITDB_TIMEOUT).map_err(source)
         };

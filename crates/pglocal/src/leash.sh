@@ -14,7 +14,12 @@ if [ "$pid" -gt 0 ] && { [ ! -d /proc/self ] || [ "$(readlink "/proc/$pid/cwd")"
     for process in /proc/[0-9]*; do
       if [ "$(readlink "$process/cwd" 2> /dev/null)" = "$1" ]; then kill -CONT "${process#/proc/}"; fi
     done
+    tenths=0
+    while [ -e "$1/postmaster.pid" ] && [ "$tenths" -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
   fi
 fi
 if [ -n "$3" ]; then rm -rf -- "$3"; fi
-if [ -n "$2" ]; then rm -rf -- "$2"; fi
+if [ -n "$2" ]; then
+  # The last of its processes may write once more while the folder goes.
+  rm -rf -- "$2" || { sleep 1; rm -rf -- "$2"; }
+fi

@@ -4,6 +4,7 @@
 
 mod config;
 mod token;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use token::{
     BearerToken, CreateTokenOptions, ListTokensOptions, RevokeTokenOptions, TokenCommand,
 };
+pub(crate) use verify::VerifyOptions;
 use waldelta_history::Retention;
 use waldelta_source::Plugin;
 use waldelta_source::setup::{Mode, Provider};
@@ -90,6 +92,8 @@ pub(crate) enum Command {
     Skip(SkipOptions),
     /// Show, then with --yes do, what removing old history would remove
     Prune(PruneOptions),
+    /// Compare history with its seals: whether anything of it was altered since
+    Verify(VerifyOptions),
     /// Add tables to what is captured, or take them out
     #[command(subcommand)]
     Table(TableCommand),

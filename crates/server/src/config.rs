@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use waldelta_fanout::Limits;
 use waldelta_pgconn::Target;
 use waldelta_source::{Plugin, Source};
 use waldelta_wal::{Code, ValuePolicy};
@@ -21,7 +22,6 @@ use crate::cli::{OnGap, Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
 use auth::AuthConfig;
-use policy::LimitsConfig;
 pub(crate) use policy::RuleConfig;
 pub(crate) use retention::Retain;
 use server::ServerConfig;
@@ -35,7 +35,7 @@ pub(crate) struct Config {
     pub capture: CaptureConfig,
     pub server: ServerConfig,
     pub auth: AuthConfig,
-    pub limits: LimitsConfig,
+    pub limits: Limits,
     pub rules: Vec<RuleConfig>,
 }
 
@@ -69,6 +69,8 @@ pub(crate) struct HistoryConfig {
     pub partition_bytes: u64,
     /// How much is kept: `off`, a time, a size.
     pub retain: Retain,
+    /// Whether what is stored is sealed.
+    pub seal: bool,
 }
 
 /// How capture behaves.
@@ -93,8 +95,9 @@ pub(crate) struct CaptureConfig {
     pub takeover_after_ms: u64,
 }
 
-/// What a running service takes anew: see [`Config::take`].
-const LIVE: [&str; 5] = ["auth", "rules", "limits", "server.allowed_origins", "server.allowed_hosts"];
+/// What a running service takes anew, beside other files for `server.tls`: see [`Config::take`].
+const LIVE: [&str; 6] =
+    ["auth", "rules", "limits", "server.allowed_origins", "server.allowed_hosts", "history.retain"];
 
 /// Twice the interval in which a writer renews its lease: less would take over from one that is well.
 const TAKEOVER_AFTER_MS_MIN: u64 = 10_000;
@@ -119,6 +122,7 @@ impl Default for HistoryConfig {
             connections_max: 8,
             partition_bytes: 16 << 30,
             retain: Retain::default(),
+            seal: false,
         }
     }
 }
@@ -244,15 +248,22 @@ impl Config {
     pub(crate) fn policy(&self) -> anyhow::Result<waldelta_fanout::Policy> {
         let rules = policy::rules(&self.rules, self.requires_authentication());
         let rules = rules.map_err(|error| invalid(error.to_string()))?;
-        Ok(waldelta_fanout::Policy { rules, limits: self.limits.limits(), ..self.server.fanout().policy })
+        Ok(waldelta_fanout::Policy { rules, limits: self.limits.clone(), ..self.server.fanout().policy })
     }
 
     /// What of another configuration can be taken while this one is in force, by name, and the settings that would need a
     /// restart.
     pub(crate) fn differences(&self, other: &Config) -> anyhow::Result<(Vec<&'static str>, Vec<String>)> {
         let table = |config: &Config| toml::Table::try_from(config).context("list the settings");
-        let (ours, theirs) = (table(self)?, table(other)?);
-        let changed = LIVE.into_iter().filter(|name| at(&ours, name) != at(&theirs, name)).collect();
+        let mut ours = self.clone();
+        let other_files = self.server.tls.has_other_files_than(&other.server.tls);
+        if other_files {
+            ours.server.tls.clone_from(&other.server.tls);
+        }
+        let (ours, theirs) = (table(&ours)?, table(other)?);
+        let mut changed: Vec<_> =
+            LIVE.into_iter().filter(|name| at(&ours, name) != at(&theirs, name)).collect();
+        changed.extend(other_files.then_some("server.tls"));
         let mut waiting = Vec::new();
         differing(&ours, &theirs, "", &mut waiting);
         Ok((changed, waiting))
@@ -262,8 +273,12 @@ impl Config {
     pub(crate) fn take(&mut self, other: &Config) {
         (self.rules, self.limits) = (other.rules.clone(), other.limits.clone());
         self.auth.clone_from(&other.auth);
+        self.history.retain = other.history.retain;
         self.server.allowed_origins.clone_from(&other.server.allowed_origins);
         self.server.allowed_hosts.clone_from(&other.server.allowed_hosts);
+        if self.server.tls.has_other_files_than(&other.server.tls) {
+            self.server.tls.clone_from(&other.server.tls);
+        }
     }
 
     /// Tells these rules from others.
@@ -282,8 +297,10 @@ impl Config {
             ("capture.batch_rows_max", self.capture.batch_rows_max as u64),
             ("capture.batch_bytes_max", self.capture.batch_bytes_max as u64),
         ];
-        let mut at_least_one =
-            at_least_one.into_iter().chain(self.server.at_least_one()).chain(self.limits.at_least_one());
+        let mut at_least_one = at_least_one
+            .into_iter()
+            .chain(self.server.at_least_one())
+            .chain(policy::at_least_one(&self.limits));
         if let Some((name, _)) = at_least_one.find(|(_, value)| *value == 0) {
             return Err(invalid(format!("{name} must be at least 1")));
         }
@@ -425,5 +442,7 @@ fn unknown_key(table: &toml::Table, known: &toml::Table, prefix: &str) -> Option
     })
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use waldelta_capture::{Budget, NeedsRepair, Reading, State};
 use waldelta_fanout::{Fanout, SessionReading};
-use waldelta_history::{History, Retained};
+use waldelta_history::{History, Retained, Sealed};
 
 use crate::role::Role;
 use crate::service::{ConfigStatus, Reloads};
@@ -112,6 +112,20 @@ pub(crate) struct HistoryStatus {
     /// How much of it there is; absent before it was looked at, and where another process writes.
     #[serde(default)]
     pub retained: Option<RetainedStatus>,
+    /// The newest seal; absent where this process does not seal.
+    #[serde(default)]
+    pub sealed: Option<SealedStatus>,
+}
+
+/// The newest seal.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct SealedStatus {
+    /// Its name, to be noted elsewhere.
+    pub seal: String,
+    /// The last position in it.
+    pub upto: String,
+    /// When it was made, in microseconds since 1970.
+    pub at_us: i64,
 }
 
 /// As of the last sweep.
@@ -131,6 +145,9 @@ pub(crate) struct RetainedStatus {
     pub held_for_clients: bool,
     /// Something is there only because a reader was in the way of removing it.
     pub busy: bool,
+    /// Something is there only because the source does not show it to everybody yet, or could not be asked.
+    #[serde(default)]
+    pub not_shown: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -203,6 +220,7 @@ impl Observer {
                 epoch: head.epoch.0,
                 head: head.cursor().to_string(),
                 retained: self.history.retained().map(RetainedStatus::from),
+                sealed: self.history.sealed().map(SealedStatus::from),
             },
             config: self.config.read(),
             slot: None,
@@ -267,7 +285,16 @@ impl RetainedStatus {
         if self.busy {
             line.push_str("; a reader is in the way of removing more");
         }
+        if self.not_shown {
+            line.push_str("; some is held because the source does not show it yet, or cannot be asked");
+        }
         line
+    }
+}
+
+impl From<Sealed> for SealedStatus {
+    fn from(sealed: Sealed) -> Self {
+        SealedStatus { seal: sealed.name.to_string(), upto: sealed.upto.to_string(), at_us: sealed.at_us }
     }
 }
 
@@ -281,6 +308,7 @@ impl From<Retained> for RetainedStatus {
             bytes: retained.bytes,
             held_for_clients: retained.is_held,
             busy: retained.is_busy,
+            not_shown: retained.is_unseen,
         }
     }
 }

@@ -45,9 +45,14 @@ pub(crate) fn options(under: &Path, settings: &[(&str, &str)]) -> Options {
     let plugins = knows_setting(&binaries, "output_plugin_libraries")
         .then_some(("output_plugin_libraries", "pgoutput, test_decoding, wal2json"));
     let mut options = Options::new(binaries, Storage::Ephemeral(under.to_owned()));
-    // A killed process loses nothing that it has written, with fsync or without; only the machine's crash would.
+    // A killed process loses nothing that it has written, with fsync or without; only the machine's crash would. Nor does it
+    // need whole pages in WAL, which the checkpoint of every database that is dropped would make anew on the shared server.
     let ours = [
         ("fsync", "off"),
+        ("full_page_writes", "off"),
+        // Planned without statistics, tests' own queries look dear, and compiling them was nearly half of all that the server did.
+        // Our connections switch it off by themselves.
+        ("jit", "off"),
         ("max_connections", "300"),
         ("max_wal_senders", "100"),
         ("max_replication_slots", "200"),

@@ -5,6 +5,7 @@
 //!   address that leads to one server and then to another; [`SmallDisk`]: one that fills up.
 //! - [`WsClient`] and [`Replica`]: a client that follows the service and notices when the protocol is broken.
 //! - [`recorder`]: clients that keep what they were told, and the check of all of them against history afterwards.
+//! - [`fold`]: history folded into tables, by its meaning alone.
 //! - [`HttpStream`]: an answer over HTTP, read as it comes.
 //! - [`Service`]: the `waldelta` program as a process.
 //! - [`tls`]: certificates of this machine, and a client that trusts them.
@@ -16,8 +17,10 @@
 mod canonical;
 mod cluster;
 mod database;
+pub mod fold;
 mod http_stream;
 pub mod json_schema;
+pub mod left_behind;
 pub mod pgbench;
 pub mod recorder;
 mod replica;

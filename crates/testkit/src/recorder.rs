@@ -56,7 +56,7 @@ pub enum Heard {
 }
 
 /// One client, over all of its sessions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recorder {
     client_id: String,
     tables: BTreeSet<String>,

@@ -31,8 +31,8 @@ pub struct Violation(pub String);
 /// Column values, each as canonical JSON.
 type Row = BTreeMap<String, String>;
 
-/// The copy, and how far it goes.
-#[derive(Debug, Default)]
+/// The copy, and how far it goes. A clone of it is what a client has that was restored from a backup.
+#[derive(Clone, Debug, Default)]
 pub struct Replica {
     tables: BTreeMap<String, Table>,
     /// Of this session: the service says it again after a reconnect.
@@ -63,7 +63,7 @@ pub struct Replica {
     errors: Vec<Value>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Table {
     /// By the key's canonical JSON.
     keyed: BTreeMap<String, Row>,
@@ -75,20 +75,20 @@ struct Table {
 }
 
 /// The parts of a transaction whose last one has not come yet. Nothing of it is applied.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     last_part: Position,
     changes: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Change {
     seq: u64,
     table: String,
     kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     /// Insert and update: apply by key, keep what is unchanged.
     Put {

@@ -2,15 +2,38 @@
 //!
 //! It works on threads of its own, so that it goes on while a test waits for a program.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What one direction of a connection reads at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// A port that leads to a server. Dropping it closes what goes through it.
 #[derive(Debug)]
 pub struct Route {
     port: u16,
     leads: Arc<Mutex<Leads>>,
+    gate: Arc<Gate>,
+}
+
+/// What goes through waits here while the route is held.
+#[derive(Debug, Default)]
+struct Gate {
+    is_held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl Gate {
+    fn set(&self, is_held: bool) {
+        *self.is_held.lock().unwrap_or_else(PoisonError::into_inner) = is_held;
+        self.released.notify_all();
+    }
+
+    fn wait(&self) {
+        let held = self.is_held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.released.wait_while(held, |held| *held));
+    }
 }
 
 #[derive(Debug)]
@@ -27,9 +50,10 @@ impl Route {
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let leads = Leads { to: Some(port), open: Vec::new(), ended: false };
-        let route = Route { port: listener.local_addr().unwrap().port(), leads: Arc::new(Mutex::new(leads)) };
-        let leads = route.leads.clone();
-        std::thread::spawn(move || accept(&listener, &leads));
+        let (port, leads) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(leads)));
+        let route = Route { port, leads, gate: Arc::default() };
+        let (leads, gate) = (route.leads.clone(), route.gate.clone());
+        std::thread::spawn(move || accept(&listener, &leads, &gate));
         route
     }
 
@@ -48,6 +72,16 @@ impl Route {
         self.cut(None);
     }
 
+    /// Nothing goes through from now on, although connections stay open and new ones are taken: as if packets were lost.
+    pub fn hold(&self) {
+        self.gate.set(true);
+    }
+
+    /// What was held goes on.
+    pub fn release(&self) {
+        self.gate.set(false);
+    }
+
     fn cut(&self, to: Option<u16>) {
         let mut leads = locked(&self.leads);
         leads.to = to;
@@ -61,6 +95,7 @@ impl Route {
 impl Drop for Route {
     fn drop(&mut self) {
         self.cut(None);
+        self.release();
         locked(&self.leads).ended = true;
         // Wakes the thread that accepts, which then sees the end.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
@@ -71,7 +106,7 @@ fn locked(leads: &Mutex<Leads>) -> MutexGuard<'_, Leads> {
     leads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept(listener: &TcpListener, leads: &Arc<Mutex<Leads>>) {
+fn accept(listener: &TcpListener, leads: &Mutex<Leads>, gate: &Arc<Gate>) {
     for client in listener.incoming() {
         // Held while connecting, so that nothing goes to where the route has led before.
         let mut leads = locked(leads);
@@ -79,7 +114,8 @@ fn accept(listener: &TcpListener, leads: &Arc<Mutex<Leads>>) {
             return;
         }
         if let (Ok(client), Some(port)) = (client, leads.to) {
-            let passed = TcpStream::connect(("127.0.0.1", port)).and_then(|server| pass(client, server));
+            let passed =
+                TcpStream::connect(("127.0.0.1", port)).and_then(|server| pass(client, server, gate));
             // Where nobody listens, the client is let go.
             if let Ok(ends) = passed {
                 leads.open.extend(ends);
@@ -89,20 +125,32 @@ fn accept(listener: &TcpListener, leads: &Arc<Mutex<Leads>>) {
 }
 
 /// Copies both ways until one of them ends, then ends the other.
-fn pass(client: TcpStream, server: TcpStream) -> io::Result<[TcpStream; 2]> {
+fn pass(client: TcpStream, server: TcpStream, gate: &Arc<Gate>) -> io::Result<[TcpStream; 2]> {
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
     }
     let ends = [client.try_clone()?, server.try_clone()?];
     for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+        let gate = gate.clone();
         std::thread::spawn(move || {
-            let (mut reader, mut writer) = (&from, &to);
             // However it ended, it has ended for both.
-            let _ = io::copy(&mut reader, &mut writer);
+            let _ = copy(&from, &to, &gate);
             for stream in [&from, &to] {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         });
     }
     Ok(ends)
+}
+
+fn copy(mut from: &TcpStream, mut to: &TcpStream, gate: &Gate) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer)?;
+        gate.wait();
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..read])?;
+    }
 }

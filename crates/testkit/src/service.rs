@@ -102,10 +102,15 @@ impl Service {
 
     /// Starts it again with other options, on the same port.
     pub async fn start_again_with(&mut self, options: ServiceOptions) {
+        self.spawn_again_with(options);
+        self.wait_ready().await;
+    }
+
+    /// The same without waiting, for one that may not become ready soon.
+    pub fn spawn_again_with(&mut self, options: ServiceOptions) {
         assert!(self.exited().is_some(), "the service still runs");
         self.child = launch(&options, self.port, &self.log);
         (self.options, self.status) = (options, None);
-        self.wait_ready().await;
     }
 
     /// Waits until `/readyz` says so. Panics with the log when the program ends instead, or takes too long.
@@ -316,11 +321,13 @@ fn launch(options: &ServiceOptions, port: u16, log: &PathBuf) -> Child {
     })
 }
 
-/// `WALDELTA_TEST_PROGRAM`, else the program in the build folder that this test was built into.
+/// `WALDELTA_TEST_PROGRAM`, else the program in the build folder that this test, or this program, was built into.
 pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("WALDELTA_TEST_PROGRAM") {
         return program.into();
     }
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("waldelta")
+    let folder = test.parent().unwrap();
+    let built = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    built.join("waldelta")
 }

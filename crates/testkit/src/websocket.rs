@@ -103,6 +103,11 @@ impl WsClient {
         self.send_text(&frame.to_string()).await;
     }
 
+    /// Sends one frame, and says whether that could be done: who is killed meanwhile does not hear it.
+    pub async fn try_send(&mut self, frame: &Value) -> bool {
+        self.socket.send(Message::text(frame.to_string())).await.is_ok()
+    }
+
     /// Sends a text as it is, also one that is not a frame.
     pub async fn send_text(&mut self, text: &str) {
         let sent = self.socket.send(Message::text(text)).await;

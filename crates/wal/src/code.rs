@@ -61,8 +61,8 @@ codes! {
     }
     TlsFailed = "WD-TLS-FAILED" {
         title: "No trusted TLS connection could be made.",
-        cause: "The server's certificate is not trusted or not for this host, or the server offers no TLS.",
-        fix: "Set sslrootcert to the server's CA; or write sslmode=require (encrypted, not verified) into the URL if you accept that."
+        cause: "The server's certificate is not trusted or not for this host, the server offers no TLS, or the certificate that it asks of its clients (sslcert, sslkey) cannot be used or is not trusted there.",
+        fix: "Set sslrootcert to the server's CA, and sslcert and sslkey to files that the server trusts and that only the service's user may read; or write sslmode=require (encrypted, not verified) into the URL if you accept that."
     }
     TlsWeak = "WD-TLS-WEAK" {
         title: "The connection to a database on another machine is not protected as well as it could be.",
@@ -88,6 +88,11 @@ codes! {
         title: "No running service answers at this URL.",
         cause: "The service is not running, listens elsewhere, or speaks another protocol version.",
         fix: "Start it with `waldelta run` or `waldelta dev`, or name it with --url."
+    }
+    AnswerUnreadable = "WD-ANSWER-UNREADABLE" {
+        title: "What the service sent cannot be read.",
+        cause: "Something else answers at this URL or changes what is sent, or the service speaks another version of the protocol.",
+        fix: "Look what stands at the URL and on the way to it; use a client of the service's version."
     }
     PostgresNotFound = "WD-POSTGRES-NOT-FOUND" {
         title: "No PostgreSQL to run was found.",
@@ -276,8 +281,13 @@ codes! {
     }
     TokenRevoked = "WD-TOKEN-REVOKED" {
         title: "The token was revoked.",
-        cause: "An operator has taken it back, or its issuer is no longer accepted.",
+        cause: "An operator has taken it back, its issuer is no longer accepted, or this one has no longer the key that it was signed with.",
         fix: "Get another token; `waldelta token list` shows which are revoked."
+    }
+    TokenEnding = "WD-TOKEN-ENDING" {
+        title: "Static tokens end within days.",
+        cause: "They were made with an end; whoever has one is turned away from then on.",
+        fix: "Make another with `waldelta token create` for whoever still needs one, and give it to them before."
     }
     TokensBusy = "WD-TOKENS-BUSY" {
         title: "Too many tokens are being checked at once.",
@@ -333,6 +343,11 @@ codes! {
         title: "The listener's certificate or key cannot be used.",
         cause: "A file cannot be read, is not in PEM, or the two do not belong together.",
         fix: "Correct `server.tls.certificate` and `server.tls.key`; the certificate file has the whole chain, the service's own first."
+    }
+    CertificateEnding = "WD-CERTIFICATE-ENDING" {
+        title: "The listener's certificate is over, or will be soon.",
+        cause: "A certificate holds until a date that stands in it; clients that verify it do not connect afterwards.",
+        fix: "Replace the files of `server.tls`, the whole chain and its key, and send SIGHUP."
     }
     HistoryPruned = "WD-HISTORY-PRUNED" {
         title: "This part of history was pruned.",
@@ -724,6 +739,11 @@ codes! {
         cause: "The process that captures has ended, or cannot hold the writer's lease. Clients are served with what is durable, and the source keeps WAL meanwhile.",
         fix: "Start a process that captures: `waldelta run --role capture`, or `waldelta run`; `waldelta status` of one that runs tells why it does not write."
     }
+    HistoryPruneWaits = "WD-HISTORY-PRUNE-WAITS" {
+        title: "History is still being pruned.",
+        cause: "The process that writes history has the order, and has not said within two minutes what came of it: it has much to remove, or is paused, or has just ended.",
+        fix: "Nothing: the order stays, and whoever writes history carries it out. `waldelta status` shows what is left."
+    }
     HistoryFenced = "WD-HISTORY-FENCED" {
         title: "Another instance has taken over writing this history.",
         cause: "This one was thought dead (paused, cut off) and its lease was taken.",
@@ -763,6 +783,16 @@ codes! {
         title: "History holds something that cannot be understood.",
         cause: "Rows of the schema waldelta were changed by hand, or the database was damaged.",
         fix: "Restore the schema waldelta from a backup; the message names what is wrong."
+    }
+    HistoryAltered = "WD-HISTORY-ALTERED" {
+        title: "History, or its seals, are not as they were sealed.",
+        cause: "Rows of change_history, table_schemas or seals were changed, added or removed by hand or by a restore, or the disk has damaged them; the message names the stretch.",
+        fix: "Find out who writes to the schema waldelta, and look at the server's log for damage. Restore the stretch from a backup that verifies; where that cannot be, have clients begin anew with a snapshot."
+    }
+    HistoryUnsealed = "WD-HISTORY-UNSEALED" {
+        title: "Nothing of history is sealed.",
+        cause: "`history.seal` is false, or the service has not run for a minute since it was set; or all seals were removed.",
+        fix: "Set `history.seal = true` and restart the service; what is there by then is sealed as it is then."
     }
     BaselineExists = "WD-BASELINE-EXISTS" {
         title: "The rows that existed before are in history already.",

@@ -123,7 +123,10 @@ fn write_timestamp(text: &[u8], zone: &[u8], iso_zone: &[u8], out: &mut Vec<u8>)
     let rest = rest.strip_suffix(zone).ok_or(refusal)?;
     let space = memchr::memchr(b' ', rest).ok_or(refusal)?;
     let (date, time) = (&rest[..space], &rest[space + 1..]);
-    if time.is_empty() || !time.iter().all(|b| matches!(b, b'0'..=b'9' | b':' | b'.')) {
+    // They are written as they are: nothing may end the string.
+    let is_date = date.iter().all(|b| matches!(b, b'0'..=b'9' | b'-'));
+    let is_time = !time.is_empty() && time.iter().all(|b| matches!(b, b'0'..=b'9' | b':' | b'.'));
+    if !(is_date && is_time) {
         return Err(refusal);
     }
     out.push(b'"');
@@ -145,6 +148,20 @@ mod tests {
         let mut out = Vec::new();
         write(&Kind::builtin(type_oid).unwrap(), text.as_bytes(), false, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn no_timestamp_ends_its_string() {
+        for (oid, text) in [
+            (1114, "2024-\",\"x\":\"y 03:04:05"),
+            (1114, "2024-01-0\\ 03:04:05"),
+            (1114, "2024-\0 03:04:05"),
+            (1184, "2024-01-02\" 03:04:05+00"),
+            (1184, "2024-01-02T 03:04:05+00"),
+        ] {
+            let expected = "an ISO timestamp in UTC";
+            assert_eq!(json(oid, text), Err(ValueError::Malformed { expected }), "{text:?}");
+        }
     }
 
     #[test]

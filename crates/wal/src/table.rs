@@ -113,6 +113,10 @@ fn take_ident(text: &str) -> Result<(String, &str), ParseTableNameError> {
     let mut rest = quoted;
     loop {
         let end = rest.find('"').ok_or(ParseTableNameError)?;
+        // No name of PostgreSQL's has it, and none of its texts: a query with it would fail.
+        if rest[..end].contains('\0') {
+            return Err(ParseTableNameError);
+        }
         name.push_str(&rest[..end]);
         rest = &rest[end + 1..];
         match rest.strip_prefix('"') {
@@ -173,6 +177,13 @@ mod tests {
     fn a_bare_name_is_public_and_folds() {
         let table: TableName = "Orders".parse().unwrap();
         assert_eq!(table.to_string(), "public.orders");
+    }
+
+    #[test]
+    fn no_name_has_a_nul() {
+        for text in ["\0", "a\0b", "\"a\0b\"", "public.\"\0\"", "\"\0\".a", "\"a\"\"\0\""] {
+            assert_eq!(text.parse::<TableName>(), Err(ParseTableNameError), "{text:?}");
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Page {
         let process = Command::new("chromium")
             .args(FLAGS)
             .arg(format!("--user-data-dir={}", folder.join("profile").display()))
-            .envs(["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"].map(|variable| (variable, &folder)))
+            .envs(["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR"].map(|variable| (variable, &folder)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

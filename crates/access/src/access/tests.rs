@@ -6,6 +6,8 @@ use waldelta_pgconn::{Environment, Target};
 use waldelta_testkit::TestDatabase;
 
 use super::*;
+use crate::jwks::tests::endpoint::{Answer, Endpoint};
+use crate::signing::Signer;
 use crate::{ClientIds, MadeToken, NewToken};
 
 async fn history(database: &TestDatabase) -> History {
@@ -227,12 +229,86 @@ async fn what_is_no_longer_taken_ends_when_the_settings_change() {
 fn of_jwt(issuer: &str, id: Option<&str>, issued_at: Option<u64>) -> Identity {
     Identity {
         subject: "ada".into(),
-        origin: Origin::Jwt { issuer: issuer.into(), id: id.map(Into::into), issued_at },
+        origin: Origin::Jwt { issuer: issuer.into(), id: id.map(Into::into), issued_at, key: None },
         claims: Arc::new(Map::new()),
         client_ids: ClientIds::Any,
         is_admin: false,
         expires_at: None,
     }
+}
+
+/// An issuer of `https://issuer.example`, whose tokens say no more than they must.
+fn issuer(keys: crate::Keys) -> crate::Issuer {
+    crate::Issuer {
+        issuer: "https://issuer.example".into(),
+        audiences: vec!["waldelta".into()],
+        algorithms: vec!["ES256".into()],
+        keys,
+    }
+}
+
+fn token_by(signer: &Signer) -> String {
+    let claims = json!({ "iss": "https://issuer.example", "aud": "waldelta", "sub": "ada", "exp": seconds_now() + 600 });
+    signer.token(&signer.header(), &claims)
+}
+
+#[tokio::test]
+async fn who_came_by_a_key_that_its_issuer_has_no_longer_is_let_in_no_longer() {
+    let database = TestDatabase::create("access_keys").await;
+    let history = history(&database).await;
+    let (old, new) = (Signer::p256(), Signer::p256());
+    let of = |signer: &Signer| Config {
+        issuers: vec![issuer(crate::Keys::Pem(signer.public.clone()))],
+        ..config()
+    };
+    let access = Access::new(of(&old), history.clone());
+    access.load().await.unwrap();
+    let identity = access.verify(&token_by(&old)).await.unwrap();
+    let tickets = [access.issue(&identity).await.unwrap(), access.issue(&identity).await.unwrap()];
+    assert_eq!(access.check(&identity), Ok(()));
+    let by_ticket = access.redeem(&tickets[0].text).await.unwrap();
+
+    let mut changes = access.changes();
+    changes.mark_unchanged();
+    access.configure(of(&new));
+    assert!(changes.has_changed().unwrap());
+    for identity in [&identity, &by_ticket] {
+        assert_eq!(access.check(identity), Err(Refusal::Revoked));
+    }
+    assert_eq!(access.redeem(&tickets[1].text).await.unwrap_err(), Refusal::Revoked);
+    assert_eq!(access.verify(&token_by(&old)).await.unwrap_err(), Refusal::Invalid);
+    let renewed = access.verify(&token_by(&new)).await.unwrap();
+    assert_eq!(access.check(&renewed), Ok(()));
+    access.configure(of(&old));
+    assert_eq!((access.check(&identity), access.check(&renewed)), (Ok(()), Err(Refusal::Revoked)));
+}
+
+#[tokio::test]
+async fn identities_are_looked_at_again_when_the_keys_of_an_issuer_come() {
+    let database = TestDatabase::create("access_jwks").await;
+    let history = history(&database).await;
+    let (signer, stranger) = (Signer::p256(), Signer::p256());
+    let endpoint = Endpoint::start(Answer::json(&json!({ "keys": [signer.jwk("a")] })));
+    let keys = crate::Keys::Jwks { url: endpoint.url(), allow_private: true };
+    let access = Access::new(Config { issuers: vec![issuer(keys)], ..config() }, history.clone());
+    let of_stranger = Config { issuers: vec![issuer(crate::Keys::Pem(stranger.public.clone()))], ..config() };
+    let elsewhere = Access::new(of_stranger, history);
+    elsewhere.load().await.unwrap();
+    access.load().await.unwrap();
+    // A ticket of another process, which takes other keys.
+    let ticket = elsewhere.issue(&elsewhere.verify(&token_by(&stranger)).await.unwrap()).await.unwrap();
+    let foreign = access.redeem(&ticket.text).await.unwrap();
+    assert_eq!(access.check(&foreign), Ok(()), "which keys there are is not known yet");
+    let mut changes = access.changes();
+    changes.mark_unchanged();
+    let (stop, patience) = (CancellationToken::new(), Duration::from_secs(60));
+    let looked_at = async {
+        tokio::time::timeout(patience, changes.changed()).await.unwrap().unwrap();
+        assert_eq!(access.check(&foreign), Err(Refusal::Revoked));
+        access.verify(&token_by(&signer)).await.unwrap();
+        stop.cancel();
+    };
+    tokio::join!(access.run(stop.clone()), looked_at);
 }
 
 fn seconds_now() -> u64 {

@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::KeyMark;
 use crate::jwt::fits;
 
 /// Keys of one set at most.
@@ -34,6 +35,7 @@ struct Key {
     kid: Option<String>,
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
+    mark: Option<KeyMark>,
 }
 
 /// What there is of a key.
@@ -62,6 +64,21 @@ struct Published {
 }
 
 impl KeySet {
+    /// Whether this key is in it, under whatever name.
+    pub(super) fn has(&self, mark: &KeyMark) -> bool {
+        self.0.iter().any(|key| key.mark.as_ref() == Some(mark))
+    }
+
+    /// Whether each key of another is in it.
+    pub(super) fn has_all_of(&self, other: &KeySet) -> bool {
+        other.0.iter().filter_map(|key| key.mark.as_ref()).all(|mark| self.has(mark))
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Reads a set. Keys of a kind that is not known, for another use, with something secret in them, or too short are skipped.
     pub(super) fn parse(json: &[u8]) -> Result<Self, SetError> {
         let published: Published = serde_json::from_slice(json).map_err(|_| SetError::NoSet)?;
@@ -117,7 +134,12 @@ impl Key {
             .into_iter()
             .filter(|algorithm| named.is_none_or(|named| named == *algorithm) && fits(&key, *algorithm))
             .collect();
-        (!algorithms.is_empty()).then(|| Key { kid: jwk.common.key_id, algorithms, key })
+        (!algorithms.is_empty()).then(|| Key {
+            kid: jwk.common.key_id,
+            algorithms,
+            mark: KeyMark::of(&key),
+            key,
+        })
     }
 }
 

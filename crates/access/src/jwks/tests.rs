@@ -1,6 +1,6 @@
 //! Sets of keys: read, kept, refreshed, and fetched from a server on a real socket that answers as the test says.
 
-mod endpoint;
+pub(crate) mod endpoint;
 mod fetching;
 mod sets;
 
@@ -47,6 +47,33 @@ async fn a_key_that_disappears_is_refused_after_the_refresh() {
     endpoint.answer(Answer::json(&json!({ "keys": [] })));
     jwks.refresh(now).await;
     assert_eq!(find(&jwks, "new", now), Some(Refusal::Invalid), "an issuer without keys has none");
+}
+
+/// Sessions are looked at again when a key may be gone, and only then.
+#[tokio::test]
+async fn a_key_that_is_withdrawn_is_no_longer_one_of_them_and_that_is_told() {
+    let (old, new) = (Signer::p256(), Signer::p256());
+    let mark = |signer: &Signer| {
+        let key = serde_json::from_value(signer.jwk("any")).unwrap();
+        KeyMark::of(&jsonwebtoken::DecodingKey::from_jwk(&key).unwrap()).unwrap()
+    };
+    let (old_mark, new_mark) = (mark(&old), mark(&new));
+    let endpoint = Endpoint::start(set(&[(&old, "a")]));
+    let (jwks, now) = (jwks(&endpoint), Instant::now());
+    assert!(jwks.has(&old_mark) && jwks.has(&new_mark), "nobody knows yet");
+    assert!(jwks.refresh(now).await, "now it is known");
+    assert_eq!((jwks.has(&old_mark), jwks.has(&new_mark)), (true, false));
+    for (answer, told, has_old, what) in [
+        (set(&[(&old, "a")]), false, true, "the same"),
+        (set(&[(&old, "b"), (&new, "a")]), false, true, "another name, and one more"),
+        (Answer::Hangup, false, true, "no answer"),
+        (set(&[(&new, "a")]), true, false, "one is gone"),
+        (set(&[(&old, "a"), (&new, "b")]), false, true, "it is back"),
+        (set(&[]), true, false, "all are gone"),
+    ] {
+        endpoint.answer(answer);
+        assert_eq!((jwks.refresh(now).await, jwks.has(&old_mark)), (told, has_old), "{what}");
+    }
 }
 
 /// J5: an endpoint that is down, in each way.
@@ -109,7 +136,7 @@ async fn a_thousand_who_ask_begin_one_fetch() {
         assert!(unknown.into_iter().all(|found| found.err() == Some(Refusal::Invalid)));
     };
     tokio::select! {
-        () = jwks.run() => unreachable!(),
+        () = jwks.run(|| {}) => unreachable!(),
         () = all => {}
     }
     assert_eq!(endpoint.requests(), 1);
@@ -161,7 +188,7 @@ async fn a_fetch_that_is_given_up_leaves_nobody_waiting() {
     };
     let given_up = async {
         tokio::select! {
-            () = jwks.refresh(now) => unreachable!("nobody answers, and it has time"),
+            _ = jwks.refresh(now) => unreachable!("nobody answers, and it has time"),
             () = async { while endpoint.requests() == 0 { tokio::task::yield_now().await } } => {}
         }
     };

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 use super::{Terms, Trusted};
-use crate::{ClientIds, Identity, Origin, Refusal};
+use crate::{ClientIds, Identity, KeyMark, Origin, Refusal};
 
 /// Bytes of a subject, and of a token's id, at most.
 const NAME_BYTES_MAX: usize = 1_024;
@@ -17,6 +17,7 @@ const NAME_BYTES_MAX: usize = 1_024;
 pub(super) fn identity(
     claims: Map<String, Value>,
     trusted: &Trusted,
+    key: Option<KeyMark>,
     terms: &Terms,
     now: SystemTime,
 ) -> Result<Identity, Refusal> {
@@ -44,6 +45,7 @@ pub(super) fn identity(
             issuer: trusted.issuer.clone(),
             id,
             issued_at: issued_at.map(|since| since.as_secs()),
+            key,
         },
         client_ids,
         is_admin: is_admin(&claims, &terms.admin_claims),

@@ -70,6 +70,7 @@ async fn a_token_says_who_somebody_is() {
         issuer: "https://id.example".into(),
         id: Some("7".into()),
         issued_at: Some(NOW_S - 60),
+        key: None,
     };
     assert_eq!(identity.origin, origin);
     assert_eq!(identity.client_ids, ClientIds::Only(vec!["web-*".to_owned(), "phone".to_owned()].into()));
@@ -177,10 +178,10 @@ async fn all_claims_of_an_operator_make_one() {
 #[tokio::test]
 async fn an_issuer_that_is_no_longer_configured_is_not_taken_from_then_on() {
     let verifier = of_secret();
-    assert!(verifier.takes("https://id.example") && !verifier.takes("https://id.example/"));
+    assert!(verifier.takes("https://id.example", None) && !verifier.takes("https://id.example/", None));
     verify(&verifier, &claims()).await.unwrap();
     verifier.configure(&config(Vec::new()));
-    assert!(!verifier.takes("https://id.example"));
+    assert!(!verifier.takes("https://id.example", None));
     assert_eq!(verify(&verifier, &claims()).await.err(), Some(Refusal::Invalid));
     let rotated = b"another secret of thirty-two bytes or more";
     verifier.configure(&config(vec![issuer(Keys::Secret(rotated.to_vec()), &["HS256"])]));

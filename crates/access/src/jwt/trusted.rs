@@ -6,9 +6,9 @@ use std::time::Instant;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
 use super::key::fits;
-use crate::Refusal;
 use crate::config::{ConfigError, Fault, Issuer, Keys, SECRET_BYTES_MIN};
 use crate::jwks::{Jwks, Place};
+use crate::{KeyMark, Refusal};
 
 /// What a PEM file with a public key may be named inside; not a certificate, and not a private key.
 pub(crate) const PEM_NAMES: [&str; 2] = ["-----BEGIN PUBLIC KEY-----", "-----BEGIN RSA PUBLIC KEY-----"];
@@ -23,7 +23,7 @@ pub(crate) struct Trusted {
 }
 
 enum Source {
-    Fixed(DecodingKey),
+    Fixed(DecodingKey, Option<KeyMark>),
     Jwks(Arc<Jwks>),
 }
 
@@ -49,8 +49,16 @@ impl Trusted {
     /// The set of keys behind a URL, if that is what there is.
     pub(crate) fn jwks(&self) -> Option<&Arc<Jwks>> {
         match &self.keys {
-            Source::Fixed(_) => None,
+            Source::Fixed(..) => None,
             Source::Jwks(jwks) => Some(jwks),
+        }
+    }
+
+    /// Whether a key is still its. As long as a set of keys has never been fetched, every key could be.
+    pub(super) fn has(&self, mark: &KeyMark) -> bool {
+        match &self.keys {
+            Source::Fixed(_, known) => known.as_ref() == Some(mark),
+            Source::Jwks(jwks) => jwks.has(mark),
         }
     }
 
@@ -62,7 +70,7 @@ impl Trusted {
         at: Instant,
     ) -> Result<DecodingKey, Refusal> {
         match &self.keys {
-            Source::Fixed(key) => Ok(key.clone()),
+            Source::Fixed(key, _) => Ok(key.clone()),
             Source::Jwks(jwks) => jwks.find(kid, algorithm, at).await,
         }
     }
@@ -85,7 +93,12 @@ impl Source {
             }
         };
         let is_good = algorithms.iter().all(|algorithm| fits(&key, *algorithm));
-        if is_good { Ok(Source::Fixed(key)) } else { Err(Fault::KeyUnfit) }
+        if is_good {
+            let mark = KeyMark::of(&key);
+            Ok(Source::Fixed(key, mark))
+        } else {
+            Err(Fault::KeyUnfit)
+        }
     }
 }
 

@@ -19,7 +19,6 @@ use waldelta_history::{ClientNote, ConnectionListener, Error, History, NewestCon
 use super::{BATCH_MAX, lock};
 use crate::registry::Client;
 use crate::sessions::Entry;
-use crate::wire::SUBPROTOCOL;
 
 /// Who comes within this time is written together.
 const GATHER: Duration = Duration::from_millis(50);
@@ -62,6 +61,7 @@ struct Present {
 /// What is written of one.
 struct Newcomer {
     client_id: Arc<str>,
+    protocol: &'static str,
     user_agent: Option<Arc<str>>,
     number: i64,
 }
@@ -357,7 +357,7 @@ impl Present {
 
     fn newcomer(&self) -> Option<Newcomer> {
         let (client_id, user_agent) = (self.client.key.clone(), self.entry.user_agent());
-        Some(Newcomer { client_id, user_agent, number: self.number? })
+        Some(Newcomer { client_id, protocol: self.entry.protocol(), user_agent, number: self.number? })
     }
 }
 
@@ -365,7 +365,7 @@ impl Newcomer {
     fn numbered(&self) -> NumberedClient<'_> {
         let note = ClientNote {
             client_id: &self.client_id,
-            protocol: SUBPROTOCOL,
+            protocol: self.protocol,
             user_agent: self.user_agent.as_deref(),
         };
         NumberedClient { note, connection: self.number }

@@ -24,7 +24,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
 fn client_id() -> Value {
     json!({
         "type": "string", "minLength": 1, "maxLength": CLIENT_ID_CHARS_MAX,
-        "description": "The client's stable id. Of two connections of one subject with the same one the newer replaces the other.",
+        "description": "The client's stable id, without control characters. Of two connections of one subject with the same one the newer replaces the other.",
     })
 }
 

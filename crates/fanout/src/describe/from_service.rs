@@ -154,8 +154,8 @@ fn acked() -> Value {
 
 fn fingerprint() -> Value {
     let about =
-        "The fingerprint of what may be seen: stored beside the cursor, and sent back with it in `hello`.";
-    text_of("^[0-9a-f]{16}$", about)
+        "Names what the client's copy is of: stored beside the cursor, and sent back with it in `hello`.";
+    text_of("^[0-9a-f]{16}[0-9a-f.*]{0,576}$", about)
 }
 
 fn access() -> Value {

@@ -243,7 +243,8 @@ fn tickets() -> Operation {
         .by_token()
         .answer("201", "application/json", named("Ticket"), "Good once, for so long.")
         .problems(&["404", "405", "413"]);
-    let body = any_object("Nothing, or an empty object.");
+    let mut body = any_object("Nothing, or an empty object.");
+    body["maxProperties"] = 0.into();
     operation.description["requestBody"] =
         json!({"required": false, "content": {"application/json": {"schema": body}}});
     operation

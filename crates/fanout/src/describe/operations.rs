@@ -33,7 +33,8 @@ fn status() -> Value {
     let history = Object::new("What is durable.")
         .has("epoch", count("Its epoch."))
         .has("head", text("The head."))
-        .has("retained", nullable(retained_status()));
+        .has("retained", nullable(retained_status()))
+        .has("sealed", nullable(sealed_status()));
     Object::new("What the service says of itself.")
         .has("version", text("Of the service."))
         .has("role", one_of_texts(&["all", "capture", "fanout"], "What this process does of the service."))
@@ -83,7 +84,19 @@ fn retained_status() -> Value {
         .has("partitions", count("Of change_history."))
         .has("bytes", count("Of them, with indexes."))
         .has("held_for_clients", flag("Something is kept for longer because a client has yet to read it."))
+        .has(
+            "not_shown",
+            flag("Something is there only because the source does not show it yet, or could not be asked."),
+        )
         .has("busy", flag("Something is there only because a reader was in the way of removing it."))
+        .end()
+}
+
+fn sealed_status() -> Value {
+    Object::new("The newest seal of history; null where this process does not seal.")
+        .has("seal", text("Its name, to be noted elsewhere."))
+        .has("upto", text("The last position in it."))
+        .has("at_us", count("When it was made, in microseconds since 1970."))
         .end()
 }
 
@@ -162,7 +175,7 @@ fn clients() -> Value {
         .has("acked_at", nullable(named("Time")))
         .has("seen_at", named("Time"))
         .has("first_seen_at", named("Time"))
-        .has("protocol", maybe_text("The protocol version that it spoke last."))
+        .has("protocol", maybe_text("What it spoke last: a subprotocol of the WebSocket, or `http`, `sse` or `ndjson` where it asked for changes over HTTP."))
         .has("user_agent", maybe_text("What its program called itself last."))
         .end();
     Object::new("The clients that history knows.").has("clients", list(client, "Newest first.")).end()

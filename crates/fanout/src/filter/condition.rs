@@ -3,6 +3,7 @@
 //! It knows no table: what its values are, the types of columns say.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use waldelta_wal::quote_ident;
@@ -91,6 +92,19 @@ impl Condition {
         match parts.len() {
             1 => parts.swap_remove(0),
             _ => join(parts),
+        }
+    }
+
+    pub(super) fn add_columns<'c>(&'c self, columns: &mut BTreeSet<&'c str>) {
+        match self {
+            Condition::And(parts) | Condition::Or(parts) => {
+                parts.iter().for_each(|part| part.add_columns(columns));
+            }
+            Condition::Not(inner) => inner.add_columns(columns),
+            Condition::In { column, .. }
+            | Condition::Compare { column, .. }
+            | Condition::Like { column, .. }
+            | Condition::IsNull { column } => _ = columns.insert(column),
         }
     }
 

@@ -40,6 +40,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -89,6 +90,13 @@ pub(crate) enum Verdict {
 }
 
 impl Filter {
+    /// The names of the columns that it reads.
+    pub(crate) fn columns(&self) -> BTreeSet<&str> {
+        let mut columns = BTreeSet::new();
+        self.condition().add_columns(&mut columns);
+        columns
+    }
+
     fn condition(&self) -> &Condition {
         &self.0.condition
     }

@@ -14,7 +14,7 @@ use super::asker::Asker;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::inner::Inner;
-use crate::wire::client::{After, CLIENT_ID_CHARS_MAX};
+use crate::wire::client::{After, CLIENT_ID_FORM, is_client_id};
 
 /// Bytes of a body at most: an id and a cursor.
 pub(super) const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -56,8 +56,8 @@ async fn record(
     let ack: Ack = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(Code::RequestInvalid, format!("the body cannot be read: {error}"))
     })?;
-    if ack.client_id.is_empty() || ack.client_id.chars().count() > CLIENT_ID_CHARS_MAX {
-        let detail = format!("client_id must have 1 to {CLIENT_ID_CHARS_MAX} characters");
+    if !is_client_id(&ack.client_id) {
+        let detail = format!("client_id must have {CLIENT_ID_FORM}");
         return Err(Problem::bad_request(Code::RequestInvalid, detail));
     }
     asker.check_client_id(&inner.audit, &ack.client_id)?;

@@ -46,13 +46,26 @@ impl Asker {
         clients::key(self.identity.as_deref(), client_id)
     }
 
-    /// Their share of what is held for as long as it lasts, as a session is: given back when it is dropped.
-    pub(crate) fn share(&self, quotas: &Quotas) -> Result<SessionShare, Problem> {
+    /// Their share of what is held for as long as it lasts, as a session is: given back when it is dropped. Who is turned away is
+    /// told to the audit.
+    pub(crate) fn share(
+        &self,
+        quotas: &Quotas,
+        audit: &Audit,
+        client_id: &str,
+    ) -> Result<SessionShare, Problem> {
         let address = self.peer.map(|peer| peer.address);
         quotas.session(address, self.identity.as_deref()).map_err(|_closing| {
             let code = Code::TooManyConnections;
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, code, code.explanation().title)
+            self.too_many(audit, client_id, code, code.explanation().title)
         })
+    }
+
+    /// There is no place for them: the answer, which the audit is told of, as it is of sessions.
+    pub(crate) fn too_many(&self, audit: &Audit, client_id: &str, code: Code, detail: &str) -> Problem {
+        let client_id = Some(client_id).filter(|client_id| !client_id.is_empty());
+        audit.refused(Who { client_id, ..self.who() }, code);
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
     }
 
     /// For the audit.

@@ -20,7 +20,9 @@ use self::request::{Form, Request};
 use super::asker::Asker;
 use super::place::{not_resumable, unavailable};
 use super::problem::Problem;
+use super::stream::user_agent;
 use super::term::Term;
+use crate::clients::Visit;
 use crate::inner::Inner;
 use crate::limits::SessionShare;
 use crate::session::delivery::Undeliverable;
@@ -61,16 +63,34 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let waits = request.form != Form::Page || !request.wait.is_zero();
-    let seat = if waits { Some(Seat::take(inner.clone(), asker)?) } else { None };
+    let seat = if waits { Some(Seat::take(inner.clone(), asker, &request.client_id)?) } else { None };
     fits(&inner, &request).await?;
     let (after, head) = begin(&inner, &request).await?;
+    let visit = visit(asker, &request, headers);
+    if let Some(visit) = &visit {
+        inner.clients.visited(visit.clone());
+    }
     match seat {
         Some(seat) if request.form != Form::Page => {
-            let term = Term::of(&inner, asker);
-            Ok(stream::respond(seat, term, request, after, head))
+            let stays = Stays { seat, term: Term::of(&inner, asker), visit };
+            Ok(stream::respond(stays, request, after, head))
         }
         _ => page::respond(&inner, asker, &request, headers, after, head).await,
     }
+}
+
+/// That the client was here, where it says which it is.
+fn visit(asker: &Asker, request: &Request, headers: &HeaderMap) -> Option<Visit> {
+    let key = Some(&*request.client_id).filter(|client_id| !client_id.is_empty());
+    let key = key.map(|client_id| asker.key(client_id))?;
+    Some(Visit { key, protocol: request.form.name(), user_agent: user_agent(headers) })
+}
+
+/// Who stays: its place, for how long it may, and what is noted of it now and then.
+struct Stays {
+    seat: Seat,
+    term: Term,
+    visit: Option<Visit>,
 }
 
 /// A place among those that wait: as many may as sessions may be connected, and of one address, subject and tenant as many as may
@@ -81,17 +101,17 @@ struct Seat {
 }
 
 impl Seat {
-    fn take(inner: Arc<Inner>, asker: &Asker) -> Result<Self, Problem> {
+    fn take(inner: Arc<Inner>, asker: &Asker, client_id: &str) -> Result<Self, Problem> {
         if inner.closing.is_cancelled() {
             let detail = "the service is stopping";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Stopping, detail));
         }
-        let share = asker.share(&inner.quotas)?;
+        let share = asker.share(&inner.quotas, &inner.audit, client_id)?;
         match inner.polls.try_acquire() {
             Ok(permit) => permit.forget(),
             Err(_) => {
                 let detail = "too many requests wait already";
-                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManySessions, detail));
+                return Err(asker.too_many(&inner.audit, client_id, Code::TooManySessions, detail));
             }
         }
         Ok(Seat { inner, _share: share })

@@ -36,7 +36,8 @@ pub(super) struct Gate {
 /// What is needed to pass, where it is needed to authenticate at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// Answers that hold no data: whether the service lives, what its resources look like, and which words frames are made of.
+    /// Answers that hold no data: whether the service lives, what its resources look like, which words frames are made of, and pages
+    /// without what they show.
     Nothing,
     /// A token or a ticket, or neither: the WebSocket's first frame may bring one.
     Later,
@@ -55,6 +56,9 @@ impl Needs {
             uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
         match route {
             "/livez" | "/openapi.json" | "/asyncapi.json" | DICTIONARY_PATH => Needs::Nothing,
+            // Files for browsers: what they show they ask for, with a token that whoever looks enters there.
+            "/" | "/page.js" | "/page.css" => Needs::Nothing,
+            _ if route.starts_with("/example/") => Needs::Nothing,
             "/readyz" if !is_verbose => Needs::Nothing,
             "/v1/stream" => Needs::Later,
             tickets::PATH => Needs::Token,
@@ -96,8 +100,6 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
 impl Gate {
     async fn asker(&self, request: &mut Request, needs: Needs, is_required: bool) -> Result<Asker, Problem> {
         let peer = Peer::of(request.extensions());
-        // Before anything is looked at: who guesses is slowed down too.
-        self.quotas.request(peer.map(|peer| peer.address), None).map_err(too_fast)?;
         let mut asker = Asker {
             identity: None,
             grant: self.policy.borrow().rules.grant(None),
@@ -105,6 +107,9 @@ impl Gate {
             refusal: None,
             is_somebody: is_required,
         };
+        // Before anything is looked at: who guesses is slowed down too.
+        let address = peer.map(|peer| peer.address);
+        self.quotas.request(address, None).map_err(|after| self.refused(&asker, too_fast(after)))?;
         if !is_required {
             return Ok(asker);
         }
@@ -123,9 +128,10 @@ impl Gate {
         };
         match identified {
             Ok(identity) => {
-                self.quotas.request(None, Some(&identity)).map_err(too_fast)?;
                 asker.grant = self.policy.borrow().rules.grant(Some(&identity));
+                let asked = self.quotas.request(None, Some(&identity));
                 asker.identity = Some(identity);
+                asked.map_err(|after| self.refused(&asker, too_fast(after)))?;
             }
             Err(Refusal::Missing) if needs == Needs::Later => {}
             // Told over it, and to the audit there.
@@ -182,6 +188,9 @@ mod tests {
         for (route, uri, of_clients, of_operators) in [
             ("/livez", "/livez", Needs::Nothing, Needs::Nothing),
             ("/readyz", "/readyz", Needs::Nothing, Needs::Nothing),
+            ("/", "/", Needs::Nothing, Needs::Nothing),
+            ("/example/waldelta.js", "/example/waldelta.js", Needs::Nothing, Needs::Nothing),
+            ("/v1/status", "/example/waldelta.js", Needs::Anybody, Needs::Operator),
             ("/readyz", "/readyz?a&verbose", Needs::Anybody, Needs::Operator),
             ("/readyz", "/readyz?verbose=1", Needs::Anybody, Needs::Operator),
             ("/v1/stream", "/v1/stream", Needs::Later, Needs::Later),

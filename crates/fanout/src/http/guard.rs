@@ -2,12 +2,15 @@
 //! service: WebSockets know no same-origin rule, and a host name of the page's own can be made to point here.
 //!
 //! It is no authentication: programs that are not browsers set these headers as they like.
+//!
+//! A request says once which host it means (RFC 9112, section 3.2): of two a proxy may have looked at the other one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
@@ -22,17 +25,28 @@ pub(super) type Policies = watch::Receiver<Arc<Policy>>;
 /// Lets a request pass whose Host and Origin are allowed.
 pub(crate) async fn check(State(policy): State<Policies>, request: Request, next: Next) -> Response {
     let policy = policy.borrow().clone();
-    match allowed(&policy, request.headers()) {
+    let named = one_host(request.version(), request.headers());
+    match named.and_then(|()| allowed(&policy, request.uri(), request.headers())) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn allowed(policy: &Policy, headers: &HeaderMap) -> Result<(), Problem> {
+fn one_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
+    let detail = match headers.get_all(header::HOST).iter().count() {
+        1 => return Ok(()),
+        0 if version < Version::HTTP_11 => return Ok(()),
+        0 => "the request does not say which host it means",
+        _ => "the request names more than one host",
+    };
+    Err(Problem::bad_request(Code::RequestInvalid, detail))
+}
+
+fn allowed(policy: &Policy, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    if let Some(host) = text(header::HOST)
-        && !host_is_allowed(policy, host)
-    {
+    // One in the request's first line counts more than the header.
+    let hosts = [uri.authority().map(Authority::as_str), text(header::HOST)];
+    if !hosts.into_iter().flatten().all(|host| host_is_allowed(policy, host)) {
         let detail = "the host name in the request is not one of this service";
         return Err(Problem::new(StatusCode::FORBIDDEN, Code::HostRefused, detail));
     }
@@ -101,6 +115,36 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(host_is_allowed(&policy, host), allowed, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_once_which_host_it_means() {
+        let code = |version, target: &str, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, host.parse().unwrap());
+            }
+            let policy = Policy::default();
+            let told = one_host(version, &headers)
+                .and_then(|()| allowed(&policy, &target.parse().unwrap(), &headers));
+            told.err().map(|problem| problem.code)
+        };
+        const HERE: &str = "localhost:1";
+        let (of_1_0, of_1_1) = (Version::HTTP_10, Version::HTTP_11);
+        for (version, target, hosts, expected) in [
+            (of_1_1, "/", &[HERE][..], None),
+            (of_1_1, "/", &[][..], Some(Code::RequestInvalid)),
+            (of_1_0, "/", &[][..], None),
+            (of_1_0, "/", &[HERE, HERE][..], Some(Code::RequestInvalid)),
+            (of_1_1, "/", &[HERE, "evil.example"][..], Some(Code::RequestInvalid)),
+            (of_1_1, "http://localhost/", &[HERE][..], None),
+            (of_1_1, "http://evil.example/", &[HERE][..], Some(Code::HostRefused)),
+            (of_1_1, "http://localhost@evil.example/", &[HERE][..], Some(Code::HostRefused)),
+            (of_1_1, "http://localhost/", &["evil.example"][..], Some(Code::HostRefused)),
+            (of_1_0, "http://evil.example/", &[][..], Some(Code::HostRefused)),
+        ] {
+            assert_eq!(code(version, target, hosts), expected, "{version:?} {target} {hosts:?}");
         }
     }
 

@@ -15,6 +15,7 @@ mod guard;
 mod lens;
 mod place;
 mod problem;
+mod query;
 mod rows;
 mod snapshot;
 mod stream;
@@ -89,6 +90,8 @@ pub fn operators_only(policy: &LivePolicy, access: Access, routes: Router) -> Ro
 }
 
 fn behind<S: Clone + Send + Sync + 'static>(gate: Gate, routes: Router<S>) -> Router<S> {
+    // Whoever may not pass is not told which methods there are.
+    let routes = routes.method_not_allowed_fallback(problem::method_not_allowed);
     // A router without routes has nothing to stand before.
     match routes.has_routes() {
         true => routes.route_layer(from_fn_with_state(gate, gate::admit)),
@@ -96,6 +99,8 @@ fn behind<S: Clone + Send + Sync + 'static>(gate: Gate, routes: Router<S>) -> Ro
     }
 }
 
+/// What is no route, or has no such method, is answered as routes answer.
 fn behind_guard(policy: guard::Policies, routes: Router) -> Router {
-    routes.route_layer(from_fn_with_state(policy, guard::check))
+    let routes = routes.method_not_allowed_fallback(problem::method_not_allowed);
+    routes.route_layer(from_fn_with_state(policy, guard::check)).fallback(problem::no_resource)
 }

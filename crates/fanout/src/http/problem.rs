@@ -77,6 +77,11 @@ pub(super) fn method_not_allowed() -> Ready<Problem> {
     ready(Problem::new(StatusCode::METHOD_NOT_ALLOWED, Code::RequestInvalid, detail))
 }
 
+/// The answer where there is no resource, whoever asks: that tells nothing.
+pub(super) fn no_resource() -> Ready<Problem> {
+    ready(Problem::new(StatusCode::NOT_FOUND, Code::RequestInvalid, "there is no such resource"))
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         const UNKNOWN: Duration = Duration::from_secs(1);

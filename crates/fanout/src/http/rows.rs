@@ -9,22 +9,24 @@
 mod as_of;
 mod image;
 mod key;
+mod seen;
 mod state;
+mod turn;
 mod versions;
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use waldelta_wal::{Code, Position, Table, TableName};
 
 use super::asker::Asker;
-use super::lens::Lens;
 use super::place::unavailable;
 use super::problem::Problem;
+use super::query;
 use super::term::{self, Term};
 use crate::inner::Inner;
 use crate::wire::json::{write_string, write_text};
@@ -39,9 +41,9 @@ pub(super) async fn history(
     uri: Uri,
 ) -> Response {
     let answer = async {
-        let query = versions::Query::parse(pairs(&uri)?)?;
+        let query = versions::Query::parse(query::pairs(&uri, &[])?)?;
         let subject = Subject::find(&inner, &asker, names).await?;
-        let read = versions::read(&inner, &subject, &query, Lens::new(&asker.grant)).await?;
+        let read = versions::read(&inner, &asker, &subject, &query).await?;
         read.audited(&inner, &asker, &subject, "versions").await
     };
     respond(&inner, &asker, answer.await)
@@ -55,9 +57,9 @@ pub(super) async fn row(
     uri: Uri,
 ) -> Response {
     let answer = async {
-        let query = as_of::Query::parse(pairs(&uri)?)?;
+        let query = as_of::Query::parse(query::pairs(&uri, &[])?)?;
         let subject = Subject::find(&inner, &asker, names).await?;
-        let read = as_of::read(&inner, &subject, &query, Lens::new(&asker.grant)).await?;
+        let read = as_of::read(&inner, &asker, &subject, &query).await?;
         read.audited(&inner, &asker, &subject, "as_of").await
     };
     respond(&inner, &asker, answer.await)
@@ -134,12 +136,6 @@ fn write_subject(out: &mut Vec<u8>, subject: &Subject) {
     out.extend_from_slice(b"{\"table\":");
     write_string(out, &subject.table.name.to_string());
     write_text(out, format_args!(",\"key\":{}", subject.key));
-}
-
-/// The query string, in order.
-fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
-    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
-    query.map(|Query(pairs)| pairs).map_err(|_| invalid("the query string cannot be read"))
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {

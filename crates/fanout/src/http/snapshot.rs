@@ -54,10 +54,10 @@ async fn answer(
     let selection = request::parse(uri, &asker.grant)?;
     are_there(&selection)?;
     let coding = Coding::accepted(headers);
-    let share = asker.share(&inner.quotas)?;
+    let share = asker.share(&inner.quotas, &inner.audit, "")?;
     let permit = inner.snapshots.downloads.clone().try_acquire_owned().map_err(|_| {
         let detail = "too many snapshots are on their way already";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManySessions, detail)
+        asker.too_many(&inner.audit, "", Code::TooManySessions, detail)
     })?;
     let extent = inner.extent(None).await.map_err(|error| Problem::unavailable(&error))?;
     let order = Order {

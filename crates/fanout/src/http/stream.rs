@@ -44,7 +44,7 @@ pub(crate) async fn stream(
             let user_agent = user_agent(&headers);
             upgraded(inner, upgrade, subprotocol, move |inner, socket| async move {
                 let number = inner.number();
-                let listed = Listed::new(inner.clone(), number, place, user_agent);
+                let listed = Listed::new(inner.clone(), number, place, subprotocol.name(), user_agent);
                 actor::run(inner, socket, listed, asker.identity, subprotocol).await;
             })
         }
@@ -99,7 +99,8 @@ fn refusal(inner: &Inner, status: StatusCode, code: Code) -> Response {
     response
 }
 
-fn user_agent(headers: &HeaderMap) -> Option<Arc<str>> {
+/// What the program that asks calls itself.
+pub(super) fn user_agent(headers: &HeaderMap) -> Option<Arc<str>> {
     let text = headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(text.chars().take(USER_AGENT_CHARS_MAX).collect::<String>().into())
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use waldelta_wal::Code;
 
 use super::elements;
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use crate::wire::Subprotocol;
 
 /// The only version of the protocol that there is.
@@ -34,6 +34,10 @@ impl<S: Sync> FromRequestParts<S> for Upgrade {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        // Whoever may read a resource is answered to HEAD too, but this one is nothing to read.
+        if parts.method != Method::GET {
+            return Err(([(header::ALLOW, "GET")], problem::method_not_allowed().await).into_response());
+        }
         let on_upgrade = parts.extensions.remove::<OnUpgrade>();
         let headers = &parts.headers;
         let asks = has_token(headers, header::CONNECTION, "upgrade")
@@ -42,13 +46,19 @@ impl<S: Sync> FromRequestParts<S> for Upgrade {
         let (Some(on_upgrade), true) = (on_upgrade, asks) else {
             return Err(needed("this resource is a WebSocket: Connection: Upgrade, Upgrade: websocket"));
         };
-        if headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
+        if only(headers, header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
             return Err(needed("the WebSocket's version must be 13"));
         }
-        let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).cloned() else {
-            let detail = "Sec-WebSocket-Key is missing";
-            return Err(Problem::bad_request(Code::RequestInvalid, detail).into_response());
+        let refused = |detail: &str| Problem::bad_request(Code::RequestInvalid, detail).into_response();
+        let Some(key) =
+            only(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes())).cloned()
+        else {
+            return Err(refused("there must be one Sec-WebSocket-Key: 16 bytes in base64"));
         };
+        // Its bytes would be taken for the first frames.
+        if has_body(headers) {
+            return Err(refused("a request for a WebSocket has no body"));
+        }
         let offered = elements::of(headers, header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
         Ok(Upgrade { key, offered, on_upgrade })
     }
@@ -106,6 +116,26 @@ fn needed(detail: &str) -> Response {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_VERSION, VERSION);
     response
+}
+
+/// The value of a header that may come once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).into_iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// 16 bytes in base64 (section 4.1): 22 digits, the last one with four bits that are 0, and the filling.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24
+        && key.ends_with(b"==")
+        && key[..22].iter().all(is_digit)
+        && matches!(key[21], b'A' | b'Q' | b'g' | b'w')
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn has_token(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {

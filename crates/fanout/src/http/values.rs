@@ -57,7 +57,7 @@ async fn answer(
     let image = Image::from_name(&image).ok_or_else(|| invalid("an image is `data` or `old`"))?;
     let place = inner.values.take().await.ok_or_else(|| {
         let detail = "too many values are being fetched already";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManySessions, detail)
+        asker.too_many(&inner.audit, "", Code::TooManySessions, detail)
     })?;
     let change = change_at(inner, position).await.map_err(|error| Problem::unavailable(&error))?;
     let change = match change {

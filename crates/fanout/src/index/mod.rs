@@ -31,7 +31,7 @@ mod wide;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
-use waldelta_wal::{Change, TableName};
+use waldelta_wal::{Change, Table, TableName};
 
 use self::table::{Demand, Filtered};
 use self::wide::Wide;
@@ -44,6 +44,9 @@ use crate::subscription::{Pattern, Selection, Subscription, is_message, is_told,
 /// whoever makes its frame looks at all of them.
 const LISTED_MAX: usize = 1 << 20;
 
+/// Tables that are remembered to have been changed, and that are waited for.
+const MET_MAX: usize = 100_000;
+
 /// Names a scope among all that were ever made.
 pub(crate) type Number = u64;
 
@@ -52,6 +55,7 @@ pub(crate) type Number = u64;
 pub(crate) struct Moves {
     entered: BTreeMap<Number, Arc<Scope>>,
     left: Vec<Number>,
+    awaited: BTreeSet<u32>,
 }
 
 impl Moves {
@@ -65,8 +69,15 @@ impl Moves {
         }
     }
 
+    /// Somebody lacks these tables, and has to look at the next change of each.
+    pub(crate) fn awaits(&mut self, tables: &[u32]) {
+        let room = MET_MAX.saturating_sub(self.awaited.len());
+        self.awaited.extend(tables.iter().take(room));
+    }
+
     /// And who came and went after that.
     fn add(&mut self, later: Moves) {
+        self.awaits(&later.awaited.into_iter().collect::<Vec<_>>());
         later.left.into_iter().for_each(|number| self.leave(number));
         self.entered.extend(later.entered);
     }
@@ -89,6 +100,8 @@ pub(crate) struct Index {
     wide: Wide,
     /// Who came and went and is not taken in yet.
     moves: Moves,
+    /// Tables that have the first shape that history knows of them, and were changed in it.
+    met: HashSet<u32>,
 }
 
 /// What leaving needs to know. A scope that has left ends before the index learns of it, and its frames with it.
@@ -134,6 +147,9 @@ pub(crate) struct Work {
 #[derive(Default)]
 pub(crate) struct Found {
     pub scopes: Vec<(Arc<Scope>, Which)>,
+    /// Tables that were not changed before, as far as is known here, or not since somebody lacks them. They concern all scopes
+    /// whose rules may not fit them.
+    pub new: Vec<TableName>,
     pub work: Work,
 }
 
@@ -156,7 +172,7 @@ impl Index {
         let (mut marks, mut work) = (Marks::default(), Work::default());
         // By their addresses, as they are shared.
         let mut tables: HashSet<usize> = HashSet::new();
-        let mut messages = false;
+        let (mut messages, mut new) = (false, Vec::new());
         for (at, change) in (0u32..).zip(changes) {
             let marked = marks.made;
             if let Some(table) = reset_table(change) {
@@ -166,6 +182,11 @@ impl Index {
                     self.mark_unfiltered(&table.name, &mut marks);
                     if !self.wide.resolve(&table.name, &mut self.filtered, pace).await {
                         self.wide.of(&table.name).for_each(|number| marks.all(number));
+                    }
+                    if self.is_new(table) {
+                        let filtered = self.filtered.get(&table.name).into_iter();
+                        filtered.flat_map(Filtered::ruled).for_each(|number| marks.list(number, at));
+                        new.push(table.name.clone());
                     }
                 }
                 if let Some(filtered) = self.filtered.get_mut(&table.name) {
@@ -180,7 +201,22 @@ impl Index {
             }
             pace.did(CHANGE_BYTES + (marks.made - marked) * MARK_BYTES).await;
         }
-        self.present(marks, work)
+        Found { new, ..self.present(marks, work) }
+    }
+
+    /// Notes that these tables are in history: what they were before is nobody's concern any more.
+    pub(crate) fn meet(&mut self, tables: impl Iterator<Item = u32>) {
+        self.met.extend(tables.take(MET_MAX));
+    }
+
+    /// Whether a table has not been changed before, as far as is known, or not since somebody lacks it. After that each of its
+    /// shapes is told by a change.
+    fn is_new(&mut self, table: &Table) -> bool {
+        if self.met.len() >= MET_MAX {
+            self.met.clear();
+        }
+        let is_awaited = self.moves.awaited.remove(&table.oid);
+        (table.version == 1 && self.met.insert(table.oid)) || is_awaited
     }
 
     /// The scopes that follow any of these tables, with a filter or without; with `messages` those that are told messages.
@@ -220,7 +256,7 @@ impl Index {
         let scope = |number: &Number| self.scopes.get(number)?.scope.upgrade();
         let scopes = marks.scopes.into_iter().filter_map(|(number, which)| Some((scope(&number)?, which)));
         let scopes: Vec<_> = scopes.collect();
-        Found { work: Work { scopes: scopes.len() as u64, ..work }, scopes }
+        Found { work: Work { scopes: scopes.len() as u64, ..work }, scopes, new: Vec::new() }
     }
 
     fn enter(&mut self, number: Number, scope: &Arc<Scope>) {

@@ -102,6 +102,13 @@ impl Filtered {
         self.scopes.values().flatten().copied()
     }
 
+    /// The scopes that a rule gives a part of the rows, some of them more than once: which part, the table's shape says.
+    pub(super) fn ruled(&self) -> impl Iterator<Item = Number> {
+        let ruled = |demand: &Demand| demand.permit.as_ref().and_then(Permit::filter).is_some();
+        let ids = self.ids.iter().filter(move |(demand, _)| ruled(demand));
+        ids.flat_map(|(_, id)| self.scopes_of(*id))
+    }
+
     /// The scopes that have one of the filters.
     pub(super) fn scopes_of(&self, id: Id) -> impl Iterator<Item = Number> {
         self.scopes.get(&id).into_iter().flatten().copied()

@@ -1,6 +1,7 @@
 //! Whom the index names: against what the routes of the scopes say, and at what cost.
 
 mod counts;
+mod new;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -382,6 +383,7 @@ proptest! {
     fn the_index_misses_nobody_and_names_nobody_for_nothing(acts in acts()) {
         let mut world = World::default();
         let tables = tables();
+        world.index.meet([tables[0].oid].into_iter());
         let grants = grants();
         for act in acts {
             match act {

@@ -82,7 +82,7 @@ fn sessions_of_a_subject_and_of_a_tenant_are_bounded_wherever_they_come_from() {
     assert_eq!(refusal(session("dan", json!("a"))), Some(TOO_MANY), "four of the tenant");
     assert_eq!(refusal(session("dan", json!("b"))), None, "another tenant");
     assert_eq!(refusal(session("eva", json!(null))), None, "no tenant");
-    let origin = Origin::Jwt { issuer: "https://other".into(), id: None, issued_at: None };
+    let origin = Origin::Jwt { issuer: "https://other".into(), id: None, issued_at: None, key: None };
     let other = Identity { origin, ..identity("ann", json!(null)) };
     assert_eq!(refusal(quotas.session(None, Some(&other))), None, "called the same by another issuer");
 }

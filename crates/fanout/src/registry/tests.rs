@@ -146,6 +146,35 @@ fn what_subscriptions_cost_is_bounded_and_given_back() {
     assert_eq!(registry.room.available_permits(), ROOM);
 }
 
+/// Rules that were read again make equal grants, each of them in memory.
+#[test]
+fn a_grant_is_counted_for_each_who_has_one_of_its_own() {
+    const ROOM: usize = 4 << 20;
+    let registry = Arc::new(Registry::with_room(position(10), 1 << 20, ROOM));
+    let values: Vec<String> = (0..100).map(|n| format!("'{n}'")).collect();
+    let rule = crate::testing::rule("u", None, Some(&format!("v IN ({})", values.join(","))));
+    let granted = || crate::testing::grant(std::slice::from_ref(&rule), serde_json::json!({}));
+    let (one, other) = (selection(&["t"]).granted(granted()), selection(&["t"]).granted(granted()));
+    assert!(one == other && !one.grant().is_same(other.grant()));
+    let left = || ROOM - registry.room.available_permits();
+    let (of_session, of_grant) = (cost::of_session(&one), cost::of_grant(one.grant()));
+    assert!(of_grant > 5 << 10, "{of_grant}");
+    let first = registry.attach(&one, &client("a", 1)).unwrap();
+    assert_eq!(left(), of_session + cost::of_scope(&one), "it is the scope's");
+    let shares = registry.attach(&one, &client("b", 2)).unwrap();
+    assert_eq!(left(), 2 * of_session + cost::of_scope(&one));
+    let own = registry.attach(&other, &client("c", 3)).unwrap();
+    assert!(Arc::ptr_eq(&own.scope, &first.scope));
+    assert_eq!(left(), 3 * of_session + cost::of_scope(&one) + of_grant);
+    drop((first, shares, own));
+    assert_eq!(left(), 0);
+
+    // More than one session may have is so for whoever comes.
+    let registry = Arc::new(Registry::with_room(position(10), 1 << 20, SESSION_SHARE * of_grant));
+    let refused = registry.attach(&one, &client("a", 1)).err().unwrap();
+    assert_eq!(refused, NoRoom::Alone);
+}
+
 #[test]
 fn what_was_given_up_in_the_middle_is_read_elsewhere() {
     let registry = registry();

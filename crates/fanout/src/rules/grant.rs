@@ -105,6 +105,11 @@ impl Grant {
         self.0.all
     }
 
+    /// Whether both are one in memory. Two that are equal need not be: rules may have been read again in between.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether somebody has it beside whoever asks.
     pub(super) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use waldelta_wal::Table;
 
 use crate::filter::Filter;
-use crate::rules::Permit;
+use crate::rules::{Grant, Permit};
 use crate::subscription::{Pattern, Selection, Subscription};
 
 /// A subscription without what it names.
@@ -25,26 +25,38 @@ const BOUND: [usize; 3] = [512, 8, 128];
 /// What the index notes of it, under each of its values.
 const NOTED: [usize; 3] = [512, 2, 512];
 
-/// What a session keeps of its selection: the subscriptions as they were read, and bound to tables while it catches up.
+/// What a session keeps of its selection: the subscriptions as they were read, and bound to tables while it catches up, with what
+/// may be seen of these. Its grant is counted apart, see [`of_grant`]: most sessions share theirs.
 pub(crate) fn of_session(selection: &Selection) -> usize {
-    selection.subscriptions().iter().map(|one| as_read(one) + bound(one)).sum()
+    let own: usize = selection.subscriptions().iter().map(|one| as_read(one) + bound(one)).sum();
+    let permitted = of_named_tables(selection).map(|filter| Size::of(filter).times(BOUND));
+    own + permitted.sum::<usize>()
 }
 
-/// What a scope keeps: the subscriptions, and their filters in the index.
-pub(crate) fn of_scope(selection: &Selection) -> usize {
-    let each = selection.subscriptions().iter();
-    let own: usize = each.map(|one| as_read(one) + one.filter.as_ref().map_or(0, of_filter)).sum();
-    let permitted = selection
-        .grant()
+/// What a grant keeps, for all who share it.
+pub(crate) fn of_grant(grant: &Grant) -> usize {
+    let permitted = grant
         .permits()
         .iter()
         .map(|permit| NAME_BYTES + permit.filter().map_or(0, |filter| Size::of(filter).times(PARSED)));
+    permitted.sum()
+}
+
+/// What a scope keeps: the subscriptions, their filters in the index, and the grant.
+pub(crate) fn of_scope(selection: &Selection) -> usize {
+    let each = selection.subscriptions().iter();
+    let own: usize = each.map(|one| as_read(one) + one.filter.as_ref().map_or(0, of_filter)).sum();
     // What may be seen of a table stands in the index beside each subscription of it.
-    let tables = selection.subscriptions().iter().filter_map(|one| match &one.table {
+    let permitted: usize = of_named_tables(selection).map(of_filter).sum();
+    SCOPE_BYTES + own + of_grant(selection.grant()) + permitted
+}
+
+/// The filters of what may be seen of the tables that are named, once for each subscription.
+fn of_named_tables(selection: &Selection) -> impl Iterator<Item = &Filter> {
+    selection.subscriptions().iter().filter_map(|one| match &one.table {
         Pattern::Table(table) => selection.grant().permit(table).and_then(Permit::filter),
         Pattern::All | Pattern::Schema(_) => None,
-    });
-    SCOPE_BYTES + own + permitted.sum::<usize>() + tables.map(of_filter).sum::<usize>()
+    })
 }
 
 /// What the index keeps of a filter.
@@ -149,5 +161,26 @@ mod tests {
         let route = |selection| of_route(selection, Some(&t));
         assert!(route(&plain) < 512 && route(&list) > 100 << 10);
         assert_eq!(of_route(&list, Some(&table("u"))), NAME_BYTES, "it has nothing to do with the table");
+    }
+
+    /// So that what is kept of looks while a session catches up is bounded by what was counted.
+    #[test]
+    fn what_may_be_seen_of_a_table_costs_a_session_as_a_filter_of_its_own_does() {
+        let values: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+        let long = format!("id IN ({})", values.join(","));
+        let permitted =
+            crate::testing::grant(&[crate::testing::rule("t", None, Some(&long))], serde_json::json!({}));
+        let [plain, own] =
+            [subscription("s", "t"), filtered("s", "t", &long)].map(|one| selection(vec![one]));
+        let granted = plain.granted(permitted.clone());
+        assert!(of_session(&granted) > of_session(&plain) + (100 << 10), "{}", of_session(&granted));
+        assert!(of_session(&granted) < of_session(&own));
+        assert!(of_route(&granted, Some(&table("t"))) <= of_session(&granted));
+        let elsewhere = selection(vec![subscription("s", "u")]).granted(permitted.clone());
+        assert_eq!(of_session(&elsewhere), of_session(&plain), "it is not of the rule's table");
+        assert!(of_grant(&permitted) > 50 << 10 && of_grant(&Grant::everything()) == 0);
+        assert!(
+            of_scope(&elsewhere) >= of_scope(&selection(vec![subscription("s", "u")])) + of_grant(&permitted)
+        );
     }
 }

@@ -150,6 +150,10 @@ impl<S: Socket> Actor<S> {
             let event = self.next_event(timer.as_mut()).await;
             let event = self.admitted(event);
             self.session.apply(event, now(), &mut actions);
+            // Before it reads on: what is routed until then it reads by itself.
+            if let Some(shown) = self.session.take_lacking() {
+                self.inner.registry.awaits(shown.left_out());
+            }
             if let Some(closing) = self.perform(&mut actions).await {
                 break closing;
             }
@@ -247,7 +251,7 @@ impl<S: Socket> Actor<S> {
         let config = &self.inner.config;
         match incoming {
             Incoming::Gone => Event::Gone,
-            Incoming::Alive => Event::Heard,
+            Incoming::Alive => Event::Control,
             Incoming::Binary => {
                 Event::Frame(Err(Refusal::new(Code::FrameInvalid, "frames are text, not binary".to_owned())))
             }

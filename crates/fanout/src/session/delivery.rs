@@ -81,8 +81,8 @@ struct Open {
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     pub frames: Vec<Utf8Bytes>,
-    /// Whether there is a `tx` frame among them: shapes alone tell no cursor.
-    pub has_tx: bool,
+    /// What the last `tx` frame among them tells: shapes alone tell no cursor. Behind it may lie changes that are not told.
+    pub cursor: Option<Position>,
     /// Changes that are told, shapes among them.
     pub changes: usize,
 }
@@ -233,7 +233,7 @@ impl Delivery {
             let prev = to.prev;
             let envelope = Envelope { head, cursor, prev, own, author, origin, part, last: ends };
             out.frames.push(transaction::encode_told(&envelope, chunk.iter())?);
-            out.has_tx = true;
+            out.cursor = Some(cursor);
             self.open = (!ends).then_some(Open { parts: parts + 1, own, goes_on });
             if rest.is_empty() {
                 break;

@@ -11,6 +11,7 @@ use waldelta_wal::{Code, Position, Table, TableName};
 use super::delivery::Overlap;
 use crate::error::Error;
 use crate::inner::Inner;
+use crate::shapes::Shown;
 use crate::snapshots::{self, Gaps, Told};
 use crate::subscription::{Misfit, Tables};
 use crate::wire::client::SnapshotFrom;
@@ -43,6 +44,8 @@ pub(crate) enum Step {
     Rows(Utf8Bytes),
     /// The same in the form in which they are kept.
     PackedRows(Bytes),
+    /// Which tables it has, and which it left out. It goes before the end.
+    Shown(Shown),
     Ended {
         consistent_at: Position,
         tables: Vec<TableSum>,
@@ -104,6 +107,9 @@ async fn hand_over(order: Order, subprotocol: Subprotocol, inner: &Inner, steps:
             },
             Told::Ended(begun, whole) => {
                 inner.metrics.snapshots.increment(1);
+                if steps.send(Step::Shown(whole.shown.clone())).await.is_err() {
+                    return;
+                }
                 let overlap = Overlap {
                     tables: order.tables.clone(),
                     without: whole.without.clone(),

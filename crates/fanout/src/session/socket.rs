@@ -1,6 +1,7 @@
 //! The one place that knows which WebSocket library is used. It reads what a client sends, answers pings and closes; our own
 //! frames go past it, because it would copy each into a buffer of the connection that stays as large as the largest.
 
+mod counted;
 mod unsent;
 
 use std::future::{Future, poll_fn};
@@ -11,13 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use waldelta_wal::Code;
 
+use self::counted::Counted;
 use self::unsent::Unsent;
 use crate::wire::Utf8Bytes;
 
@@ -27,6 +29,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Pongs that a client has not taken in; with more of them on their way only its last ping is answered.
 const ANSWERS_BYTES_MAX: usize = 4 * 1024;
+/// A message may come in fragments of some bytes each: so many times what it holds is read of it at most, headers and all.
+const FRAGMENTS: usize = 2;
+/// More is not read of a client that was told why its connection ends, and sends on.
+const LAST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Headers and payloads that are written at once.
 const SLICES_MAX: usize = 128;
 
@@ -35,7 +41,7 @@ const SLICES_MAX: usize = 128;
 pub(crate) enum Incoming {
     Text(Utf8Bytes),
     Binary,
-    /// A ping or pong: it lives.
+    /// A ping, which is answered, or a pong: it lives.
     Alive,
     /// What no WebSocket client may send, or more than is read. Nothing can be read after it.
     Malformed(Code),
@@ -65,8 +71,10 @@ pub(crate) trait Socket: Send {
 
 /// A WebSocket over these bytes, on the server's side.
 pub(crate) struct WebSocket<C> {
-    stream: WebSocketStream<C>,
+    stream: WebSocketStream<Counted<C>>,
     unsent: Unsent,
+    /// What comes can no longer be told apart.
+    is_malformed: bool,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> WebSocket<C> {
@@ -78,8 +86,35 @@ impl<C: AsyncRead + AsyncWrite + Unpin> WebSocket<C> {
             .max_write_buffer_size(ANSWERS_BYTES_MAX)
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
-        let stream = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;
-        WebSocket { stream, unsent: Unsent::default() }
+        let counted =
+            Counted::new(connection, message_bytes_max.saturating_mul(FRAGMENTS) + READ_BUFFER_BYTES);
+        let stream = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
+        WebSocket { stream, unsent: Unsent::default(), is_malformed: false }
+    }
+
+    /// Reads what the client still sends, and drops it: a connection that is closed with something unread is reset, and takes with
+    /// it what the client was told (RFC 6455, section 7.1.1).
+    async fn drain(&mut self) {
+        let connection = self.stream.get_mut().uncounted();
+        if connection.shutdown().await.is_ok() {
+            let mut nowhere = tokio::io::sink();
+            let _ = tokio::io::copy(&mut connection.take(LAST_BYTES_MAX), &mut nowhere).await;
+        }
+    }
+
+    /// What is wrong with what a client sent; `None` where its connection is.
+    fn malformed(&self, error: &Error) -> Option<Code> {
+        match error {
+            _ if self.stream.get_ref().is_used_up() => Some(Code::FrameTooLarge),
+            Error::Capacity(_) => Some(Code::FrameTooLarge),
+            Error::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake
+                | ProtocolError::SendAfterClosing
+                | ProtocolError::ReceivedAfterClosing,
+            ) => None,
+            Error::Protocol(_) | Error::Utf8(_) => Some(Code::FrameInvalid),
+            _ => None,
+        }
     }
 
     /// Writes what is left. What the library has to say goes before it: it says nothing but in answer to what it reads, and
@@ -104,11 +139,26 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin> Socket for WebSocket<C> {
         if !self.unsent.is_empty() && self.flush().await.is_err() {
             return Incoming::Gone;
         }
-        match self.stream.next().await {
+        let message = self.stream.next().await;
+        let counted = self.stream.get_mut();
+        match &message {
+            Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
+                counted.passed_control_frame(payload.len());
+            }
+            Some(Ok(_)) => counted.next_message(),
+            Some(Err(_)) | None => {}
+        }
+        match message {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_))) => Incoming::Binary,
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
-            Some(Err(error)) => malformed(&error).map_or(Incoming::Gone, Incoming::Malformed),
+            Some(Err(error)) => match self.malformed(&error) {
+                Some(code) => {
+                    self.is_malformed = true;
+                    Incoming::Malformed(code)
+                }
+                None => Incoming::Gone,
+            },
             Some(Ok(Message::Close(_))) => {
                 // The library has its answer ready; a client that waits for it can then close the connection.
                 let _ = tokio::time::timeout(ANSWER_TIMEOUT, self.stream.flush()).await;
@@ -147,19 +197,8 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin> Socket for WebSocket<C> {
             // What the client still sends is skipped until its answer comes.
             while !matches!(self.receive().await, Incoming::Gone | Incoming::Malformed(_)) {}
         }
-    }
-}
-
-/// What is wrong with what a client sent; `None` where its connection is.
-fn malformed(error: &Error) -> Option<Code> {
-    match error {
-        Error::Capacity(_) => Some(Code::FrameTooLarge),
-        Error::Protocol(
-            ProtocolError::ResetWithoutClosingHandshake
-            | ProtocolError::SendAfterClosing
-            | ProtocolError::ReceivedAfterClosing,
-        ) => None,
-        Error::Protocol(_) | Error::Utf8(_) => Some(Code::FrameInvalid),
-        _ => None,
+        if self.is_malformed {
+            self.drain().await;
+        }
     }
 }

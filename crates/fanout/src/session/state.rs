@@ -9,6 +9,7 @@
 //! The cursor only grows, and what lies between two cursors has been handed over whole: that is all that resuming needs.
 
 mod acknowledging;
+mod fitting;
 mod hello;
 mod hydrating;
 mod identity;
@@ -16,19 +17,20 @@ mod permission;
 mod reading;
 mod subscribing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use acknowledging::Acks;
 use bytes::Bytes;
+use fitting::Fitted;
 pub(crate) use hello::session_name;
 use identity::Expiry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use waldelta_access::{self as access, Identity};
-use waldelta_wal::{Code, EndLsn, Position};
+use waldelta_wal::{Code, EndLsn, Position, TableName};
 
 use super::delivery::Delivery;
 use super::hydrate::{Order, Step};
@@ -37,9 +39,9 @@ use crate::closing::Closing;
 use crate::registry::Client;
 use crate::rules::Grant;
 use crate::scope::{Behind, Item};
-use crate::shapes::Shapes;
+use crate::shapes::{Shapes, Shown};
 use crate::spread;
-use crate::start::Extent;
+use crate::start::{Extent, Reset};
 use crate::subscription::{Selection, Subscription};
 use crate::wire::client::{After, ClientFrame, Hello, Refusal, SnapshotFrom, Token};
 use crate::wire::server;
@@ -72,7 +74,9 @@ pub(crate) struct Now {
 pub(crate) enum Event {
     /// A frame from the client, or why it is none.
     Frame(Result<ClientFrame, Refusal>),
-    /// A sign of life: a pong, or that it takes in what it is sent.
+    /// A ping or a pong from the client.
+    Control,
+    /// Another sign of life: that it takes in what it is sent.
     Heard,
     /// The client has gone.
     Gone,
@@ -220,6 +224,11 @@ pub(crate) struct Session {
     /// What was durable when it came.
     durable: Position,
     selection: Selection,
+    /// Which tables it has, of those whose rules may not fit them.
+    shown: Shown,
+    /// It lacks other tables than before.
+    lacks_others: bool,
+    fitted: Fitted,
     /// While a snapshot of some tables is taken: why.
     late: Option<Late>,
     delivery: Delivery,
@@ -255,8 +264,8 @@ pub(crate) struct Session {
 enum Late {
     /// They were added while connected; the selection without them.
     Added { before: Selection },
-    /// They were reset.
-    Reset,
+    /// They were reset, for this reason, by a snapshot of this position or a later one.
+    Reset { reason: Reset, tables: BTreeSet<TableName>, at_least: Position },
 }
 
 /// A change of subscriptions that waits for the end of a snapshot or of a transaction.
@@ -291,6 +300,9 @@ impl Session {
             snapshot_from: None,
             durable: Position::default(),
             selection: Selection::default(),
+            shown: Shown::default(),
+            lacks_others: false,
+            fitted: Fitted::default(),
             late: None,
             delivery: Delivery::default(),
             cursor: Position::default(),
@@ -327,6 +339,7 @@ impl Session {
             Event::Stop { retry_ms } => self.stop(retry_ms, out),
             Event::Replaced => self.fail(Code::ClientReplaced, Closing::Replaced, out),
             Event::WriteTimedOut => self.end(Closing::TooSlow, out),
+            Event::Control => self.control(now, out),
             Event::Heard => self.heard_at = now.instant,
             Event::Frame(frame) => self.frame(frame, now, out),
             Event::Tick => self.tick(now, out),
@@ -398,6 +411,11 @@ impl Session {
             Phase::Live => "live",
             Phase::Closing => "closing",
         }
+    }
+
+    /// The tables that it lacks, once after each time that they have become others.
+    pub(crate) fn take_lacking(&mut self) -> Option<Shown> {
+        std::mem::take(&mut self.lacks_others).then(|| self.shown.clone()).filter(Shown::lacks_any)
     }
 
     /// Whether it is known where it begins.

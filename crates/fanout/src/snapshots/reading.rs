@@ -26,6 +26,8 @@ use super::tape::{Begun, Tape, Whole};
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::session::hydrate::Failure;
+use crate::shapes::Shown;
+use crate::subscription::Part;
 use crate::wire::projection::write_image;
 use crate::wire::server::{self, NotText, TableSum};
 
@@ -140,7 +142,10 @@ async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopp
     let joining = joining(&gaps);
     let (without, published): (Vec<_>, Vec<_>) =
         published.into_iter().partition(|published| joining.contains(&published.table.oid));
-    let extracts = extracts(tape, numbered(published, &history.tables().await?))?;
+    let published = numbered(published, &history.tables().await?);
+    let shown = Shown::of(&tape.tables.selection, published.iter().map(|(table, _)| &**table));
+    let shown = if tape.tables.part == Part::All { shown.whole() } else { shown };
+    let extracts = extracts(tape, published)?;
 
     // Each reading emits a fence of its own, so its place in the WAL names it.
     let id = format!("{:08x}-{:016x}", cursor.epoch.0, snapshot.fence().0);
@@ -154,12 +159,13 @@ async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopp
         tape.add_shape(extract.table.clone());
         sums.push(recording.rows(&snapshot, extract).await?);
     }
-    let shown = snapshot.visibility().clone();
+    let visibility = snapshot.visibility().clone();
     tape.finish(Whole {
         consistent_at: Position::before(cursor.epoch, EndLsn(snapshot.fence())).max(cursor),
         sums,
         without: without.into_iter().map(|published| published.table.name).collect(),
-        shows: Arc::new(move |xid| shown.visible(xid)),
+        shows: Arc::new(move |xid| visibility.visible(xid)),
+        shown,
     });
     Ok(())
 }

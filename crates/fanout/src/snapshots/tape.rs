@@ -16,6 +16,7 @@ use super::growth::{Gaps, Mark};
 use super::places::{Places, out_of_time};
 use crate::session::delivery::Shows;
 use crate::session::hydrate::{Failure, Order};
+use crate::shapes::Shown;
 use crate::subscription::Tables;
 use crate::wire::Utf8Bytes;
 use crate::wire::server::TableSum;
@@ -78,6 +79,8 @@ pub(crate) struct Whole {
     /// The tables that it left out.
     pub without: Vec<TableName>,
     pub shows: Shows,
+    /// What it says of tables whose rules may not fit them.
+    pub shown: Shown,
 }
 
 enum End {

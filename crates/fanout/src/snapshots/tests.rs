@@ -14,6 +14,7 @@ use super::library::Library;
 use super::tape::{Begun, Tape, Whole};
 use crate::config::Config;
 use crate::session::hydrate::{Failure, Order};
+use crate::shapes::Shown;
 use crate::subscription::{Part, Tables};
 use crate::testing::{head, position, position_in, rule, subscription, table};
 use crate::wire::Utf8Bytes;
@@ -86,7 +87,8 @@ impl Desk {
 
     fn finish(&self, tape: &Arc<Tape>) {
         let shows = Arc::new(|_| true);
-        tape.finish(Whole { consistent_at: position(200), sums: Vec::new(), without: Vec::new(), shows });
+        let (sums, without, shown) = (Vec::new(), Vec::new(), Shown::default());
+        tape.finish(Whole { consistent_at: position(200), sums, without, shows, shown });
         self.library.ended(tape);
     }
 

@@ -68,6 +68,16 @@ impl Selection {
         })
     }
 
+    /// The columns that subscriptions of a table name beside those that its rule lists: but for the key's they may not be seen.
+    pub(crate) fn hidden(&self, table: &TableName) -> BTreeSet<&str> {
+        let Some(shown) = self.grant.permit(table).and_then(Permit::shown) else { return BTreeSet::new() };
+        let named = self.of(table).flat_map(|one| {
+            let columns = one.columns.iter().flatten().map(String::as_str);
+            columns.chain(one.filter.iter().flat_map(Filter::columns))
+        });
+        named.filter(|column| !shown.contains(column)).collect()
+    }
+
     /// Whether of a table that both select, the client would have another copy than by the selection `before`.
     pub(crate) fn alters_copies_of(&self, before: &Selection) -> bool {
         let alters = |table: &TableName| before.matches(table) && before.copy(table) != self.copy(table);

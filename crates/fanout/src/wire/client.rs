@@ -11,6 +11,8 @@ use crate::subscription::{Numbers, Pattern, Subscription};
 
 /// Characters of a client id at most.
 pub(crate) const CLIENT_ID_CHARS_MAX: usize = 128;
+/// What [`is_client_id`] asks for.
+pub(crate) const CLIENT_ID_FORM: &str = "1 to 128 characters, none of them a control character";
 /// Bytes of a subscription id at most.
 pub(crate) const SUBSCRIPTION_ID_BYTES_MAX: usize = 64;
 /// Columns that a subscription names at most: no table has more.
@@ -143,9 +145,8 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
 }
 
 fn hello(raw: RawHello, subscriptions_max: usize) -> Result<Hello, Refusal> {
-    if raw.client_id.is_empty() || raw.client_id.chars().count() > CLIENT_ID_CHARS_MAX {
-        let message = format!("client_id must have 1 to {CLIENT_ID_CHARS_MAX} characters");
-        return Err(Refusal::new(Code::FrameInvalid, message));
+    if !is_client_id(&raw.client_id) {
+        return Err(Refusal::new(Code::FrameInvalid, format!("client_id must have {CLIENT_ID_FORM}")));
     }
     Ok(Hello {
         client_id: raw.client_id,
@@ -157,6 +158,12 @@ fn hello(raw: RawHello, subscriptions_max: usize) -> Result<Hello, Refusal> {
         snapshot: raw.snapshot.unwrap_or(true),
         snapshot_from: raw.snapshot_from.map(|RawSnapshotFrom { id, n }| SnapshotFrom { id, n }),
     })
+}
+
+/// Whether a client may call itself so. With a NUL it could not be stored, nor could what is stored together with it; and operators
+/// read it on terminals.
+pub(crate) fn is_client_id(text: &str) -> bool {
+    (1..=CLIENT_ID_CHARS_MAX).contains(&text.chars().count()) && !text.contains(char::is_control)
 }
 
 fn subscriptions(raw: Vec<RawSubscription>, max: usize) -> Result<Vec<Subscription>, Refusal> {
@@ -358,6 +365,25 @@ mod tests {
             r#"{{"type":"subscribe","subscriptions":[{{"id":"a","table":"t","columns":[{many}]}}]}}"#
         );
         assert_eq!(parse(&many, 10).map_err(|refusal| refusal.code), Err(Code::SubscriptionInvalid));
+    }
+
+    #[test]
+    fn a_client_id_has_no_control_characters() {
+        for (id, is_one) in [
+            ("web-7", true),
+            ("größe 🦀", true),
+            ("", false),
+            ("a\0b", false),
+            ("\u{1b}[2J", false),
+            ("a\n", false),
+            ("\u{9b}", false),
+        ] {
+            assert_eq!(is_client_id(id), is_one, "{id:?}");
+        }
+        assert!(is_client_id(&"é".repeat(CLIENT_ID_CHARS_MAX)));
+        assert!(!is_client_id(&"é".repeat(CLIENT_ID_CHARS_MAX + 1)));
+        let hello = r#"{"type":"hello","client_id":"a\u0000","subscriptions":[]}"#;
+        assert_eq!(parse(hello, 1).map_err(|refusal| refusal.code), Err(Code::FrameInvalid));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod documented;
 pub(crate) mod json;
 pub(crate) mod json_equality;

@@ -43,6 +43,24 @@ async fn pages_follow_each_other_also_inside_a_transaction() {
     assert_eq!(all_ids(&page), (0..12).chain([99]).collect::<Vec<_>>(), "without a table: all of them");
 }
 
+/// What follows a part and is not told is no gap: the next part of the same answer goes on from what was told last.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_in_one_page_go_on_from_what_was_told_before_them() {
+    let mut world = World::new("parts").await;
+    let changes: Vec<Change> = (0..60).map(|seq| insert(&world.t, seq, seq.into())).collect();
+    world.commit(FUTURE_XID, changes).await;
+    // Each reading ends with rows that are not told.
+    let filter = "id%20IN%20(0,1,12,13,30,31,58)";
+    let (status, page) = world.get(&format!("/v1/changes?limit=10&table=public.t&where={filter}"), "").await;
+    assert_eq!((status, all_ids(&page)), (200, vec![0, 1, 12, 13, 30, 31, 58]), "{page}");
+    let parts = page["transactions"].as_array().unwrap();
+    assert!(parts.len() > 1, "in several parts: {page}");
+    for pair in parts.windows(2) {
+        let prev: Position = pair[1]["prev"].as_str().unwrap().parse().unwrap();
+        assert!(prev <= cursor(&pair[0]), "{prev} after {}", cursor(&pair[0]));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_answers_when_there_is_something() {
     let mut world = World::new("poll").await;

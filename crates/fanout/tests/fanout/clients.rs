@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use waldelta_fanout::ClientReading;
-use waldelta_testkit::{WsClient, wait_until};
+use waldelta_testkit::{HttpStream, WsClient, wait_until};
 use waldelta_wal::Position;
 
 use crate::support::*;
@@ -55,6 +55,56 @@ async fn what_is_known_of_a_client_survives_the_process() {
     assert_eq!(again.first_seen_at, of(&clients, "web-7").first_seen_at);
 }
 
+/// Of each client it is noted how it follows, and as what program; who names no client is nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_noted_what_a_client_speaks() {
+    let mut world = World::new("client_protocols").await;
+    let before = json!(world.head().to_string());
+    world.commit_inserts(1..2).await;
+    let _json = told(&world, "of json", &before).await;
+    let mut zstd = crate::packed::connected(&world, &crate::packed::offering("waldelta.v1.zstd")).await;
+    let subscriptions = json!([{"id": "s1", "table": "public.t"}]);
+    let hello =
+        json!({"type": "hello", "client_id": "of zstd", "after": before, "subscriptions": subscriptions});
+    zstd.send(&hello).await;
+    zstd.next_of_type("live", PATIENCE).await;
+    let address = world.address().to_string();
+    let mut following = Vec::new();
+    for (client_id, accept) in [
+        ("of+http", "application/json"),
+        ("of+sse", "text/event-stream"),
+        ("of+ndjson", "application/x-ndjson"),
+        ("changes", "text/event-stream"),
+        ("changes", "application/json"),
+    ] {
+        let headers = format!("Accept: {accept}\r\nUser-Agent: a program\r\n");
+        let path = format!("/v1/changes?client_id={client_id}");
+        following.push(HttpStream::get(&address, &path, &headers).await);
+        following.push(HttpStream::get(&address, "/v1/changes", &headers).await);
+        assert!(following.iter().all(|stream| stream.status() == 200));
+    }
+    // What is left is written by the end of the process.
+    drop(following);
+    let world = world.restart().await;
+    let mut known: Vec<_> = world.fanout.clients(10).await.unwrap();
+    known.sort_by(|one, other| one.client_id.cmp(&other.client_id));
+    let spoken: Vec<_> = known
+        .iter()
+        .map(|client| (&*client.client_id, client.protocol.as_deref().unwrap(), client.user_agent.as_deref()))
+        .collect();
+    assert_eq!(
+        spoken,
+        [
+            ("changes", "http", Some("a program")),
+            ("of http", "http", Some("a program")),
+            ("of json", "waldelta.v1.json", None),
+            ("of ndjson", "ndjson", Some("a program")),
+            ("of sse", "sse", Some("a program")),
+            ("of zstd", "waldelta.v1.zstd", None),
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_forgotten_can_still_resume() {
     let mut world = World::new("forgotten").await;
@@ -103,7 +153,8 @@ async fn many_acknowledgements_cost_few_writes() {
     let position = world.commit_inserts(1..2).await[0];
     let ids = (0..CLIENTS).map(|number| format!("web-{number}"));
     let mut clients = join_all(ids.map(async |id| told(&world, &id, &before).await)).await;
-    let mut odd = told(&world, "odd\0", &before).await;
+    world.database.exec("ALTER TABLE waldelta.clients ADD CHECK (client_id <> 'odd')").await;
+    let mut odd = told(&world, "odd", &before).await;
 
     let mut locker = world.database.client().await;
     let lock = locker.transaction().await.unwrap();

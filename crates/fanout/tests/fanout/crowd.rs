@@ -107,7 +107,7 @@ async fn connection(
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_that_come_back_together_cost_history_few_questions() {
     const DEADLINE: Duration = Duration::from_secs(90);
-    let crowd = as_many_clients(2_000);
+    let crowd = as_many_clients(1_000);
     let metrics = PrometheusBuilder::new().install_recorder().unwrap();
     let config = Config {
         arrivals_max: 500,

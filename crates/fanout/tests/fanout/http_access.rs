@@ -117,7 +117,7 @@ async fn no_route_answers_without_a_token_however_it_is_spelt() {
     let address = world.serve_also(|fanout| fanout.router_with(others())).await;
     let mut paths = described();
     assert!(paths.len() > 12, "{paths:?}");
-    paths.extend(["/", "/page.js", "/example/", "/of_tomorrow", "/nowhere"].map(str::to_owned));
+    paths.extend(["/of_tomorrow", "/nowhere"].map(str::to_owned));
     let open = ["/livez", "/readyz", "/openapi.json", "/asyncapi.json", "/v1/dictionaries/1"];
     for path in &paths {
         for spelt in spellings(path) {
@@ -136,7 +136,8 @@ async fn no_route_answers_without_a_token_however_it_is_spelt() {
                 assert!(matches!(status, 401 | 404), "{text}");
                 assert!(!body.contains("told") && !body.contains("transactions"), "{text}");
                 match (status, method) {
-                    (_, "HEAD") | (404, _) => assert_eq!(body, "", "{text}"),
+                    (_, "HEAD") => assert_eq!(body, "", "{text}"),
+                    (404, _) => assert!(body.contains("there is no such resource"), "{text}"),
                     _ => assert!(body.contains("WD-TOKEN-MISSING"), "{text}"),
                 }
             }
@@ -148,13 +149,20 @@ async fn no_route_answers_without_a_token_however_it_is_spelt() {
     for path in ["/openapi.json", "/asyncapi.json", "/v1/dictionaries/1"] {
         assert_eq!(raw(address, "GET", path, "").await.0, 200);
     }
+    // Pages are files, and ask for a token themselves.
+    for path in ["/", "/page.js", "/example/"] {
+        assert_eq!(raw(address, "GET", path, "").await, (200, "told".to_owned()), "{path}");
+        for spelt in spellings(path).iter().filter(|spelt| spelt.split('?').next() != Some(path)) {
+            assert_eq!(raw(address, "GET", spelt, "").await.0, 404, "{spelt}");
+        }
+    }
 
     // With one, what is for operators is for them alone.
     let (clerk, operator) = (
         token(&world, "clerk", |_| {}).await,
         token(&world, "operator", |token| token.is_admin = true).await,
     );
-    for path in ["/metrics", "/v1/status", "/v1/clients", "/", "/example/", "/of_tomorrow"] {
+    for path in ["/metrics", "/v1/status", "/v1/clients", "/of_tomorrow"] {
         let (status, body) = raw(address, "GET", path, &clerk.header).await;
         assert!(status == 403 && body.contains("WD-NOT-PERMITTED"), "{path}: {status} {body}");
         assert_eq!(raw(address, "GET", path, &operator.header).await, (200, "told".to_owned()), "{path}");
@@ -458,6 +466,26 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
     for _ in 0..10 {
         assert_eq!(raw(address, "GET", "/livez", "").await.0, 200);
     }
+    let told = refusals(world).await;
+    let of = |subject: &str, address: &str| {
+        let same = told.iter().filter(|entry| entry[..3] == ["WD-TOO-MANY-REQUESTS", subject, address]);
+        same.map(|entry| entry[3].parse::<u64>().unwrap()).sum::<u64>()
+    };
+    assert_eq!((of("a", "-"), of("-", "192.0.2.1")), (1, 1), "{told:?}");
+}
+
+/// Who was turned away, as the audit has it when the service has stopped: code, subject, address, and how often.
+async fn refusals(world: World) -> Vec<Vec<String>> {
+    world.stop.cancel();
+    world.running.await.unwrap();
+    let entries = world
+        .database
+        .query_text(
+            "SELECT coalesce(string_agg(concat_ws(' ', detail ->> 'code', coalesce(subject, '-'), coalesce(host(address), '-'),
+                detail ->> 'count', coalesce(client_id, '-')), E'\\n'), '') FROM waldelta.audit WHERE action = 'session_refused'",
+        )
+        .await;
+    entries.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,11 +499,13 @@ async fn what_follows_waits_or_is_downloaded_counts_as_a_session() {
     let with = |token: &Token, kind: &str| format!("{}Accept: {kind}\r\n", token.header);
     let (lines, events) = (with(&a, "application/x-ndjson"), with(&a, "text/event-stream"));
     let too_many = (429, "WD-TOO-MANY-CONNECTIONS".to_owned());
+    let mut turned_away = 0;
 
     let mut following = HttpStream::get(&address, &poll, &lines).await;
     while following.json(PATIENCE).await.unwrap()["type"] != "live" {}
     for path in [&*poll, "/v1/snapshot?table=t"] {
         assert_eq!(problem(ask(&world, "GET", path, &a.header, "").await).await, too_many, "{path}");
+        turned_away += 1;
     }
     let late = HttpStream::get(&address, "/v1/changes", &events).await.body(PATIENCE).await;
     assert!(late.contains(&too_many.1) && late.contains("retry: "), "{late}");
@@ -490,11 +520,22 @@ async fn what_follows_waits_or_is_downloaded_counts_as_a_session() {
         snapshot.status() == 200 && !snapshot.body(PATIENCE).await.is_empty()
     })
     .await;
+    turned_away += 1;
     let mut following = HttpStream::get(&address, "/v1/changes", &events).await;
     while following.event(PATIENCE).await.is_none() {
         following = HttpStream::get(&address, "/v1/changes", &events).await;
     }
-    assert_eq!(problem(HttpStream::get(&address, &poll, &lines).await).await, too_many);
+    let named = format!("{poll}&client_id=web-7");
+    assert_eq!(problem(HttpStream::get(&address, &named, &lines).await).await, too_many);
+    turned_away += 1;
+
+    // The audit has them as it has sessions that were turned away: counted.
+    drop(following);
+    let told = refusals(world).await;
+    let counts = told.iter().filter(|entry| entry[..2] == [&*too_many.1, "a"]);
+    let counts: Vec<u64> = counts.map(|entry| entry[3].parse().unwrap()).collect();
+    assert!(counts.iter().sum::<u64>() >= turned_away, "{told:?}");
+    assert!(counts.len() < 4, "few entries: {told:?}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "tokens end by the wall clock")]

@@ -11,7 +11,7 @@ use crate::http_access::{Token, by_tokens, token};
 use crate::support::*;
 
 /// Table `p` is of tenants; each sees the rows of its own, and of `secret` nothing. Nobody sees `u`.
-async fn tenants(hint: &str) -> (World, Arc<Table>) {
+pub(crate) async fn tenants(hint: &str) -> (World, Arc<Table>) {
     let rule = |table: &str, columns: Option<&[&str]>, filter: Option<&str>| Rule {
         table: table.into(),
         columns: columns.map(|names| names.iter().map(|&name| name.into()).collect()),
@@ -44,18 +44,18 @@ async fn tenants(hint: &str) -> (World, Arc<Table>) {
     (world, p)
 }
 
-async fn of_tenant(world: &World, tenant: &str) -> Token {
+pub(crate) async fn of_tenant(world: &World, tenant: &str) -> Token {
     token(world, &format!("of {tenant}"), |token| {
         token.claims.insert("tenant".into(), tenant.into());
     })
     .await
 }
 
-fn row(id: u64, tenant: &str, secret: &str, note: &str) -> String {
+pub(crate) fn row(id: u64, tenant: &str, secret: &str, note: &str) -> String {
     json!({"id": id, "tenant": tenant, "secret": secret, "note": note}).to_string()
 }
 
-fn changed(p: &Arc<Table>, id: u64, old: Option<&str>, new: Option<&str>) -> Change {
+pub(crate) fn changed(p: &Arc<Table>, id: u64, old: Option<&str>, new: Option<&str>) -> Change {
     let operation = match (old, new) {
         (None, _) => Operation::Insert,
         (_, Some(_)) => Operation::Update,

@@ -16,11 +16,11 @@ fn of_t() -> Value {
     json!([{"id": "s1", "table": "public.t"}])
 }
 
-fn offering(subprotocols: &str) -> ConnectOptions {
+pub(crate) fn offering(subprotocols: &str) -> ConnectOptions {
     ConnectOptions { subprotocol: Some(subprotocols.to_owned()), ..ConnectOptions::default() }
 }
 
-async fn connected(world: &World, options: &ConnectOptions) -> WsClient {
+pub(crate) async fn connected(world: &World, options: &ConnectOptions) -> WsClient {
     WsClient::try_connect(&world.stream_url(), options).await.unwrap()
 }
 

@@ -73,7 +73,7 @@ impl Raw {
         tokio::time::timeout(PATIENCE, self.read_frame()).await.expect("a frame comes").unwrap()
     }
 
-    async fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
+    pub(crate) async fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let first = self.stream.read_u8().await?;
         let length = match self.stream.read_u8().await? {
             126 => usize::from(self.stream.read_u16().await?),

@@ -27,6 +27,8 @@ const TOKEN: &str = "SELECT token FROM waldelta.captures WHERE id = $1";
 pub(super) struct Found {
     pub(super) holdings: Holdings,
     pub(super) floor: Place,
+    /// When the newest mark was noted.
+    noted_us: Option<i64>,
     epoch_ends: Vec<Place>,
 }
 
@@ -74,13 +76,14 @@ pub(super) async fn read(
     let stored = stored.iter().map(|row| Mark { place: place(row, 0, 1), at_us: row.get(2) });
     // What was noted while the clock was ahead says nothing.
     let stored: Vec<Mark> = stored.filter(|mark| mark.place <= head && mark.at_us <= now_us).collect();
+    let noted_us = stored.last().map(|mark| mark.at_us);
     let unmarked = unmarked(&partitions, stored.first().map_or(head, |mark| mark.place));
     let early = early(history, client, &partitions, asked(&unmarked, retention), &epochs).await?;
     let marks = in_order(early, stored, Mark { place: head, at_us: moved_us }, now_us);
     let holdings = Holdings { now_us, head, pruned, partitions, marks, oldest_ack };
     let ends = epochs.iter().filter(|row| row.get::<_, Option<PgLsn>>(1).is_some());
     let epoch_ends = ends.map(|row| place(row, 0, 1)).collect();
-    Ok(Some(Found { holdings, floor, epoch_ends }))
+    Ok(Some(Found { holdings, floor, noted_us, epoch_ends }))
 }
 
 /// The partitions that end at or before the first mark: no mark says how old they are.
@@ -158,12 +161,12 @@ fn in_order(early: Vec<Mark>, stored: Vec<Mark>, head: Mark, now_us: i64) -> Vec
 }
 
 /// Notes how old the head is, unless another place was noted within the gap before now; and forgets what is known of places that
-/// were pruned.
+/// were pruned. What commit times say is no note: they may be of a clock that was ahead, and then nothing would ever be noted.
 pub(super) async fn mark(client: &Client, found: &Found, gap: Duration) -> Result<(), Error> {
-    if let [before @ .., Mark { place, at_us }] = &found.holdings.marks[..] {
+    if let Some(Mark { place, at_us }) = found.holdings.marks.last() {
         let since_us =
             found.holdings.now_us.saturating_sub(i64::try_from(gap.as_micros()).unwrap_or(i64::MAX));
-        if before.last().is_none_or(|before| before.at_us <= since_us) {
+        if found.noted_us.is_none_or(|noted_us| noted_us <= since_us) {
             let (epoch, lsn) = columns(*place);
             client.execute(NOTE_MARK, &[&epoch, &lsn, at_us]).await.map_err(Error::Prune)?;
         }

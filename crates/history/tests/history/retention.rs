@@ -22,7 +22,7 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 async fn sweep(writer: &Writer, retention: Retention, ahead: Duration) -> Sweep {
-    writer.sweeper().sweep(retention, false, ahead).await.unwrap()
+    writer.sweeper(all_shown()).sweep(retention, false, ahead).await.unwrap()
 }
 
 /// One transaction with one row of table 1, whose key is its place.
@@ -283,7 +283,7 @@ async fn a_large_transaction_that_is_appended_is_left_alone() {
 async fn who_does_not_write_any_more_removes_nothing() {
     let database = TestDatabase::create("retention_fenced").await;
     let (history, writer) = five(&database).await;
-    let old = writer.sweeper();
+    let old = writer.sweeper(all_shown());
     let new = history.take_over("new").await.unwrap();
     for retention in [NOTHING, HOUR] {
         let error = old.sweep(retention, true, minutes(9_999)).await.unwrap_err();
@@ -291,7 +291,7 @@ async fn who_does_not_write_any_more_removes_nothing() {
     }
     assert_eq!((partitions(&database).await, history.pruned().await.unwrap()), (5, None));
     // Also where it is fenced in the middle of a sweep: its last statement hits nothing.
-    let stale = new.sweeper();
+    let stale = new.sweeper(all_shown());
     let sabotage = "CREATE FUNCTION fence() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN UPDATE waldelta.captures SET token = token + 1; RETURN NULL; END';
         CREATE TRIGGER fence AFTER INSERT ON waldelta.audit FOR EACH STATEMENT EXECUTE FUNCTION fence()";
@@ -317,7 +317,7 @@ async fn what_a_client_has_yet_to_read_is_held_for_a_while() {
     assert!(history.retained().unwrap().is_held);
     assert_eq!(lsns_after(&history, whole(2 * PARTITION_BYTES + 100)).await.unwrap().len(), 6);
     // It was not here for an hour.
-    let plan = writer.sweeper().sweep(HOUR, false, minutes(122)).await.unwrap();
+    let plan = writer.sweeper(all_shown()).sweep(HOUR, false, minutes(122)).await.unwrap();
     assert_eq!((plan.partitions, plan.is_held), (3, false));
 
     let database = TestDatabase::create("retention_forced").await;
@@ -325,7 +325,7 @@ async fn what_a_client_has_yet_to_read_is_held_for_a_while() {
     history.record_ack("behind", whole(PARTITION_BYTES)).await.unwrap();
     assert!(history.plan_prune(Retention::Size(200_000), false).await.unwrap().is_held);
     assert!(!history.plan_prune(Retention::Size(200_000), true).await.unwrap().is_held);
-    assert_eq!(writer.sweeper().sweep(NOTHING, true, Duration::ZERO).await.unwrap().partitions, 4);
+    assert_eq!(writer.sweeper(all_shown()).sweep(NOTHING, true, Duration::ZERO).await.unwrap().partitions, 4);
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn an_order_is_carried_out_by_whoever_writes() {
         wait_until("the order is carried out", PATIENCE, is_done).await;
         stop.cancel();
     };
-    let (ran, ()) = tokio::join!(writer.sweeper().run(stop.clone()), carried_out);
+    let (ran, ()) = tokio::join!(writer.sweeper(all_shown()).run(stop.clone()), carried_out);
     ran.unwrap();
     assert_eq!(history.prune_outcome(order).await.unwrap().unwrap().partitions, 4);
     assert_eq!(partitions(&database).await, 1);
@@ -458,7 +458,11 @@ async fn pruning_does_not_change_the_fold_from_any_allowed_cursor() {
             1 => Retention::Age(minutes(20 + model.random(60))),
             _ => HOUR,
         };
-        let one = writer.sweeper().sweep(retention, model.random(2) == 0, minutes(minute)).await.unwrap();
+        let one = writer
+            .sweeper(all_shown())
+            .sweep(retention, model.random(2) == 0, minutes(minute))
+            .await
+            .unwrap();
         (swept.partitions, swept.rows) = (swept.partitions + one.partitions, swept.rows + one.rows);
         println!("round {round}: {retention} at {minute}: {one:?}");
         model.check().await;

@@ -15,7 +15,7 @@ const AUDITED: &str = "SELECT count(*) FROM waldelta.audit WHERE action = 'histo
 const IN_THE_WAY: &str = include_str!("../../../../sql/queries/in_the_way.sql");
 
 async fn sweep(writer: &Writer, retention: Retention, minutes: u64) -> Sweep {
-    writer.sweeper().sweep(retention, false, Duration::from_secs(minutes * 60)).await.unwrap()
+    writer.sweeper(all_shown()).sweep(retention, false, Duration::from_secs(minutes * 60)).await.unwrap()
 }
 
 /// Everything is in one partition.

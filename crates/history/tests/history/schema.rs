@@ -200,7 +200,8 @@ async fn what_is_added_belongs_to_the_owner_of_the_rest() {
     assert_eq!(
         database.query_text(&owned).await,
         "access_revisions audit audit_id_seq captures client_connections clients count_access_change prune_orders \
-         prune_orders_id_seq refuse_audit_change retention_marks revocations revocations_id_seq tickets tokens"
+         prune_orders_id_seq refuse_audit_change retention_marks revocations revocations_id_seq seals skips \
+         source_fingerprints tickets tokens"
     );
     database.exec(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).await;
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waldelta_history::{Captured, Config, Head, History, Page, ReadLimit, Writer};
+use futures_util::future::BoxFuture;
+use waldelta_history::{Captured, Config, Head, History, Page, ReadLimit, Shown, Writer};
 use waldelta_pgconn::{Environment, Target};
 use waldelta_testkit::TestDatabase;
 use waldelta_wal::{
-    Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, Piece, Position, ReplicaIdentity, Reset, Table,
-    TableName, TransactionHead, TruncateOptions,
+    Change, Column, EndLsn, Epoch, Kind, Lsn, Operation, PgSnapshot, Piece, Position, ReplicaIdentity, Reset,
+    Table, TableName, TransactionHead, TruncateOptions,
 };
 
 pub(crate) const EPOCH: Epoch = Epoch(1);
@@ -155,6 +156,24 @@ pub(crate) fn reset(table_oid: u32, name: &str, seq: u32) -> Change {
         origin: None,
         author: None,
     }
+}
+
+/// A source of which everybody sees what this snapshot shows; `None`: one that cannot be asked.
+struct Shows(Option<&'static str>);
+
+impl Shown for Shows {
+    fn now(&self) -> BoxFuture<'_, Result<PgSnapshot, Box<dyn std::error::Error + Send + Sync>>> {
+        Box::pin(async { Ok(self.0.ok_or("the source is away")?.parse()?) })
+    }
+}
+
+pub(crate) fn shown(snapshot: Option<&'static str>) -> Arc<dyn Shown> {
+    Arc::new(Shows(snapshot))
+}
+
+/// A source that shows all that is in history.
+pub(crate) fn all_shown() -> Arc<dyn Shown> {
+    shown(Some("9223372036854775807:9223372036854775807:"))
 }
 
 /// Everything after a position, at once.

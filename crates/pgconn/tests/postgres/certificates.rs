@@ -47,6 +47,31 @@ impl Certificates {
         assert!(done.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    /// A certificate for a role, signed by `ca.crt`: `<name>.crt`, and its key in one of the forms that keys are kept in.
+    pub(crate) fn make_client(&self, name: &str, role: &str, authority: &str, form: KeyForm) {
+        let new_key = match form {
+            KeyForm::Pkcs1 => "rsa:2048",
+            KeyForm::Pkcs8 | KeyForm::Sec1 => "ec -pkeyopt ec_paramgen_curve:P-256",
+        };
+        self.openssl(&format!(
+            "req -x509 -newkey {new_key} -nodes -days 2 -subj /CN={role} -CA {authority}.crt -CAkey {authority}.key \
+             -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth -keyout {name}.pkcs8 -out {name}.crt"
+        ));
+        let traditional = if matches!(form, KeyForm::Pkcs8) { "" } else { " -traditional" };
+        self.openssl(&format!("pkey -in {name}.pkcs8 -out {name}.key{traditional}"));
+    }
+
+    /// A key of an elliptic curve once more, encrypted in both ways: `<encrypted>.pkcs8` and `<encrypted>.sec1`.
+    pub(crate) fn encrypt_key(&self, name: &str, encrypted: &str) {
+        let password = "-passout pass:secret";
+        self.openssl(&format!("pkcs8 -topk8 -in {name}.key -out {encrypted}.pkcs8 {password}"));
+        self.openssl(&format!("ec -aes128 -in {name}.key -out {encrypted}.sec1 {password}"));
+        for form in ["pkcs8", "sec1"] {
+            let own = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(self.path(&format!("{encrypted}.{form}")), own).unwrap();
+        }
+    }
+
     /// Lets the server speak TLS with one of the certificates. Returns whether it can: the builds that can be fetched
     /// for machines without PostgreSQL know no TLS.
     pub(crate) async fn serve(&self, cluster: &TestCluster, name: &str) -> bool {
@@ -72,6 +97,17 @@ impl Certificates {
         .await;
         true
     }
+}
+
+/// How a private key is written down: what stands in the first line of its PEM.
+#[derive(Clone, Copy)]
+pub(crate) enum KeyForm {
+    /// `PRIVATE KEY`
+    Pkcs8,
+    /// `RSA PRIVATE KEY`
+    Pkcs1,
+    /// `EC PRIVATE KEY`
+    Sec1,
 }
 
 /// The server reads a key only if it is its own and nobody else's.

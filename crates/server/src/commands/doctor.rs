@@ -1,5 +1,6 @@
 //! `waldelta doctor`: what is missing or will go wrong, and the SQL that mends it. Nothing is changed.
 
+mod access;
 mod history;
 mod machine;
 mod rules;
@@ -19,16 +20,16 @@ pub(crate) async fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
     let source = config.source()?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "the clock of this machine is what the server's is compared with"
+        reason = "the clock of this machine is what the server's, and the end of a certificate, are compared with"
     )]
-    let measures = checks::Options {
-        provider: options.provider,
-        clock: Some(std::time::SystemTime::now),
-        ..checks::Options::default()
-    };
+    let clock = std::time::SystemTime::now;
+    let measures =
+        checks::Options { provider: options.provider, clock: Some(clock), ..checks::Options::default() };
     let mut checks = checks::run_with(&source, &measures).await;
-    checks.extend(history::checks(&source, &config.history()?).await);
+    let takes_tokens = config.auth.static_tokens;
+    checks.extend(history::checks(&source, &config.history()?, takes_tokens).await);
     checks.extend(rules::checks(&config, &source).await);
+    checks.extend(access::checks(&config, clock()).await?);
     checks.extend(machine::checks(&config));
     let verdict = Verdict::of(&checks, options.strict);
     if options.json {
@@ -149,6 +150,8 @@ mod tests {
         list(&mut page, history::LIST);
         page.push_str("\n\n## The configuration\n");
         list(&mut page, rules::LIST);
+        page.push_str("\n\n## Who is let in\n");
+        list(&mut page, access::LIST);
         page.push_str("\n\n## This machine\n");
         list(&mut page, machine::LIST);
         page.push('\n');

@@ -14,6 +14,7 @@ mod status;
 mod table;
 mod tail;
 mod token;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Recover(options) => Box::pin(recover::run(&options)).await,
         Command::Skip(options) => skip::run(&options).await,
         Command::Prune(options) => Box::pin(prune::run(&options)).await,
+        Command::Verify(options) => Box::pin(verify::run(&options)).await,
         Command::Table(command) => table::run(&command).await,
         Command::Token(command) => token::run(&command).await,
         Command::Remove(options) => remove::run(&options).await,

@@ -3,11 +3,13 @@
 //! Only whoever writes history removes anything: the running service, which is given an order, or this command where none runs.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use waldelta_history::{History, PrunePlan, Pruner, Retention, Sweep};
+use waldelta_capture::ShownAt;
+use waldelta_history::{History, PruneOrder, PrunePlan, Pruner, Retention, Shown, Sweep};
 use waldelta_wal::Code;
 
 use super::answer;
@@ -30,7 +32,8 @@ struct Report {
     done: Option<Sweep>,
 }
 
-/// Shows what would go; with `--yes` removes it. Exit code 1 where something of it is left because a reader was in the way.
+/// Shows what would go; with `--yes` removes it. Exit code 1 where something of it is left because a reader was in the way, or because
+/// the source does not show it yet.
 pub(crate) async fn run(options: &PruneOptions) -> anyhow::Result<ExitCode> {
     let config = Config::load(&options.options)?;
     let keep = options.keep.unwrap_or(config.history.retain.0);
@@ -43,21 +46,27 @@ pub(crate) async fn run(options: &PruneOptions) -> anyhow::Result<ExitCode> {
     let plan = history.plan_prune(keep, options.force).await.context("find out what is to go")?;
     let mut report = Report { keep: keep.to_string(), plan, floor, done: None };
     if options.yes {
-        report.done = Some(carry_out(&history, keep, options.force).await?);
+        let shown = Arc::new(ShownAt(config.source()?));
+        report.done = Some(carry_out(&history, shown, keep, options.force).await?);
     }
     match options.json {
         true => answer(serde_json::to_string_pretty(&report)?)?,
         false => answer(text(&report))?,
     }
-    let is_left = report.done.as_ref().is_some_and(|done| done.is_busy);
+    let is_left = report.done.as_ref().is_some_and(|done| done.is_busy || done.is_unseen);
     Ok(if is_left { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
-async fn carry_out(history: &History, keep: Retention, force: bool) -> anyhow::Result<Sweep> {
+async fn carry_out(
+    history: &History,
+    shown: Arc<dyn Shown>,
+    keep: Retention,
+    force: bool,
+) -> anyhow::Result<Sweep> {
     let holder = format!("waldelta prune (pid {})", std::process::id());
     match history.pruner(&holder).await.context("find out who writes history")? {
         Pruner::Here(writer) => {
-            let swept = writer.sweeper().sweep(keep, force, Duration::ZERO).await;
+            let swept = writer.sweeper(shown).sweep(keep, force, Duration::ZERO).await;
             // Also of what failed: a service that starts meanwhile is not to wait until it expires.
             let released = writer.release().await;
             let swept = swept.context("prune history")?;
@@ -66,20 +75,24 @@ async fn carry_out(history: &History, keep: Retention, force: bool) -> anyhow::R
         }
         Pruner::Elsewhere => {
             let order = history.order_prune(keep, force).await.context("order the service to prune")?;
-            let until = Instant::now() + PATIENCE;
-            loop {
-                if let Some(swept) = history.prune_outcome(order).await.context("ask what came of it")? {
-                    return Ok(swept);
-                }
-                if Instant::now() >= until {
-                    // What may be half done cannot be taken back.
-                    let message = "the order is under way: the process that writes history carries it out, and has not said yet what \
-                        came of it; waldelta status shows what is left";
-                    return Err(Failure::error(Code::HistoryLeaseHeld, message));
-                }
-                tokio::time::sleep(ASK_EVERY).await;
-            }
+            outcome(history, order, PATIENCE).await
         }
+    }
+}
+
+/// What came of an order that another process carries out.
+async fn outcome(history: &History, order: PruneOrder, patience: Duration) -> anyhow::Result<Sweep> {
+    let until = Instant::now() + patience;
+    loop {
+        if let Some(swept) = history.prune_outcome(order).await.context("ask what came of it")? {
+            return Ok(swept);
+        }
+        if Instant::now() >= until {
+            // What may be half done cannot be taken back.
+            let message = "the order is under way: the process that writes history carries it out, and has not said yet what came of it";
+            return Err(Failure::error(Code::HistoryPruneWaits, message));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -101,6 +114,13 @@ fn text(report: &Report) -> String {
         ));
         if done.is_busy {
             lines.push("something is left: a reader was in the way; try again".to_owned());
+        }
+        if done.is_unseen {
+            lines.push(
+                "something is left: the source does not show a transaction yet (does its commit wait for a standby?), or could not be \
+                 asked; try again"
+                    .to_owned(),
+            );
         }
     } else {
         lines.push(format!(
@@ -130,12 +150,24 @@ fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use futures_util::future::BoxFuture;
     use waldelta_pgconn::{Environment, Target};
     use waldelta_testkit::TestDatabase;
+    use waldelta_wal::PgSnapshot;
 
     use super::*;
     use crate::cli::Cli;
     use crate::commands::dispatch;
+    use crate::failure;
+
+    /// Nobody is to ask it.
+    struct Nothing;
+
+    impl Shown for Nothing {
+        fn now(&self) -> BoxFuture<'_, Result<PgSnapshot, Box<dyn std::error::Error + Send + Sync>>> {
+            Box::pin(async { Err("nothing is asked".into()) })
+        }
+    }
 
     /// A service that starts then does not find somebody who writes.
     #[tokio::test]
@@ -154,10 +186,31 @@ mod tests {
         let history = History::open(&config).await.unwrap();
         database.exec("ALTER TABLE waldelta.retention_marks RENAME TO elsewhere").await;
         let keep = Retention::Age(Duration::from_secs(86_400));
-        let error = carry_out(&history, keep, false).await.unwrap_err();
+        let error = carry_out(&history, Arc::new(Nothing), keep, false).await.unwrap_err();
         assert!(format!("{error:#}").starts_with("prune history"), "{error:#}");
         let given_back = "SELECT count(*) FROM waldelta.leases WHERE backend_pid IS NULL";
         assert_eq!(database.query_text(given_back).await, "1");
+    }
+
+    #[tokio::test]
+    async fn an_order_that_takes_long_is_said_to_be_under_way() {
+        let database = TestDatabase::create("prune_waits").await;
+        let config = waldelta_history::Config {
+            target: Target::parse(database.url(), &Environment::default()).unwrap(),
+            feed_bytes_max: 1 << 20,
+            connections_max: 2,
+            partition_bytes: 1 << 30,
+        };
+        let history = History::open(&config).await.unwrap();
+        let order = history.order_prune(Retention::Size(1), false).await.unwrap();
+        let waits = outcome(&history, order, Duration::ZERO).await.unwrap_err();
+        assert_eq!(failure::code_of(&waits), Some(Code::HistoryPruneWaits));
+        let done = "UPDATE waldelta.prune_orders SET done_at = now(), outcome =
+            '{\"partitions\": 1, \"bytes\": 2, \"rows\": 3, \"floor\": \"f\", \"is_held\": false, \"is_busy\": false}'";
+        database.exec(done).await;
+        // As a process of an older version tells it.
+        let swept = outcome(&history, order, Duration::ZERO).await.unwrap();
+        assert_eq!((swept.partitions, swept.is_unseen), (1, false));
     }
 
     #[test]

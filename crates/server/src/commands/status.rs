@@ -124,6 +124,9 @@ fn show(status: &Status) -> anyhow::Result<()> {
     if let Some(kept) = &status.history.retained {
         answer(kept.line())?;
     }
+    if let Some(sealed) = &status.history.sealed {
+        answer(format_args!("sealed    up to {}: {}", sealed.upto, sealed.seal))?;
+    }
     if let Some(capture) = &status.capture {
         show_slot(status.slot.as_ref())?;
         answer(format_args!(

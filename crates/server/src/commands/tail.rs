@@ -1,6 +1,9 @@
 //! `waldelta tail`: changes as they commit, for people and for pipes.
 //!
-//! It is an ordinary client: it resumes by cursor after a lost connection and so shows nothing twice and misses nothing.
+//! It is an ordinary client: it resumes by cursor after a lost connection and so shows nothing twice and misses nothing. What it
+//! cannot read, or cannot go on from, ends it: the same would come again.
+
+mod pause;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -14,11 +17,11 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use waldelta_wal::Code;
 
+use self::pause::Pause;
 use super::{answer, reach};
 use crate::cli::TailOptions;
-use crate::failure::Failure;
+use crate::failure::{Failure, code_of};
 
-const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// Three heartbeats and a little: a connection that is silent for longer is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -31,18 +34,29 @@ pub(crate) async fn run(options: &TailOptions) -> anyhow::Result<ExitCode> {
         transactions_left: options.limit.unwrap_or(u64::MAX),
         shapes: HashMap::new(),
         takes_resets: false,
+        pause: Pause::new(),
     };
     let mut reached_once = false;
     loop {
-        match follower.connection(&mut reached_once).await {
+        let pause = match follower.connection(&mut reached_once).await {
             Ok(Next::Done) => return Ok(ExitCode::SUCCESS),
-            Ok(Next::Reconnect) => {}
             // The same again would end the same way.
             Ok(Next::Ended(error)) => return Err(error),
+            Ok(Next::Reconnect(close)) => {
+                let pause = follower.pause.take(close.retry());
+                let (close, reason) = (close.code, close.reason);
+                tracing::warn!(close, reason, ?pause, "the service ended the connection; coming back");
+                pause
+            }
             Err(error) if !reached_once => return Err(error),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "connection lost; resuming"),
-        }
-        tokio::time::sleep(RECONNECT_DELAY).await;
+            Err(error) => {
+                let pause = follower.pause.take(None);
+                let code = code_of(&error).map(Code::as_str);
+                tracing::warn!(code, error = format!("{error:#}"), ?pause, "connection lost; resuming");
+                pause
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -55,12 +69,33 @@ struct Follower<'a> {
     shapes: HashMap<String, Value>,
     /// It was let go because a table is reset: now it takes the snapshot that comes with that, to go on from its cursor.
     takes_resets: bool,
+    /// Before it connects again.
+    pause: Pause,
 }
 
 enum Next {
     Done,
-    Reconnect,
+    Reconnect(Close),
     Ended(anyhow::Error),
+}
+
+/// How the service ended a connection.
+struct Close {
+    code: u16,
+    reason: String,
+}
+
+impl Close {
+    /// 1006: it just ended (RFC 6455, section 7.1.5).
+    fn without_words() -> Self {
+        Close { code: 1006, reason: String::new() }
+    }
+
+    /// When to come back, where that is said.
+    fn retry(&self) -> Option<Duration> {
+        let reason: Value = serde_json::from_str(&self.reason).ok()?;
+        reason["retry_ms"].as_u64().map(Duration::from_millis)
+    }
 }
 
 impl Follower<'_> {
@@ -92,10 +127,12 @@ impl Follower<'_> {
             let message =
                 tokio::time::timeout(SILENCE_MAX, socket.next()).await.context("the service is silent")?;
             match message {
-                None => return Ok(Next::Reconnect),
+                None => return Ok(Next::Reconnect(Close::without_words())),
                 Some(Err(error)) => return Err(error).context("read"),
                 Some(Ok(Message::Text(text))) => {
-                    self.frame(text.as_str())?;
+                    if let Err(error) = self.frame(text.as_str()) {
+                        return Ok(Next::Ended(error));
+                    }
                     if self.transactions_left == 0 {
                         // The answer to a close does not matter any more.
                         socket.close(None).await.ok();
@@ -103,18 +140,21 @@ impl Follower<'_> {
                     }
                 }
                 Some(Ok(Message::Close(close))) => {
-                    let (code, reason) = close
-                        .map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
-                    return match code {
+                    let close = close.map_or(Close { code: 1005, reason: String::new() }, |close| Close {
+                        code: close.code.into(),
+                        reason: close.reason.to_string(),
+                    });
+                    return match close.code {
                         1000 => Ok(Next::Done),
                         4410 if !self.takes_resets && self.cursor.is_some() => {
                             self.takes_resets = true;
-                            Ok(Next::Reconnect)
+                            Ok(Next::Reconnect(close))
                         }
                         4400..=4406 | 4409 | 4410 | 4413 => {
+                            let Close { code, reason } = close;
                             Ok(Next::Ended(anyhow::anyhow!("the service ended it: {code} {reason}")))
                         }
-                        _ => Ok(Next::Reconnect),
+                        _ => Ok(Next::Reconnect(close)),
                     };
                 }
                 Some(Ok(_)) => {}
@@ -140,8 +180,14 @@ impl Follower<'_> {
         })
     }
 
+    /// Shows a frame, and takes note of where it leads.
+    ///
+    /// # Errors
+    /// Where it cannot be read, shown, or gone on from: it would be the same another time.
     fn frame(&mut self, text: &str) -> anyhow::Result<()> {
-        let frame: Value = serde_json::from_str(text).context("read a frame")?;
+        let unreadable =
+            |error| Failure::error(Code::AnswerUnreadable, format!("read a frame of the service: {error}"));
+        let frame: Value = serde_json::from_str(text).map_err(unreadable)?;
         let kind = frame["type"].as_str().unwrap_or_default();
         match kind {
             _ if self.options.json => answer(text)?,
@@ -158,6 +204,7 @@ impl Follower<'_> {
             self.cursor = frame["cursor"].as_str().map(str::to_owned).or_else(|| self.cursor.take());
         }
         match kind {
+            "live" => self.pause.begin_again(),
             // Without a snapshot it begins here: a connection lost before the first change must not skip that one.
             "welcome" if frame["mode"] == "resume" && self.cursor.is_none() => {
                 self.cursor = frame["head"].as_str().map(str::to_owned);
@@ -165,7 +212,8 @@ impl Follower<'_> {
             // The cursor stays where the stream is.
             "reset" if frame["tables"].is_array() => {}
             "reset" if self.takes_resets => {
-                anyhow::bail!("the service cannot go on from the cursor: {}", frame["reason"]);
+                let why = format!("the service cannot go on from the cursor: {}", frame["reason"]);
+                return Err(Failure::error(Code::CursorNotResumable, why));
             }
             "reset" => self.cursor = None,
             _ => {}
@@ -270,6 +318,9 @@ fn text<'a>(object: &'a Value, name: &str) -> &'a str {
 }
 
 #[cfg(test)]
+mod conversation;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -315,6 +366,7 @@ mod tests {
             transactions_left: 1,
             shapes: HashMap::new(),
             takes_resets: false,
+            pause: Pause::new(),
         }
     }
 

@@ -29,6 +29,12 @@ impl TlsConfig {
         (!self.certificate.is_empty()).then(|| (Path::new(&self.certificate), Path::new(&self.key)))
     }
 
+    /// Whether both encrypt, with other files. Whether there is encryption at all is another question: see
+    /// [`Config::differences`].
+    pub(super) fn has_other_files_than(&self, other: &TlsConfig) -> bool {
+        matches!((self.files(), other.files()), (Some(ours), Some(theirs)) if ours != theirs)
+    }
+
     /// Files are named as seen from the folder of the configuration file.
     pub(super) fn relative_to(&mut self, folder: &Path) {
         for file in [&mut self.certificate, &mut self.key].into_iter().filter(|file| !file.is_empty()) {

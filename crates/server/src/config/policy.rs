@@ -38,37 +38,6 @@ pub(crate) enum Scalar {
     Text(String),
 }
 
-/// How much one may take of what all share.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct LimitsConfig {
-    /// Sessions from one address at most.
-    pub sessions_per_address_max: usize,
-    /// Sessions of one subject at most.
-    pub sessions_per_subject_max: usize,
-    /// Sessions of one tenant at most.
-    pub sessions_per_tenant_max: usize,
-    /// The claim that says whose tenant somebody is; empty: there are no tenants.
-    pub tenant_claim: String,
-    /// Requests and connections a second at most, from one address, and of one subject.
-    pub requests_per_second_max: u32,
-    /// So many may come at once after a pause.
-    pub requests_burst_max: u32,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        LimitsConfig {
-            sessions_per_address_max: 10_000,
-            sessions_per_subject_max: 1_000,
-            sessions_per_tenant_max: 10_000,
-            tenant_claim: String::new(),
-            requests_per_second_max: 2_000,
-            requests_burst_max: 20_000,
-        }
-    }
-}
-
 impl RuleConfig {
     /// A rule with everything that one can have: what is not in it is no setting.
     pub(super) fn complete() -> Self {
@@ -129,7 +98,7 @@ pub(super) fn rules(rules: &[RuleConfig], is_required: bool) -> Result<Rules, Ru
 }
 
 /// The first limit that makes no sense, and why.
-pub(super) fn nonsense(limits: &LimitsConfig) -> Option<String> {
+pub(super) fn nonsense(limits: &Limits) -> Option<String> {
     let (seconds, burst) = (limits.requests_per_second_max, limits.requests_burst_max);
     (burst < seconds).then(|| {
         format!(
@@ -139,39 +108,20 @@ pub(super) fn nonsense(limits: &LimitsConfig) -> Option<String> {
     })
 }
 
-impl LimitsConfig {
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
-            sessions_per_address_max: self.sessions_per_address_max,
-            sessions_per_subject_max: self.sessions_per_subject_max,
-            sessions_per_tenant_max: self.sessions_per_tenant_max,
-            tenant_claim: self.tenant_claim.clone(),
-            requests_per_second_max: self.requests_per_second_max,
-            requests_burst_max: self.requests_burst_max,
-        }
-    }
-
-    /// The settings that cannot be 0, by name.
-    pub(super) fn at_least_one(&self) -> [(&'static str, u64); 5] {
-        [
-            ("limits.sessions_per_address_max", self.sessions_per_address_max as u64),
-            ("limits.sessions_per_subject_max", self.sessions_per_subject_max as u64),
-            ("limits.sessions_per_tenant_max", self.sessions_per_tenant_max as u64),
-            ("limits.requests_per_second_max", self.requests_per_second_max.into()),
-            ("limits.requests_burst_max", self.requests_burst_max.into()),
-        ]
-    }
+/// The limits that cannot be 0, by name.
+pub(super) fn at_least_one(limits: &Limits) -> [(&'static str, u64); 5] {
+    [
+        ("limits.sessions_per_address_max", limits.sessions_per_address_max as u64),
+        ("limits.sessions_per_subject_max", limits.sessions_per_subject_max as u64),
+        ("limits.sessions_per_tenant_max", limits.sessions_per_tenant_max as u64),
+        ("limits.requests_per_second_max", limits.requests_per_second_max.into()),
+        ("limits.requests_burst_max", limits.requests_burst_max.into()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Two places say what the defaults are: the file that people read, and the part that is used without a server.
-    #[test]
-    fn the_defaults_are_those_of_the_client_side() {
-        assert_eq!(LimitsConfig::default().limits(), Limits::default());
-    }
 
     #[test]
     fn a_rule_says_what_it_says() {
@@ -189,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_makes_no_sense_is_refused() {
-        let limits = LimitsConfig { requests_burst_max: 1, ..Default::default() };
+        let limits = Limits { requests_burst_max: 1, ..Default::default() };
         assert!(nonsense(&limits).unwrap().contains("limits.requests_burst_max is 1"));
-        assert_eq!(nonsense(&LimitsConfig::default()), None);
+        assert_eq!(nonsense(&Limits::default()), None);
     }
 }

@@ -168,16 +168,36 @@ fn files_are_seen_from_the_folder_of_the_configuration() {
 fn what_a_running_service_can_take_is_told_from_what_needs_a_restart() {
     let running = Config::default();
     let text = "[source]\nslot = 'x'\n[limits]\nsessions_per_address_max = 1\n[server]\nallowed_hosts = ['a']\n\
-        heartbeat_ms = 1\n[[rules]]\ntable = '*'";
+        heartbeat_ms = 1\n[history]\nretain = '30d'\n[[rules]]\ntable = '*'";
     let other = parse(text, Path::new("x")).unwrap();
     let (changed, waiting) = running.differences(&other).unwrap();
-    assert_eq!(changed, ["rules", "limits", "server.allowed_hosts"]);
+    assert_eq!(changed, ["rules", "limits", "server.allowed_hosts", "history.retain"]);
     assert_eq!(waiting, ["server.heartbeat_ms", "source.slot"]);
     let mut taken = running.clone();
     taken.take(&other);
     let (changed, waiting) = taken.differences(&other).unwrap();
     assert_eq!((changed.len(), waiting.len()), (0, 2));
+    // Other files are taken; that there are some, or none, waits.
+    let with = |tls: &str| parse(&format!("[server.tls]\n{tls}"), Path::new("x")).unwrap();
+    let (first, second) = (with("certificate = 'a'\nkey = 'b'"), with("certificate = 'a'\nkey = 'c'"));
+    let none = Config::default();
+    for (before, after, changed, waiting) in [
+        (&first, &second, &["server.tls"][..], &[][..]),
+        (&first, &first, &[], &[]),
+        (&none, &first, &[], &["server.tls.certificate", "server.tls.key"]),
+        (&first, &none, &[], &["server.tls.certificate", "server.tls.key"]),
+    ] {
+        let found = before.differences(after).unwrap();
+        assert_eq!(
+            (&found.0[..], &found.1.iter().map(String::as_str).collect::<Vec<_>>()[..]),
+            (changed, waiting)
+        );
+        let mut taken = before.clone();
+        taken.take(after);
+        assert_eq!(taken.differences(after).unwrap().0, [] as [&str; 0]);
+        assert_eq!(taken.server.tls.files() == after.server.tls.files(), waiting.is_empty());
+    }
     // What is taken is all that `changed` can name.
     let (changed, _) = running.differences(&taken).unwrap();
-    assert_eq!(changed, ["rules", "limits", "server.allowed_hosts"]);
+    assert_eq!(changed, ["rules", "limits", "server.allowed_hosts", "history.retain"]);
 }

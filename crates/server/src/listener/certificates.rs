@@ -1,29 +1,32 @@
 //! The certificate that the listener shows, and what of TLS it speaks: 1.2 and 1.3, for HTTP/1.1. It asks clients for none: who
 //! they are is said by their tokens.
 //!
-//! When the files are read again, connections that are open keep what they have, and none that comes later resumes what was
+//! When other files are taken, or the same ones are read again, connections that are open keep what they have, and none that comes later resumes what was
 //! agreed on under the certificate before.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 use waldelta_wal::Code;
 
 use crate::failure::Failure;
 
 /// A chain has some kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The last second of the year 9999, which stands for no end (RFC 5280, section 4.1.2.5).
+const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// The certificate of a listener.
 pub(crate) struct Certificates {
-    certificate: PathBuf,
-    key: PathBuf,
     current: RwLock<Arc<ServerConfig>>,
 }
 
@@ -33,18 +36,12 @@ impl Certificates {
     /// # Errors
     /// With the file that is at fault, and why.
     pub(crate) fn load(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let current = RwLock::new(read(certificate, key)?);
-        Ok(Certificates { certificate: certificate.to_owned(), key: key.to_owned(), current })
+        Ok(Certificates { current: RwLock::new(read(certificate, key)?) })
     }
 
-    /// Reads the files again, for connections from now on.
-    ///
-    /// # Errors
-    /// As [`Certificates::load`]; then everything stays as it was.
-    pub(crate) fn reload(&self) -> anyhow::Result<()> {
-        let fresh = read(&self.certificate, &self.key)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+    /// Takes what others were loaded with, for connections from now on.
+    pub(crate) fn take(&self, fresh: &Certificates) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh.current();
     }
 
     /// What connections that begin now are served with.
@@ -78,6 +75,31 @@ fn read(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// When the first of a chain of certificates is over; `None`: none ever is.
+///
+/// # Errors
+/// As [`Certificates::load`].
+pub(crate) fn ends_at(certificate: &Path) -> anyhow::Result<Option<SystemTime>> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&contents(certificate)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| invalid(certificate, not_pem(&error)))?;
+    Ok(chain.iter().filter_map(end_of).min())
+}
+
+/// The library tells it to who asks at a time when it is over: that is the first thing that it looks at.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let at_last = UnixTime::since_unix_epoch(LAST_SECOND);
+    let (nobody, algorithms) =
+        (RootCertStore::empty(), ring::default_provider().signature_verification_algorithms);
+    match verify_server_cert_signed_by_trust_anchor(&parsed, &nobody, &[], at_last, algorithms.all) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after.as_secs()))
+        }
+        _ => None,
+    }
 }
 
 fn contents(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -20,7 +20,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use waldelta_wal::Code;
 
-pub(crate) use self::certificates::Certificates;
+pub(crate) use self::certificates::{Certificates, ends_at};
 use self::gate::Gate;
 pub(crate) use self::gate::{Bounds, describe_metrics};
 pub(crate) use self::proxies::{Network, Proxies};

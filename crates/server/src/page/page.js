@@ -1,5 +1,6 @@
 // A small client of /v1/stream: it takes a snapshot, follows the changes, and resumes by cursor after a lost
-// connection. Rows and cursor are kept in memory, and so only as long as the page is open.
+// connection. Rows and cursor are kept in memory, and so only as long as the page is open; and so is the token of whoever looks,
+// where the service wants one.
 
 const CHANGES_SHOWN = 50;
 const ROWS_SHOWN = 50;
@@ -18,18 +19,21 @@ let rowsNumbered = 0; // of tables without key
 let movedRow = null; // the row that the first half of a key change deleted
 let redraw = false;
 let following = false; // whether there is, or was, a connection
+let token; // in no URL and in no storage
+let wantsToken = false; // nothing is asked before there is one
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/v1/stream`, "waldelta.v1.json");
   socket.onopen = () => socket.send(JSON.stringify({
     type: "hello", client_id: clientId, after: cursor, own_changes: "include",
-    subscriptions: [{ id: "all", table: "*" }],
+    subscriptions: [{ id: "all", table: "*" }], token, // undefined is left out
   }));
   socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = ({ code, reason }) => {
     pending = [];
     staged = null;
+    if (code === 4401) return lock(/"code":"([^"]+)"/.exec(reason)?.[1]);
     if (code === 4409 || code === 4400 || code === 4406) return state(`closed: ${code} ${reason}`, "bad");
     state("connection lost, resuming…", "");
     setTimeout(connect, RECONNECT_MS);
@@ -195,12 +199,41 @@ function element(name, content) {
   return made;
 }
 
+/** Asks whoever looks for a token; `why` the one before is not taken. */
+function lock(why) {
+  [wantsToken, following] = [true, false];
+  state("waiting for a token", "");
+  byId("why").textContent = why === "WD-TOKEN-MISSING" ? "This service wants a token." : `The service does not take this token: ${why}.`;
+  byId("entry").hidden = false;
+  byId("token").focus();
+}
+
+byId("entry").onsubmit = (event) => {
+  event.preventDefault();
+  const given = byId("token").value.trim();
+  if (given === "") return;
+  [token, wantsToken] = [given, false];
+  byId("token").value = "";
+  byId("entry").hidden = true;
+  state("connecting…", "");
+  showStatus();
+};
+
+const get = (path) => fetch(path, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+
 async function showStatus() {
+  if (wantsToken) return;
   try {
-    const { role, capture, writer, slot, sessions, needs_repair: repairs, joining } = await (await fetch("/v1/status")).json();
+    const answer = await get("/v1/status");
+    if (answer.status === 401) return lock((await answer.json()).code);
+    if (answer.status === 403) {
+      byId("lag").textContent = "how the service is, operators are told";
+      return follow("all");
+    }
+    const { role, capture, writer, slot, sessions, needs_repair: repairs, joining } = await answer.json();
     follow(role);
-    const served = role === "capture" ? "" : `, ${sessions.length} sessions`;
-    byId("role").textContent = (role === "all" ? "" : `role ${role}`) + served;
+    const [named, served] = [role !== "all" && `role ${role}`, role !== "capture" && `${sessions.length} sessions`];
+    byId("role").textContent = [named, served].filter(Boolean).join(", ");
     note("capture", capture ? captureText(capture) : writerText(writer), capture?.state === "stopped" || writer?.code ? "bad" : "");
     note("repairs", repairs.map(({ table, reason }) => `${table} needs repair: ${reason}`).join("; "), "bad");
     note("joining", joining.map(({ table }) => `${table} is being added`).join("; "), "");
@@ -215,7 +248,7 @@ async function showStatus() {
 
 /** Those connected to this process, then those that were here last, on any process. */
 async function showClients(sessions) {
-  const { clients = [] } = await (await fetch(`/v1/clients?limit=${CLIENTS_SHOWN}`)).json();
+  const { clients = [] } = await (await get(`/v1/clients?limit=${CLIENTS_SHOWN}`)).json();
   const here = new Set(sessions.map((session) => session.client_id));
   const lines = [
     ...sessions.slice(0, CLIENTS_SHOWN).map((one) => [one.client_id, one.state, one.cursor, one.acked]),

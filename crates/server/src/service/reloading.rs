@@ -163,8 +163,8 @@ struct Fresh {
     waiting: Vec<String>,
     /// What of other rules does not fit; `None`: they are those in force.
     findings: Option<Vec<Finding>>,
-    /// Whether the certificate's files are read again.
-    renews: bool,
+    /// What is in the certificate's files now, which may be others.
+    certificates: Option<Certificates>,
 }
 
 impl Reloading {
@@ -225,26 +225,21 @@ impl Reloading {
             return Err(Failure::error(Code::ConfigInvalid, message));
         }
         let access = config.access()?;
-        let renews = self.renews(&config)?;
+        let certificates = self.certificates(&config)?;
         let policy = config.policy()?;
         let findings = match config.rules == self.config.rules {
             true => None,
             false => Some(self.new_findings(&config).await?),
         };
         let (changed, waiting) = self.config.differences(&config)?;
-        Ok(Fresh { config, policy, access, changed, waiting, findings, renews })
+        Ok(Fresh { config, policy, access, changed, waiting, findings, certificates })
     }
 
-    /// Whether there is a certificate to be read again from where it was. Where other files are named, which waits for a restart, these
-    /// may have gone.
-    fn renews(&self, fresh: &Config) -> anyhow::Result<bool> {
-        let (Some(_), Some((certificate, key))) = (&self.certificates, self.config.server.tls.files()) else {
-            return Ok(false);
-        };
-        match Certificates::load(certificate, key) {
-            Ok(_) => Ok(true),
-            Err(_) if fresh.server.tls.files() != Some((certificate, key)) => Ok(false),
-            Err(error) => Err(error),
+    /// The certificate to be shown from now on. Whether there is one at all waits for a restart.
+    fn certificates(&self, fresh: &Config) -> anyhow::Result<Option<Certificates>> {
+        match (&self.certificates, fresh.server.tls.files()) {
+            (Some(_), Some((certificate, key))) => Certificates::load(certificate, key).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -270,7 +265,7 @@ impl Reloading {
 
     /// Writes it into the audit, and then takes it.
     async fn apply(&mut self, fresh: Fresh) -> anyhow::Result<()> {
-        let Fresh { config, policy, access, changed, waiting, findings, renews } = fresh;
+        let Fresh { config, policy, access, changed, waiting, findings, certificates } = fresh;
         let (before, after) = (self.config.rules_fingerprint(), config.rules_fingerprint());
         let mut entries = vec![AuditEntry::new(AuditAction::ConfigReloaded {
             changed: changed.clone(),
@@ -287,12 +282,14 @@ impl Reloading {
                 return Err(Failure::error(Code::HistoryUnreachable, message));
             }
         }
-        if let Some(certificates) = self.certificates.as_ref().filter(|_| renews) {
-            certificates.reload()?;
+        if let (Some(shown), Some(fresh)) = (&self.certificates, &certificates) {
+            shown.take(fresh);
         }
         self.access.configure(access);
         self.policy.apply(policy);
         self.config.take(&config);
+        // Removed is by the process that writes history alone.
+        self.history.retain(self.config.history.retain.0);
         for setting in &waiting {
             tracing::warn!(setting, "differs in the configuration file and waits for a restart");
         }

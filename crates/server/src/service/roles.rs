@@ -88,6 +88,7 @@ impl Service {
         }
         if let Some(capture) = observer.capture.clone() {
             history.retain(config.history.retain.0);
+            history.keep_sealed(config.history.seal);
             supervisor.spawn("states", capturing::tell_states(capture.clone(), stop.clone()));
             supervisor.spawn("follow", capturing::follow(history.clone(), capture.clone(), stop.clone()));
             let config = config.capture(source);

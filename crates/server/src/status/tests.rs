@@ -40,7 +40,7 @@ pub(crate) fn status(state: &str, name: &str) -> Status {
         }),
         needs_repair: vec![table("public.t")],
         joining: vec![table("public.n")],
-        history: HistoryStatus { epoch: 1, head: "h".into(), retained: None },
+        history: HistoryStatus { epoch: 1, head: "h".into(), retained: None, sealed: None },
         config: ConfigStatus::default(),
         slot: Some(SlotStatus {
             name: "s".into(),
@@ -100,7 +100,10 @@ fn a_status_is_as_it_is_described() {
         bytes: 3,
         held_for_clients: true,
         busy: false,
+        not_shown: false,
     });
+    full.history.sealed =
+        Some(SealedStatus { seal: "1.2.ab".into(), upto: full.history.head.clone(), at_us: 4 });
     let line = full.history.retained.as_ref().map(RetainedStatus::line).unwrap();
     assert!(
         line.contains("2 partitions") && line.contains("held for clients") && !line.contains("in the way"),

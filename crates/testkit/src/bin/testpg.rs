@@ -1,12 +1,12 @@
 //! Starts and stops the PostgreSQL that all tests of a run share. `start` is called before the tests; the server stops by
-//! itself when nobody has used it for ten minutes.
+//! itself when nobody has used it for ten minutes. What killed tests of earlier runs left behind is removed meanwhile.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use waldelta_testkit::shared;
+use waldelta_testkit::{left_behind, shared};
 
 fn main() -> ExitCode {
     let program = std::env::current_exe().expect("this program's own path");
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["start"] => {
+            left_behind::clear();
             let folder = shared::folder(&program);
             shared::start(&program, &folder, shared::IDLE_TIMEOUT);
             announce(&folder);

@@ -159,6 +159,8 @@ struct Walk<'a> {
     keys: HashMap<&'a str, &'a [String]>,
     /// Parts of a transaction whose last part has not come.
     pending: Vec<&'a Change>,
+    /// The cursor of the last of them: pages go on from there.
+    part: Option<Position>,
     /// Its rows differ: said once.
     differs: bool,
     checked: Checked,
@@ -180,6 +182,7 @@ impl<'a> Walk<'a> {
             staged: None,
             keys: HashMap::new(),
             pending: Vec::new(),
+            part: None,
             differs: false,
             checked: Checked::default(),
             violations: Vec::new(),
@@ -192,6 +195,7 @@ impl<'a> Walk<'a> {
         self.staged = None;
         self.keys.clear();
         self.pending.clear();
+        self.part = None;
     }
 
     fn take(&mut self, note: &'a Note) {
@@ -230,6 +234,7 @@ impl<'a> Walk<'a> {
 
     fn reset(&mut self, tables: Option<&[String]>) {
         self.pending.clear();
+        self.part = None;
         match tables {
             Some(tables) => self.missing.extend(tables.iter().cloned()),
             None => {
@@ -270,7 +275,7 @@ impl<'a> Walk<'a> {
         };
         let is_ahead = self.consistent_at.is_some_and(|consistent_at| cursor <= consistent_at);
         if let Some(prev) = prev {
-            if prev > position {
+            if Some(prev) > self.part.max(Some(position)) {
                 self.say(Some(cursor), Kind::Gap { prev });
             }
             let from = self.was_ahead_until.map_or(prev, |until| prev.max(until));
@@ -280,6 +285,7 @@ impl<'a> Walk<'a> {
             }
         }
         self.pending.extend(changes);
+        self.part = (!last).then_some(cursor);
         if !last {
             return;
         }

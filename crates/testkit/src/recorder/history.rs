@@ -61,6 +61,15 @@ impl HistoryLog {
 
     /// Reads all of it.
     pub async fn read(history: &TestDatabase) -> Self {
+        Self::read_where(history, |_| true).await
+    }
+
+    /// Reads what concerns these tables; what happens to others may be beyond the recorder.
+    pub async fn read_of(history: &TestDatabase, tables: &[&str]) -> Self {
+        Self::read_where(history, |table| tables.contains(&table)).await
+    }
+
+    async fn read_where(history: &TestDatabase, is_read: impl Fn(&str) -> bool) -> Self {
         let mut log = HistoryLog::default();
         let mut shapes = BTreeSet::new();
         for row in history.query(ROWS).await {
@@ -68,6 +77,10 @@ impl HistoryLog {
                 row.try_into().unwrap_or_else(|row| panic!("nine columns: {row:?}"));
             let at = position(epoch.as_deref(), lsn.as_deref(), Position::whole);
             let (operation, table) = (operation.unwrap(), table.unwrap_or_default());
+            if !is_read(&table) {
+                log.add(at, operation != "baseline", None);
+                continue;
+            }
             let op = match operation.as_str() {
                 "insert" | "baseline" => Some(Op::Insert),
                 "update" => Some(Op::Update),

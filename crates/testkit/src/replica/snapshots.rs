@@ -9,7 +9,7 @@ use super::schema::Schema;
 use super::{Replica, Table, Violation, unknown};
 
 /// A snapshot whose end has not come yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     begins_at: Position,
     /// Tables that were here already, and come again because other rows or columns of them were asked for. Without the end of the

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions of tests may panic as tests may")]
 
+mod damage;
 mod errors;
 mod manifest;
 mod nested;

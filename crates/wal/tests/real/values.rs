@@ -10,7 +10,7 @@ use waldelta_wal::{
 use crate::same_json::same_json;
 use crate::walsender::{changes_of, data, transactions};
 
-fn one_column(type_oid: u32, name: &str) -> RowEncoder {
+pub(crate) fn one_column(type_oid: u32, name: &str) -> RowEncoder {
     let column = Column {
         number: 1,
         name: "v".into(),

@@ -65,7 +65,7 @@ fn whole(mut shape: Relation) -> (Relation, Vec<String>) {
     (shape, vec!["double".into()])
 }
 
-fn stream() -> Vec<Vec<u8>> {
+pub(crate) fn stream() -> Vec<Vec<u8>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     STREAM.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect()
 }

@@ -16,7 +16,7 @@ use crate::signing::openssl;
 
 /// What a connection gets, once it has asked.
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Bytes(Vec<u8>),
     /// The beginning of an answer, then more and more of this without end.
     Endless(Vec<u8>, Vec<u8>),
@@ -27,24 +27,24 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn json(value: &Value) -> Self {
+    pub(crate) fn json(value: &Value) -> Self {
         Self::text(&value.to_string())
     }
 
-    pub(super) fn text(body: &str) -> Self {
+    pub(crate) fn text(body: &str) -> Self {
         Answer::Bytes(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into())
     }
 
-    pub(super) fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Answer::Bytes(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n").into())
     }
 
-    pub(super) fn redirect(to: &str) -> Self {
+    pub(crate) fn redirect(to: &str) -> Self {
         Answer::Bytes(format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into())
     }
 }
 
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     address: SocketAddr,
     scheme: &'static str,
     shared: Arc<Shared>,
@@ -61,12 +61,12 @@ struct Shared {
 }
 
 impl Endpoint {
-    pub(super) fn start(answer: Answer) -> Self {
+    pub(crate) fn start(answer: Answer) -> Self {
         Self::serve(answer, None)
     }
 
     /// The same over TLS, with a certificate for localhost.
-    pub(super) fn start_encrypted(answer: Answer) -> Self {
+    pub(crate) fn start_encrypted(answer: Answer) -> Self {
         let made = openssl(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout - -out - -subj /CN=localhost -addext \
              subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE",
@@ -112,27 +112,27 @@ impl Endpoint {
         Endpoint { address, scheme, shared, certificate: None }
     }
 
-    pub(super) fn answer(&self, answer: Answer) {
+    pub(crate) fn answer(&self, answer: Answer) {
         *self.shared.answer.lock().unwrap() = answer;
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}://localhost:{}/keys?v=1", self.scheme, self.address.port())
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    pub(super) fn asked(&self) -> String {
+    pub(crate) fn asked(&self) -> String {
         self.shared.asked.lock().unwrap().clone()
     }
 }

@@ -217,8 +217,8 @@ impl Answer {
                 _ => whole,
             };
             self.changes += told.changes;
-            if told.has_tx {
-                self.told = self.at;
+            if let Some(cursor) = told.cursor {
+                self.told = cursor;
                 self.bytes += told.frames.iter().map(|frame| frame.len()).sum::<usize>();
                 self.transactions.extend(told.frames);
             }

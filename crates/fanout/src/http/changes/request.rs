@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axum::extract::Query;
 use axum::http::{HeaderMap, Uri, header};
 use waldelta_wal::Code;
 
 use crate::filter::Filter;
 use crate::http::problem::Problem;
-use crate::http::{elements, time};
+use crate::http::{elements, query, time};
 use crate::rules::Grant;
 use crate::subscription::{Numbers, Pattern, Selection, Subscription};
-use crate::wire::client::{After, CLIENT_ID_CHARS_MAX};
+use crate::wire::client::{After, CLIENT_ID_FORM, is_client_id};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
@@ -47,6 +46,15 @@ pub(super) enum Form {
 }
 
 impl Form {
+    /// What a client that follows so is noted to speak.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Form::Page => "http",
+            Form::EventStream => "sse",
+            Form::Lines => "ndjson",
+        }
+    }
+
     /// The first of the streams that the client accepts, else a page.
     fn of(headers: &HeaderMap) -> Self {
         let kinds = elements::of(headers, header::ACCEPT).filter_map(|one| one.split(';').next());
@@ -87,9 +95,7 @@ pub(super) fn parse(uri: &Uri, headers: &HeaderMap, grant: &Grant) -> Result<Req
         client_id: String::new(),
     };
     let mut tables = Tables::default();
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_| invalid("the query string cannot be read"))?;
-    for (name, value) in pairs {
+    for (name, value) in query::pairs(uri, &["table"])? {
         match name.as_str() {
             "after" => request.after = Some(after(&value)?),
             "since" => request.since = Some(since(&value)?),
@@ -211,9 +217,9 @@ fn wait(value: &str) -> Result<Duration, Problem> {
 }
 
 fn client_id(value: String) -> Result<String, Problem> {
-    match value.chars().count() {
-        1..=CLIENT_ID_CHARS_MAX => Ok(value),
-        _ => Err(invalid(format!("`client_id` must have 1 to {CLIENT_ID_CHARS_MAX} characters"))),
+    match is_client_id(&value) {
+        true => Ok(value),
+        false => Err(invalid(format!("`client_id` must have {CLIENT_ID_FORM}"))),
     }
 }
 

@@ -16,9 +16,10 @@ use tokio::time::Instant;
 use waldelta_history::Head;
 use waldelta_wal::{Code, Position};
 
-use super::Seat;
 use super::follow::{Follower, Read, Told, kind_of};
 use super::request::{Form, Request};
+use super::{Seat, Stays};
+use crate::clients::{NOTE_EVERY, Visit};
 use crate::http::problem::Problem;
 use crate::http::term::{self, Term};
 use crate::start::Reset;
@@ -30,12 +31,12 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// Answers with everything after `after`; `head` is where history ends at least.
-pub(super) fn respond(seat: Seat, term: Term, request: Request, after: Position, head: Position) -> Response {
+pub(super) fn respond(stays: Stays, request: Request, after: Position, head: Position) -> Response {
     let kind = match request.form {
         Form::EventStream => "text/event-stream",
         Form::Page | Form::Lines => "application/x-ndjson",
     };
-    let stream = Stream::new(seat, term, request, after, head);
+    let stream = Stream::new(stays, request, after, head);
     let pieces = futures_util::stream::unfold(stream, |mut stream| async move {
         stream.next().await.map(|piece| (Ok::<_, Infallible>(piece), stream))
     });
@@ -63,6 +64,8 @@ struct Stream {
     follower: Follower,
     /// For how long whoever follows may.
     term: Term,
+    visit: Option<Visit>,
+    noted_at: Instant,
     form: Form,
     heads: watch::Receiver<Head>,
     /// When it ends, once it has caught up; never for an event stream.
@@ -83,7 +86,8 @@ enum Phase {
 }
 
 impl Stream {
-    fn new(seat: Seat, term: Term, request: Request, after: Position, head: Position) -> Self {
+    fn new(stays: Stays, request: Request, after: Position, head: Position) -> Self {
+        let Stays { seat, term, visit } = stays;
         let inner = Arc::clone(&seat.inner);
         let now = Instant::now();
         Stream {
@@ -95,12 +99,15 @@ impl Stream {
             phase: Phase::Opening,
             follower: Follower::new(inner, request, after, head),
             term,
+            visit,
+            noted_at: now,
             seat,
         }
     }
 
     /// What is to be sent next; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
+        self.note();
         match self.phase {
             Phase::Ended => return None,
             Phase::Opening => {
@@ -153,6 +160,16 @@ impl Stream {
                     return Some(self.beat());
                 },
             }
+        }
+    }
+
+    /// The client is still here.
+    fn note(&mut self) {
+        if let Some(visit) = &self.visit
+            && self.noted_at.elapsed() >= NOTE_EVERY
+        {
+            self.noted_at = Instant::now();
+            self.seat.inner.clients.visited(visit.clone());
         }
     }
 

@@ -4,10 +4,12 @@ use axum::http::StatusCode;
 use waldelta_history::{Reads, RowChange, RowEntry, RowHistory};
 use waldelta_wal::{Code, Operation, Position};
 
-use super::state::{Cut, NEVER, SEARCH, State, has_key};
+use super::seen;
+use super::state::{Cut, State, has_key};
+use super::turn::Turn;
 use super::versions::{document, write_document, write_version};
 use super::{Reading, Subject, invalid};
-use crate::error::Error;
+use crate::http::asker::Asker;
 use crate::http::lens::Lens;
 use crate::http::place::{Edge, Place, unavailable};
 use crate::http::problem::Problem;
@@ -40,10 +42,11 @@ impl Query {
 /// The answer: the row, and the version that it is.
 pub(super) async fn read(
     inner: &Inner,
+    asker: &Asker,
     subject: &Subject,
     query: &Query,
-    mut lens: Lens,
 ) -> Result<Reading, Problem> {
+    let mut lens = Lens::new(&asker.grant);
     let (at, extent) = match query.at {
         Some(place) => place.resolve(inner, Edge::To).await?,
         None => {
@@ -52,25 +55,12 @@ pub(super) async fn read(
         }
     };
     reaches_back(inner, subject, at, &extent).await?;
-    let _permit = inner.reads.acquire().await;
-    let failed = |error: Error| Problem::unavailable(&error);
+    let mut turn = Turn::wait(inner, asker).await;
     // The gaps are read after the place was found: of everything up to it they are known.
     let rows = inner.history.rows(subject.table.oid).await.map_err(unavailable)?;
-    let mut reads = SEARCH;
-    let (state, entry) = State::at(&rows, &subject.key, at, &mut reads).await.map_err(failed)?;
-    let sight = lens.look_at(entry.as_ref());
-    let (state, entry) = match lens.hides() {
-        false => (state, entry),
-        // Whatever is not there to be seen is as what never was, in what is not known of it, too.
-        true => {
-            let mut reads = SEARCH;
-            let (never, nothing) = State::at(&rows, NEVER, at, &mut reads).await.map_err(failed)?;
-            let seen = state.seen(&sight, &subject.key, &never);
-            let entry = if seen.image().is_some() { entry } else { nothing };
-            (seen, entry)
-        }
-    };
-    let entry = match (&state, entry) {
+    let found = seen::at(&rows, &subject.key, at, &mut lens, &mut turn).await?;
+    let (state, sight) = (found.seen, found.sight);
+    let entry = match (&state, found.entry) {
         (State::Present(..), Some(entry)) => entry,
         (State::Unknown, _) => {
             return Err(unknown(

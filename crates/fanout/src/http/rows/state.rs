@@ -16,7 +16,7 @@ use crate::http::lens::Sight;
 /// entries that are looked for, each of which tells a column that was missing, or an earlier key; and the bytes of their images.
 pub(super) const SEARCH: Reads = Reads { queries: 200, bytes: 4 * 1024 * 1024 };
 
-/// The key of a row that never was: keys are JSON arrays. To who may not see all rows, a row that they do not see is as it is.
+/// The key of a row that never was: keys are JSON arrays.
 pub(super) const NEVER: &str = "";
 
 /// A row at some place.
@@ -59,18 +59,13 @@ impl State {
         }
     }
 
-    /// What is seen of it under this key by who may not see all rows, and sees the row after the entry that made it so, or does
-    /// not: then it is as `never`, a row that never was. How to go on under another key is not told to who may not have seen the
-    /// row then.
-    pub(super) fn seen(&self, sight: &Sight, key: &str, never: &State) -> State {
+    /// What is seen of it by who may not see all rows, and sees the row after the entry that made it so, or does not: then it is
+    /// not there for them. How to go on with a search is not told: it would tell of what was found, which they may not see.
+    pub(super) fn seen(&self, sight: &Sight) -> State {
         match self {
-            State::Present(image, cut) if sight.after => {
-                let (image, cut) = (image.seen(sight), cut.clone().filter(|cut| cut.key == key));
-                let cut = cut.filter(|_| !image.missing().is_empty());
-                State::Present(image, cut)
-            }
+            State::Present(image, _) if sight.after => State::Present(image.seen(sight), None),
             State::Unknown if sight.after => State::Unknown,
-            State::Present(..) | State::Absent | State::Unknown | State::Unread(_) => never.clone(),
+            State::Present(..) | State::Absent | State::Unknown | State::Unread(_) => State::Absent,
         }
     }
 

@@ -4,9 +4,12 @@ use waldelta_history::{Reads, RowChange, RowEntry, RowHistory};
 use waldelta_wal::{Operation, Position};
 
 use super::image::{Image, write_patch};
-use super::state::{Cut, NEVER, SEARCH, State, has_key, is_searched};
+use super::seen::{self, Found};
+use super::state::{Cut, SEARCH, State, has_key, is_searched};
+use super::turn::Turn;
 use super::{Reading, Subject, invalid};
 use crate::error::Error;
+use crate::http::asker::Asker;
 use crate::http::lens::{Lens, Sight};
 use crate::http::place::{Edge, Place, unavailable};
 use crate::http::problem::Problem;
@@ -19,10 +22,10 @@ const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 /// Bytes of images in one answer, about.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What is read for one answer, but for the searches: a query for each epoch.
-const PAGE: Reads = Reads { queries: 200, bytes: ANSWER_BYTES_MAX };
-/// So much is read at most for one answer to who does not see what is read.
-const HIDDEN_PAGES_MAX: usize = 16;
+/// What is read at once for one answer, but for the searches: a query for each epoch.
+pub(super) const PAGE: Reads = Reads { queries: 200, bytes: ANSWER_BYTES_MAX };
+/// Entries that are read at once where not all of them may be told.
+pub(super) const ENTRIES_AT_ONCE: usize = 250;
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -56,14 +59,15 @@ impl Query {
 /// The answer: versions oldest first. It ends before what goes beyond the bounds, of which there is at least one version; the next
 /// answer goes on with that.
 ///
-/// To who may not see all rows, it goes on over what they do not see, and ends at the last version that they do: neither how
-/// many there are beside it nor where they stand is told.
+/// To who may not see all rows, it goes on over what they do not see, however much that is, and ends where the last version that
+/// they do see is, or where all was looked through: neither whether there is anything beside it nor where that stands is told.
 pub(super) async fn read(
     inner: &Inner,
+    asker: &Asker,
     subject: &Subject,
     query: &Query,
-    lens: Lens,
 ) -> Result<Reading, Problem> {
+    let mut lens = Lens::new(&asker.grant);
     let after = match query.from {
         Some(place) => Some(place.resolve(inner, Edge::From).await?.0),
         None => None,
@@ -72,37 +76,31 @@ pub(super) async fn read(
         Some(place) => place.resolve(inner, Edge::To).await?.0,
         None => inner.extent(None).await.map_err(|error| Problem::unavailable(&error))?.head,
     };
-    let _permit = inner.reads.acquire().await;
-    let failed = |error: Error| Problem::unavailable(&error);
+    let mut turn = Turn::wait(inner, asker).await;
     let rows = inner.history.rows(subject.table.oid).await.map_err(unavailable)?;
-    let (at_once, pages_max) = if lens.hides() { (LIMIT_MAX, HIDDEN_PAGES_MAX) } else { (query.limit, 1) };
+    let hides = lens.hides();
+    let at_once = if hides { ENTRIES_AT_ONCE } else { query.limit };
     let pruned = rows.pruned().filter(|_| after.is_none());
-    let mut versions = Versions::new(subject, query, lens, pruned);
-    let (mut from, mut turn) = (after, 0);
+    let mut versions = Versions::new(subject, query, hides, pruned);
+    let (mut from, mut is_first) = (after, true);
     loop {
-        turn += 1;
+        turn.again().await?;
         let mut reads = PAGE;
         let page = rows.versions(&subject.key, from, upto, at_once, &mut reads).await.map_err(unavailable)?;
-        let hides = versions.lens.hides();
-        if let Some(after) = after.filter(|_| turn == 1 && (hides || !page.entries.is_empty())) {
-            let mut begin = SEARCH;
-            let (state, entry) = State::at(&rows, &subject.key, after, &mut begin).await.map_err(failed)?;
-            let mut begin = SEARCH;
-            let never = match hides {
-                true => State::at(&rows, NEVER, after, &mut begin).await.map_err(failed)?.0,
-                false => State::Absent,
-            };
-            versions.begin(state, entry.as_ref(), never);
+        if let Some(after) = after.filter(|_| is_first && (hides || !page.entries.is_empty())) {
+            versions.begin(seen::at(&rows, &subject.key, after, &mut lens, &mut turn).await?);
         }
+        is_first = false;
         let mut is_cut = false;
         for entry in &page.entries {
             tokio::task::yield_now().await;
-            is_cut = !versions.take(&rows, entry).await.map_err(failed)?;
+            let taken = versions.take(&rows, entry, &lens.look_at(Some(entry))).await;
+            is_cut = !taken.map_err(|error| Problem::unavailable(&error))?;
             if is_cut {
                 break;
             }
         }
-        if is_cut || !page.has_more || turn >= pages_max {
+        if is_cut || !page.has_more || !hides {
             return Ok(versions.end(page.through, page.has_more, is_cut));
         }
         from = Some(page.through);
@@ -113,14 +111,14 @@ pub(super) async fn read(
 struct Versions<'a> {
     subject: &'a Subject,
     query: &'a Query,
-    lens: Lens,
+    /// Whether who asks may not see all rows.
+    hides: bool,
     out: Vec<u8>,
     count: usize,
-    /// The row as history has it, and as who asks sees it.
-    state: State,
+    /// The row as history has it; `None` behind what is not seen: it is looked for where that is needed.
+    state: Option<State>,
+    /// As who asks sees it: what is not told changes nothing of that.
     seen: State,
-    /// And one that never was.
-    never: State,
     /// The same as it was told.
     told: Option<Image>,
     /// Where the answer ends if it ends now.
@@ -131,7 +129,7 @@ struct Versions<'a> {
 
 impl<'a> Versions<'a> {
     /// `pruned`: what befell the row up to there is no longer known.
-    fn new(subject: &'a Subject, query: &'a Query, lens: Lens, pruned: Option<Position>) -> Self {
+    fn new(subject: &'a Subject, query: &'a Query, hides: bool, pruned: Option<Position>) -> Self {
         let mut out = Vec::with_capacity(1024);
         super::write_subject(&mut out, subject);
         if let Some(floor) = pruned {
@@ -141,71 +139,50 @@ impl<'a> Versions<'a> {
         Versions {
             subject,
             query,
-            lens,
+            hides,
             out,
             count: 0,
-            state: State::Absent,
+            state: Some(State::Absent),
             seen: State::Absent,
-            never: State::Absent,
             told: None,
             end: None,
             search: SEARCH,
         }
     }
 
-    /// The row where the answer begins, by the entry that made it so, and one that never was.
-    fn begin(&mut self, state: State, entry: Option<&RowEntry>, never: State) {
-        let sight = self.lens.look_at(entry);
-        self.never = never;
-        self.seen = self.seen(&state, &sight);
-        self.told = document(&self.seen, None);
-        self.state = state;
+    /// The row where the answer begins.
+    fn begin(&mut self, found: Found) {
+        self.told = document(&found.seen, None);
+        (self.state, self.seen) = (Some(found.state), found.seen);
     }
 
-    fn seen(&self, state: &State, sight: &Sight) -> State {
-        match self.lens.hides() {
-            true => state.seen(sight, &self.subject.key, &self.never),
-            false => state.clone(),
+    /// Takes the next entry, of which so much is seen; whether there was room for it.
+    async fn take(&mut self, rows: &RowHistory<'_>, entry: &RowEntry, sight: &Sight) -> Result<bool, Error> {
+        let key = &self.subject.key;
+        if let RowEntry::Change(it) = entry
+            && is_of_row(entry)
+            && !is_seen(it, key, sight)
+        {
+            self.state = None;
+            return Ok(true);
         }
-    }
-
-    /// Takes the next entry; whether there was room for it.
-    async fn take(&mut self, rows: &RowHistory<'_>, entry: &RowEntry) -> Result<bool, Error> {
-        // What was read is bounded, but values that did not change are told with each version.
-        if self.out.len() >= ANSWER_BYTES_MAX {
-            return Ok(false);
-        }
-        let (key, hides) = (&self.subject.key, self.lens.hides());
-        let sight = self.lens.look_at(Some(entry));
-        let next = State::after(rows, key, entry, Some(&self.state), &mut self.search).await?;
-        // All rows are then what this one is, and one that never was is.
-        if !is_of_row(entry) {
-            self.never = next.clone();
-        }
-        let seen = self.seen(&next, &sight);
-        let is_told = match entry {
-            RowEntry::Change(it) if it.change.row_key.is_some() => is_seen(it, key, &sight),
-            _ => seen != State::Absent || self.seen != State::Absent,
-        };
-        // The next answer has as much for it alone.
-        let is_beyond = self.end.is_some() && next.cut().is_some() && is_of_search(entry);
-        if (is_told || !hides) && is_beyond || is_told && self.count >= self.query.limit {
-            return Ok(false);
-        }
+        let is_searched = is_of_search(entry) || self.state.is_none();
+        let next = State::after(rows, key, entry, self.state.as_ref(), &mut self.search).await?;
+        // All rows are then what this one is.
+        let seen = if self.hides && is_of_row(entry) { next.seen(sight) } else { next.clone() };
+        let is_told = is_of_row(entry) || seen != State::Absent || self.seen != State::Absent;
         if is_told {
-            self.write(entry, &seen, &sight);
+            // The next answer has as much for it alone.
+            let is_beyond = self.end.is_some() && next.cut().is_some() && is_searched;
+            // What was read is bounded, but values that did not change are told with each version.
+            if is_beyond || self.out.len() >= ANSWER_BYTES_MAX || self.count >= self.query.limit {
+                return Ok(false);
+            }
+            self.write(entry, &seen, sight);
         }
-        if is_told || !hides {
-            self.end = Some(entry.position());
-        }
-        self.state = next.behind(entry);
-        if !is_of_row(entry) {
-            self.never = self.state.clone();
-        }
-        // What is not told changes nothing of what is seen.
-        if is_told || !hides {
-            self.seen = seen.behind(entry);
-        }
+        self.end = Some(entry.position());
+        self.state = Some(next.behind(entry));
+        self.seen = seen.behind(entry);
         self.told = self.told.take().filter(|_| self.seen.image().is_some());
         Ok(true)
     }
@@ -236,7 +213,7 @@ impl<'a> Versions<'a> {
 }
 
 /// Whether a change of the row under this key is seen: the row is seen under it before the change, or after it.
-fn is_seen(it: &RowChange, key: &str, sight: &Sight) -> bool {
+pub(super) fn is_seen(it: &RowChange, key: &str, sight: &Sight) -> bool {
     match has_key(it, key) {
         true => sight.after || sight.before && it.moved_from.is_none(),
         false => sight.before,
@@ -360,7 +337,7 @@ mod tests {
 
     fn parse(query: &str) -> Result<Query, Problem> {
         let uri = format!("/v1/rows/t/7/history?{query}").parse().unwrap();
-        Query::parse(super::super::pairs(&uri)?)
+        Query::parse(crate::http::query::pairs(&uri, &[])?)
     }
 
     #[test]

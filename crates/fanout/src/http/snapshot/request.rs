@@ -1,29 +1,24 @@
 //! The query string of `GET /v1/snapshot`.
 
-use axum::extract::Query;
 use axum::http::Uri;
 use waldelta_wal::Code;
 
 use crate::http::changes::request as part;
 use crate::http::problem::Problem;
+use crate::http::query;
 use crate::rules::Grant;
 use crate::subscription::{Pattern, Selection, Subscription};
 
 /// Reads the query; what is not known is refused, so that a misspelt filter does not give everything.
 pub(super) fn parse(uri: &Uri, grant: &Grant) -> Result<Selection, Problem> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_| invalid("the query string cannot be read"))?;
     let (mut table, mut filter, mut columns, mut big_numbers) = (None, None, None, None);
-    for (name, value) in pairs {
-        let is_first = match name.as_str() {
-            "table" => table.replace(part::table(&value)?).is_none(),
-            "where" => filter.replace(part::filter(&value)?).is_none(),
-            "columns" => columns.replace(part::columns(&value)?).is_none(),
-            "big_numbers" => big_numbers.replace(part::big_numbers(&value)?).is_none(),
+    for (name, value) in query::pairs(uri, &[])? {
+        match name.as_str() {
+            "table" => table = Some(part::table(&value)?),
+            "where" => filter = Some(part::filter(&value)?),
+            "columns" => columns = Some(part::columns(&value)?),
+            "big_numbers" => big_numbers = Some(part::big_numbers(&value)?),
             _ => return Err(invalid("unknown parameter; there are table, where, columns and big_numbers")),
-        };
-        if !is_first {
-            return Err(invalid(format!("`{name}` comes more than once")));
         }
     }
     let Some(table) = table else { return Err(invalid("`table` is missing: schema.table, schema.* or *")) };

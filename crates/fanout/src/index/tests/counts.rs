@@ -119,6 +119,7 @@ fn what_tenants_may_see_is_found_by_its_value_however_they_follow_it() {
     check(&mut world, &update(&full, 1, Some((1, 4)), (1, 6)), 0, 0);
     // Of a table whose old rows do not say whose they were, nothing may be seen.
     let key_alone = tables()[0].clone();
+    world.index.meet([key_alone.oid].into_iter());
     check(&mut world, &insert(&key_alone, r#"{"id":1,"v":"x","n":77}"#), 0, 0);
     check(&mut world, &update(&key_alone, 1, None, (1, 7)), 0, 0);
     let numbers: Vec<Number> = world.scopes.keys().copied().collect();

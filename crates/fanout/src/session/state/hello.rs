@@ -7,9 +7,8 @@ use crate::wire::server::Welcome;
 
 impl Session {
     pub(super) fn frame(&mut self, frame: Result<ClientFrame, Refusal>, now: Now, out: &mut Vec<Action>) {
-        self.heard_at = now.instant;
-        if self.too_many_frames(now) {
-            self.fail(Code::TooManyFrames, Closing::TooMany(Code::TooManyFrames), out);
+        self.control(now, out);
+        if self.phase == Phase::Closing {
             return;
         }
         let awaiting = self.phase == Phase::AwaitingHello;
@@ -24,6 +23,14 @@ impl Session {
             Ok(ClientFrame::Subscribe(more)) => self.queue(SubscriptionChange::Add(more), out),
             Ok(ClientFrame::Unsubscribe(ids)) => self.queue(SubscriptionChange::Remove(ids), out),
             Err(refusal) => self.refuse(&refusal, awaiting, out),
+        }
+    }
+
+    /// It lives; but who pings without end keeps others waiting as one does who says something without end.
+    pub(super) fn control(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.heard_at = now.instant;
+        if self.too_many_frames(now) {
+            self.fail(Code::TooManyFrames, Closing::TooMany(Code::TooManyFrames), out);
         }
     }
 
@@ -86,6 +93,7 @@ impl Session {
             self.fail_with(Code::CursorNotResumable, &message, None, Closing::NotResumable, out);
             return;
         }
+        self.come_back(&start);
         out.push(Action::Send(server::welcome(&Welcome {
             session: &session_name(self.seat.number),
             subprotocol: self.subprotocol,
@@ -93,7 +101,7 @@ impl Session {
             floor: extent.floor,
             snapshot: matches!(start, Start::Snapshot(_)),
             heartbeat: self.rules.heartbeat_interval,
-            access: &self.selection.grant().fingerprint(),
+            access: &self.access(),
         })));
         match start {
             Start::Resume(from) => {

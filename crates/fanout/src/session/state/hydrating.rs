@@ -34,6 +34,7 @@ impl Session {
         out.push(Action::Send(server::reset(reason)));
         self.delivery = Delivery::default();
         self.been_live = false;
+        self.forget_shown();
         self.hydrate_all(at_least, out);
     }
 
@@ -54,7 +55,17 @@ impl Session {
         out.push(Action::Send(server::reset_of(reason, tables.iter())));
         // Where parts of the transaction were told, it is told again from its beginning: the stream goes on at the cursor.
         self.delivery.begin_again();
-        self.late = Some(Late::Reset);
+        self.hydrate_again(reason, tables, at_least, out);
+    }
+
+    fn hydrate_again(
+        &mut self,
+        reason: Reset,
+        tables: BTreeSet<TableName>,
+        at_least: Position,
+        out: &mut Vec<Action>,
+    ) {
+        self.late = Some(Late::Reset { reason, tables: tables.clone(), at_least });
         self.hydrate(Part::Only(tables), at_least, out);
     }
 
@@ -101,6 +112,7 @@ impl Session {
             },
             Step::Rows(frame) => out.push(Action::Send(frame)),
             Step::PackedRows(packed) => out.push(Action::SendPacked(packed)),
+            Step::Shown(newer) => self.learn(&newer),
             Step::Ended { consistent_at, tables, overlap } => {
                 let cursor = stream.unwrap_or(overlap.from);
                 self.tell_access(out);
@@ -146,14 +158,25 @@ impl Session {
         }
     }
 
-    /// A subscription cannot be served. Where it was added while connected, everything else goes on without it.
+    /// A subscription cannot be served. Where it was added while connected, or what may be seen has changed since, everything else
+    /// goes on without it.
     fn refuse_tables(&mut self, code: Code, message: &str, subscription: &str, out: &mut Vec<Action>) {
-        let Some(Late::Added { before }) = self.late.take() else {
-            self.fail_with(code, message, Some(subscription), Closing::NotAllowed(code), out);
-            return;
-        };
-        out.push(Action::Send(server::error(code, message, Some(subscription), false)));
-        self.select(before, out);
-        self.change_subscriptions(out);
+        let refused = Action::Send(server::error(code, message, Some(subscription), false));
+        match self.late.take() {
+            Some(Late::Added { before }) => {
+                out.push(refused);
+                self.select(before, out);
+                self.change_subscriptions(out);
+            }
+            Some(Late::Reset { reason: reason @ Reset::PermissionChanged, tables, at_least }) => {
+                out.push(refused);
+                self.select(self.selection.without(&[subscription.to_owned()]), out);
+                // What the others have of these tables.
+                self.hydrate_again(reason, tables, at_least, out);
+            }
+            Some(Late::Reset { .. }) | None => {
+                self.fail_with(code, message, Some(subscription), Closing::NotAllowed(code), out);
+            }
+        }
     }
 }

@@ -73,7 +73,8 @@ impl Session {
             tables.names().chain(self.named()).filter(|table| is_other(table)).cloned().collect();
         self.select(after, out);
         if others.is_empty() {
-            out.push(Action::Send(server::access(&self.selection.grant().fingerprint())));
+            self.is_access_untold = true;
+            self.tell_access(out);
             self.go_on(out);
             return;
         }
@@ -99,8 +100,7 @@ impl Session {
 
     /// Where a session begins whose client has rows of what it was granted before.
     pub(super) fn start_with(&self, start: Start) -> Start {
-        let has_changed =
-            self.access_before.as_ref().is_some_and(|before| *before != self.selection.grant().fingerprint());
+        let has_changed = self.access_before.is_some() && self.shown_before().is_none();
         match start {
             Start::Resume(_) if has_changed && self.snapshot_welcome => {
                 Start::Snapshot(Some(Reset::PermissionChanged))
@@ -110,10 +110,42 @@ impl Session {
         }
     }
 
+    /// What a client has that comes back and says what its copy is of; `None` where that is something else than what it may see.
+    fn shown_before(&self) -> Option<Shown> {
+        Shown::of_access(self.access_before.as_ref()?, &self.selection.grant().fingerprint())
+    }
+
+    /// Whoever goes on from a cursor lacks what it lacked before.
+    pub(super) fn come_back(&mut self, start: &Start) {
+        if let Start::Resume(_) = start {
+            self.shown = self.shown_before().unwrap_or_default();
+            self.lacks_others = true;
+        }
+    }
+
+    /// Something else is known of what the client has.
+    pub(super) fn learn(&mut self, newer: &Shown) {
+        let lacks_others = self.shown.update(newer);
+        self.is_access_untold |= lacks_others;
+        // Also where it lacks what it lacked: each looks at the next change, and that may have been looked at.
+        self.lacks_others |= lacks_others || newer.lacks_any();
+    }
+
+    /// The client drops everything.
+    pub(super) fn forget_shown(&mut self) {
+        self.is_access_untold |= self.shown.lacks_any();
+        self.shown = Shown::default();
+    }
+
+    /// Names what the client's copy is of.
+    pub(super) fn access(&self) -> String {
+        self.shown.access(&self.selection.grant().fingerprint())
+    }
+
     /// A snapshot ends: with it, what the client has is of what it may see now.
     pub(super) fn tell_access(&mut self, out: &mut Vec<Action>) {
         if std::mem::take(&mut self.is_access_untold) {
-            out.push(Action::Send(server::access(&self.selection.grant().fingerprint())));
+            out.push(Action::Send(server::access(&self.access())));
         }
     }
 
@@ -129,5 +161,5 @@ fn is_other(before: &Selection, after: &Selection, table: &TableName) -> bool {
     let differs = |has: &Selection, except: &Selection| {
         Tables { selection: has.clone(), part: Part::Except(except.clone()) }.has(table)
     };
-    differs(after, before) || differs(before, after)
+    differs(after, before) || differs(before, after) || after.hidden(table) != before.hidden(table)
 }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use waldelta_wal::TableName;
-
 use super::*;
 use crate::scope::Content;
 use crate::session::delivery::{Overlap, Recipient, Undeliverable};
@@ -32,9 +30,12 @@ impl Session {
         }
         let overlaps = self.delivery.overlaps.len();
         for (index, slice) in read.slices.iter().enumerate() {
-            if !self.to_reset(slice, &read.shapes).is_empty() {
-                return self.reset_from(&read.slices[index..], &read.shapes, out);
+            let begin_anew = self.begin_anew_by(slice, &read.shapes);
+            if !begin_anew.is_empty() {
+                let after = &read.slices[index + 1..];
+                return self.reset_from(slice, begin_anew, after, &read.shapes, out);
             }
+            self.tell_access(out);
             match self.tell(slice, out) {
                 Ok(()) => {}
                 Err(Undeliverable::NotText(_)) => return self.fail(Code::Internal, Closing::Internal, out),
@@ -58,24 +59,29 @@ impl Session {
         through.epoch != self.cursor.epoch && self.delivery.overlaps.iter().any(of_older_epoch)
     }
 
-    /// The tables that this client has to read afresh before it is told these changes: no snapshot has shown it the reset.
-    fn to_reset(&self, slice: &Slice, shapes: &Shapes) -> Vec<(Reset, TableName)> {
-        let resets = slice.changes.iter().filter_map(|change| shapes.reset_by(&self.selection, change));
-        resets.filter(|(_, table)| !self.delivery.holds(table, &slice.head)).collect()
-    }
-
-    /// Resets the tables that are reset in this, which was read: one snapshot is enough.
-    fn reset_from(&mut self, slices: &[Slice], shapes: &Shapes, out: &mut Vec<Action>) {
-        let (mut tables, mut reason, mut at_least) = (BTreeSet::new(), Reset::Gap, Position::default());
-        for slice in slices {
-            for (why, table) in self.to_reset(slice, shapes) {
+    /// Resets the tables that begin anew with this slice, and with those after it that were read: one snapshot is enough.
+    fn reset_from(
+        &mut self,
+        first: &Slice,
+        begin_anew: Vec<(Reset, TableName)>,
+        after: &[Slice],
+        shapes: &Shapes,
+        out: &mut Vec<Action>,
+    ) {
+        let mut at_least = first.head.position();
+        let mut all = begin_anew;
+        for slice in after {
+            let found = self.begin_anew_by(slice, shapes);
+            if !found.is_empty() {
                 at_least = slice.head.position();
-                tables.insert(table);
-                if why == Reset::PermissionChanged {
-                    (reason, self.is_access_untold) = (why, true);
-                }
+                all.extend(found);
             }
         }
+        let mut reason = Reset::Gap;
+        if all.iter().any(|(why, _)| *why == Reset::PermissionChanged) {
+            (reason, self.is_access_untold) = (Reset::PermissionChanged, true);
+        }
+        let tables: BTreeSet<TableName> = all.into_iter().map(|(_, table)| table).collect();
         self.reset_tables(reason, tables, at_least, out);
     }
 
@@ -97,7 +103,7 @@ impl Session {
         let told = self.delivery.frames(to, &slice.head, &slice.changes, slice.last)?;
         if slice.last {
             self.move_to(slice.head.position());
-            if told.has_tx {
+            if told.cursor.is_some() {
                 self.told = self.cursor;
             }
         }
@@ -112,6 +118,7 @@ impl Session {
             self.been_live = true;
             self.told = self.cursor;
             self.beat_due = false;
+            self.fitted = Fitted::default();
             // From now on there may be a shared tail to read.
             self.idle = !self.shares();
             out.push(Action::Send(server::live(self.cursor)));
@@ -131,8 +138,9 @@ impl Session {
         }
         let Ok(items) = items else { return self.fall_back() };
         for item in &items {
-            // What has become of the epoch before is found out by reading history.
-            if item.content == Content::Large || item.position.epoch != self.cursor.epoch {
+            // What has become of the epoch before is found out by reading history; so is a table that was left out.
+            let is_back = item.schemas.iter().any(|schema| self.shown.has(schema.oid) == Some(false));
+            if is_back || item.content == Content::Large || item.position.epoch != self.cursor.epoch {
                 return self.fall_back();
             }
             self.tell_item(item, now, out);

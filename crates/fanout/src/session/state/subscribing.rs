@@ -58,6 +58,7 @@ impl Session {
     pub(super) fn select(&mut self, selection: Selection, out: &mut Vec<Action>) {
         self.delivery.selection_changed(&self.selection, &selection);
         self.selection = selection;
+        self.fitted = Fitted::default();
         out.push(Action::Attach(self.selection.clone()));
         // The new scope may not know what the old one had: its beginning is read privately.
         self.phase = Phase::CatchingUp;

@@ -2,6 +2,7 @@
 
 mod epochs;
 mod filters;
+mod fitting;
 mod identity;
 mod permission;
 mod resets;

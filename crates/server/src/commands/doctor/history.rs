@@ -13,6 +13,7 @@ use crate::failure::chain_text;
 
 const SITE: &str = include_str!("../../../../../sql/queries/check_site.sql");
 const BEGUN: &str = include_str!("../../../../../sql/queries/check_begun.sql");
+const TOKENS: &str = include_str!("../../../../../sql/queries/check_tokens.sql");
 const GAPS: &str = include_str!("../../../../../sql/queries/check_gaps.sql");
 /// The tables that were captured last. Those of an earlier epoch may have been another server's.
 const KNOWN: &str = "SELECT table_oid FROM waldelta.source_fingerprints
@@ -47,18 +48,27 @@ pub(super) const LIST: &[Kind] = &[
                    are among them.",
         codes: &[Code::TableNotCaptured],
     },
+    Kind {
+        name: "tokens",
+        looks_at: "Static tokens that end by themselves within seven days. Left out where none are taken.",
+        codes: &[Code::TokenEnding],
+    },
 ];
 
 /// Runs them. What builds on a history is left out where there is none yet.
-pub(super) async fn checks(source: &Source, config: &waldelta_history::Config) -> Vec<Check> {
-    let checks = ask_all(source, config).await;
+pub(super) async fn checks(
+    source: &Source,
+    config: &waldelta_history::Config,
+    takes_tokens: bool,
+) -> Vec<Check> {
+    let checks = ask_all(source, config, takes_tokens).await;
     for check in &checks {
         debug_assert!(checks::is_listed(check, LIST), "{check:?} is not in the list of checks");
     }
     checks
 }
 
-async fn ask_all(source: &Source, config: &waldelta_history::Config) -> Vec<Check> {
+async fn ask_all(source: &Source, config: &waldelta_history::Config, takes_tokens: bool) -> Vec<Check> {
     let settings =
         [("default_transaction_read_only", "on"), ("statement_timeout", "30s"), ("lock_timeout", "5s")];
     let client = match config.target.connect("waldelta", &settings).await {
@@ -79,7 +89,11 @@ async fn ask_all(source: &Source, config: &waldelta_history::Config) -> Vec<Chec
     };
     let gaps = gaps(&client).await.unwrap_or_else(|error| unanswered("gaps", error));
     let known = known_tables(&client, source).await.unwrap_or_else(|error| unanswered("known_tables", error));
-    vec![begun, gaps, known]
+    let mut checks = vec![begun, gaps, known];
+    if takes_tokens {
+        checks.push(tokens(&client).await.unwrap_or_else(|error| unanswered("tokens", error)));
+    }
+    checks
 }
 
 /// The check, and whether there is a history.
@@ -127,7 +141,18 @@ async fn history(client: &Client, source: &Source, target: &Target) -> anyhow::R
         let code = Code::OtherFeed;
         return Ok((Check::failed(NAME, code, found, code.explanation().fix), true));
     }
-    Ok((Check::ok(NAME, format!("history {place}, {}", extent(&row))), true))
+    let share = if is_here { share(&row) } else { String::new() };
+    Ok((Check::ok(NAME, format!("history {place}, {}{share}", extent(&row))), true))
+}
+
+/// How much of the WAL that the slot reads is history's own.
+fn share(row: &Row) -> String {
+    let (own, wal): (i64, i64) = (row.get("own_bytes"), row.get("wal_bytes"));
+    format!(
+        "; of the last {:.1} MB of WAL, about {:.1} MB are its own",
+        wal as f64 / 1e6,
+        own.min(wal) as f64 / 1e6
+    )
 }
 
 /// How far it goes, who writes it, and how large it is.
@@ -170,6 +195,22 @@ async fn gaps(client: &Client) -> anyhow::Result<Check> {
         })
         .collect();
     Ok(Check::warning(NAME, Code::NeedsRepair, named.join(", "), "waldelta recover"))
+}
+
+async fn tokens(client: &Client) -> anyhow::Result<Check> {
+    const NAME: &str = "tokens";
+    let rows = client.query(TOKENS, &[]).await?;
+    if rows.is_empty() {
+        return Ok(Check::ok(NAME, "no token ends within seven days".to_owned()));
+    }
+    // Names and ids are no secrets.
+    let text = |row: &Row, column: &str| row.get::<_, String>(column);
+    let named: Vec<_> = rows
+        .iter()
+        .map(|row| format!("{} ({}) ends at {}", text(row, "id"), text(row, "name"), text(row, "ends")))
+        .collect();
+    let code = Code::TokenEnding;
+    Ok(Check::warning(NAME, code, named.join(", "), code.explanation().fix))
 }
 
 async fn known_tables(client: &Client, source: &Source) -> anyhow::Result<Check> {

@@ -224,7 +224,7 @@ fn a_fresh_token_that_does_not_fit_changes_nothing_and_one_of_another_subject_en
 fn a_fresh_token_of_another_issuer_is_of_somebody_else_who_is_called_the_same() {
     let mut it = Scenario::live_until(None);
     let mut foreign = it.admitted("ann", None);
-    let origin = access::Origin::Jwt { issuer: "https://other".into(), id: None, issued_at: None };
+    let origin = access::Origin::Jwt { issuer: "https://other".into(), id: None, issued_at: None, key: None };
     foreign.identity = Arc::new(Identity { origin, ..Identity::clone(&foreign.identity) });
     it.frame(ClientFrame::Auth(Token("b".into())));
     let told = it.apply(Event::Authenticated(Ok(foreign)));

@@ -3,6 +3,7 @@
 use waldelta_wal::Table;
 
 use super::*;
+use crate::subscription::Misfit;
 use crate::testing::rule;
 
 /// What these rules give, each of a table, with a filter of rows where there is one.
@@ -84,8 +85,46 @@ fn other_columns_are_read_anew_and_one_that_is_asked_for_by_name_is_not_there_an
     let columns = Some(["v".to_owned()].into());
     it.session.selection =
         Selection::new(vec![Subscription { columns, ..subscription("t", "t") }], of(&["v"]));
-    assert_eq!(it.regrant(of(&["id"])), ["attach 1", "access"]);
-    assert_eq!(it.private(100, &[110], 110, true), ["error WD-FILTER-INVALID", "close 4403"]);
+    // What is left of the subscription is nothing; what is left of the session goes on.
+    assert_eq!(it.regrant(of(&["id"])), ["attach 1", "reset public.t", "hydrate t of 100"]);
+    assert_eq!(
+        it.apply(Event::Hydration(Step::Failed(misfit("t")))),
+        ["error WD-FILTER-INVALID", "attach 0", "hydrate t of 100"]
+    );
+    assert_eq!(it.apply(Event::Hydration(ended(100, 100))), ["access", "snapshot_end@100"]);
+    assert_eq!(it.private(100, &[110], 110, true), ["live@110"]);
+}
+
+fn misfit(subscription: &str) -> Failure {
+    let error = Box::new(crate::filter::FilterError::NoColumn { column: "v".into() });
+    Failure::Misfit(Misfit { subscription: subscription.into(), table: table("t").name, error })
+}
+
+#[test]
+fn a_filter_on_a_column_that_may_not_be_seen_any_more_ends_its_subscription_alone() {
+    let of =
+        |columns: &[&str]| crate::testing::grant(&[rule("t", Some(columns), None)], serde_json::json!({}));
+    let mut it = Scenario::granted(of(&["v"]), &["t"]);
+    let columns = Some(["id".to_owned()].into());
+    let one = Subscription { columns, ..crate::testing::filtered("one", "t", "v = 'x'") };
+    let columns = Some(["id".to_owned()].into());
+    let other = Subscription { columns, ..subscription("other", "t") };
+    it.session.selection = Selection::new(vec![one, other], of(&["v"]));
+    assert_eq!(it.regrant(of(&["id"])), ["attach 2", "reset public.t", "hydrate t of 100"]);
+    let mut actions = Vec::new();
+    it.session.apply(Event::Hydration(Step::Failed(misfit("one"))), it.now, &mut actions);
+    let Action::Send(error) = &actions[0] else { panic!("{actions:?}") };
+    let error: Value = serde_json::from_str(error).unwrap();
+    assert_eq!((&error["subscription"], &error["fatal"]), (&"one".into(), &false.into()));
+    assert_eq!(describe(&actions[1..]), ["attach 1", "hydrate t of 100"]);
+    assert!(it.session.selection.has("other") && !it.session.selection.has("one"));
+    // Of a table that was reset because rows of it changed, it is the table that is another.
+    let mut it = Scenario::granted(of(&["v"]), &["t"]);
+    let reset = crate::testing::reset_change(0, "t");
+    super::resets::behind(&mut it);
+    it.apply(super::resets::read_of(100, &[(160, vec![reset])], 160));
+    let failed = it.apply(Event::Hydration(Step::Failed(misfit("t"))));
+    assert_eq!(failed, ["error WD-FILTER-INVALID", "close 4403"]);
 }
 
 #[test]
@@ -230,7 +269,7 @@ fn a_table_that_no_rule_fits_is_not_named() {
     it.session.reading();
     let changes = vec![crate::testing::reset_change(0, "secrets")];
     let read = PrivateRead { shapes: [unfit("secrets", 1)].into_iter().collect(), ..read_of(110, changes) };
-    assert_eq!(it.apply(Event::Private(Ok(read))), ["live@110"]);
+    assert_eq!(it.apply(Event::Private(Ok(read))), ["access", "live@110"], "its copy lacks one more");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::testing::{change, head, reset_change};
 
 /// A read of transactions, each of these changes.
-fn read_of(after: u64, transactions: &[(u64, Vec<Change>)], through: u64) -> Event {
+pub(super) fn read_of(after: u64, transactions: &[(u64, Vec<Change>)], through: u64) -> Event {
     let slice = |(lsn, changes): &(u64, Vec<Change>)| {
         let transaction = Arc::new(Transaction { head: head(*lsn, *lsn), changes: changes.clone() });
         Slice { head: transaction.head, changes: Changes::whole(transaction), last: true }
@@ -22,7 +22,7 @@ fn row(seq: u32, name: &str) -> Change {
     change(seq, Operation::Insert, &Arc::new(table(name)), 7)
 }
 
-fn behind(it: &mut Scenario) {
+pub(super) fn behind(it: &mut Scenario) {
     it.apply(Event::Tail { items: Err(Behind), routed: position(900) });
     it.session.reading();
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 use tokio_postgres::Client;
-use waldelta_testkit::canonical;
 use waldelta_wal::Position;
+
+use crate::canonical::canonical;
 
 /// Rows of a table's history in order. A key is the JSON array of the key's values; `old_key` is the one before an update,
 /// where the source tells it.

@@ -1,0 +1,196 @@
+//! A client over WebSocket: it connects to any of the processes, leaves without a word, does not read for a while, and now and then goes
+//! on from what it had earlier, or from nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use waldelta_testkit::recorder::{Heard, Recorder};
+use waldelta_testkit::{ConnectOptions, Frame, Replica, WsClient};
+use waldelta_wal::Position;
+
+use super::{Client, Shared, Store};
+use crate::dice::Dice;
+use crate::tables::RECORDED;
+
+/// A connection that a frozen process has taken is given up after this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A quiet session has a heartbeat every 2 seconds. One that says nothing for so long hangs, with its process or alone.
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+/// With a small one, a client that does not read is noticed soon.
+const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
+/// Close codes after which a client comes back. The others say that somebody did something that is not allowed.
+const COMES_BACK: [u16; 9] = [1000, 1001, 1006, 1012, 1013, 4408, 4418, 4429, 4500];
+/// A newer connection of the same client: of this one, before it left.
+const REPLACED: u16 = 4409;
+
+/// Follows until the task is ended.
+pub(super) async fn run(
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    dice: Dice,
+    calm: watch::Receiver<bool>,
+    comes_late: bool,
+) {
+    let mut follower = Follower { client, shared, dice, calm, earlier: None, consistent_at: None };
+    if comes_late {
+        let late = Duration::from_millis(follower.dice.between(5_000, 30_000));
+        // Not later than the first time that everybody has to have everything.
+        _ = timeout(late, follower.calm.wait_for(|is_calm| *is_calm)).await;
+    }
+    loop {
+        follower.session().await;
+        follower.client.set_live(false);
+        let pause = follower.dice.between(0, 700);
+        sleep(Duration::from_millis(pause)).await;
+        follower.between_sessions().await;
+    }
+}
+
+struct Follower {
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    dice: Dice,
+    calm: watch::Receiver<bool>,
+    /// What it had a while ago.
+    earlier: Option<Store>,
+    /// Where the last snapshot that it had was the source's.
+    consistent_at: Option<Position>,
+}
+
+impl Follower {
+    fn is_calm(&self) -> bool {
+        *self.calm.borrow()
+    }
+
+    /// One connection, to its end.
+    async fn session(&mut self) {
+        let fleet = &self.shared.stage.fleet;
+        let server = usize::try_from(self.dice.roll(u64::try_from(fleet.len()).unwrap())).unwrap();
+        let receive_buffer_bytes = self.dice.once_in(3).then_some(RECEIVE_BUFFER_BYTES);
+        let options = ConnectOptions { receive_buffer_bytes, ..ConnectOptions::default() };
+        let connecting = WsClient::try_connect(fleet.stream(server), &options);
+        let Ok(Ok(mut socket)) = timeout(CONNECT_TIMEOUT, connecting).await else { return };
+        let hello = self.hello().await;
+        if !socket.try_send(&hello).await {
+            return;
+        }
+        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        let leaves_at = Instant::now() + Duration::from_millis(self.dice.between(100, 25_000));
+        let mut stalls_at =
+            self.dice.once_in(3).then(|| Instant::now() + Duration::from_millis(self.dice.between(0, 5000)));
+        let mut heard_at = Instant::now();
+        while self.is_calm() || Instant::now() < leaves_at {
+            if !self.is_calm() && stalls_at.is_some_and(|at| at <= Instant::now()) {
+                stalls_at = None;
+                let stall = Duration::from_millis(self.dice.between(500, 9000));
+                _ = timeout(stall, self.calm.wait_for(|is_calm| *is_calm)).await;
+                heard_at = Instant::now();
+            }
+            match socket.frame_within(LOOK_INTERVAL).await {
+                None if heard_at.elapsed() > SILENCE_MAX => return,
+                None => {}
+                Some(Frame::Text(text)) => {
+                    heard_at = Instant::now();
+                    if !self.take(&text).await {
+                        return;
+                    }
+                }
+                Some(Frame::Closed { code, reason }) => {
+                    let name = &self.client.name;
+                    assert!(
+                        COMES_BACK.contains(&code) || code == REPLACED,
+                        "{name} is closed with {code}: {reason}"
+                    );
+                    if code == 4500 {
+                        self.shared.stage.chronicle.note(format!("{name} is closed with {code}: {reason}"));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn hello(&self) -> Value {
+        match &mut *self.client.store.lock().await {
+            Store::Copy(replica) => {
+                replica.disconnected();
+                // Below `consistent_at` a client of a table without key comes back without cursor: docs/protocol.md, "Snapshots".
+                if replica.position().is_some() && !replica.is_consistent() {
+                    **replica = Replica::new();
+                }
+                replica.hello(&self.client.name, &[json!({"id": "all", "table": "*"})])
+            }
+            Store::Notes(recorder) => {
+                // So does one of a table whose keys move while long values stay.
+                if recorder.position().is_some() && recorder.position() < self.consistent_at {
+                    let Store::Notes(next) = self.nothing() else {
+                        unreachable!("it keeps what it was told")
+                    };
+                    let retired = std::mem::replace(recorder, next);
+                    self.shared.retired.lock().await.push(*retired);
+                }
+                recorder.hello()
+            }
+        }
+    }
+
+    /// Takes a frame. Whether the session goes on.
+    async fn take(&self, text: &str) -> bool {
+        let mut store = self.client.store.lock().await;
+        let name = &self.client.name;
+        match &mut *store {
+            Store::Copy(replica) => {
+                if let Err(violation) = replica.apply(text) {
+                    let text = text.get(..text.floor_char_boundary(2000)).unwrap_or(text);
+                    panic!("{name}, at {:?}: {} by {text}", replica.position(), violation.0);
+                }
+                self.client.set_live(replica.is_live());
+                assert!(replica.resets().is_empty(), "{name} is reset: {:?}", replica.resets());
+            }
+            Store::Notes(recorder) => match recorder.record(text) {
+                Ok(Heard::Live) => self.client.set_live(true),
+                Ok(Heard::GoAway(_) | Heard::Other) => {}
+                // The service says what it cannot do for now, and closes.
+                Err(said) if said.starts_with("WD-") => return false,
+                Err(error) => panic!("{name}: {error}"),
+            },
+        }
+        true
+    }
+
+    /// Keeps what it has for later, or goes on from what it kept, or from nothing.
+    async fn between_sessions(&mut self) {
+        let roll = self.dice.roll(24);
+        if self.is_calm() {
+            return;
+        }
+        let mut store = self.client.store.lock().await;
+        let next = match roll {
+            0..=5 => {
+                self.earlier = Some(store.again());
+                return;
+            }
+            6..=8 => self.earlier.take(),
+            9 => Some(self.nothing()),
+            _ => None,
+        };
+        let Some(next) = next else { return };
+        let from = next.position().map_or_else(|| "nothing".to_owned(), |at| at.to_string());
+        self.shared.stage.chronicle.note(format!("{} goes on from {from}", self.client.name));
+        if let Store::Notes(recorder) = std::mem::replace(&mut *store, next) {
+            self.shared.retired.lock().await.push(*recorder);
+        }
+    }
+
+    fn nothing(&self) -> Store {
+        if self.client.name.starts_with("copy") {
+            return Store::Copy(Box::new(Replica::new()));
+        }
+        Store::Notes(Box::new(Recorder::new(&self.client.name, &RECORDED, &self.shared.archive)))
+    }
+}

@@ -1,0 +1,96 @@
+//! Faults of the program's processes: killed, stopped, frozen, and ended at the steps around storing a transaction.
+
+use super::Hand;
+
+/// Steps at which a process can be ended, or kept waiting.
+const STEPS: [&str; 8] = [
+    "capture::before_append",
+    "history::before_copy",
+    "history::after_copy",
+    "history::before_commit",
+    "history::after_commit",
+    "history::before_publish",
+    "capture::after_append_before_feedback",
+    "capture::after_feedback",
+];
+
+/// Breaks until the end.
+pub(super) async fn run(mut hand: Hand) {
+    while hand.pause(500, 6000).await {
+        let number = usize::try_from(hand.dice.roll(u64::try_from(hand.stage.fleet.len()).unwrap())).unwrap();
+        match hand.dice.roll(10) {
+            0..=4 => kill(&mut hand, number).await,
+            5 => stop(&mut hand, number).await,
+            // Longer than it takes until another takes over.
+            6 => freeze(&mut hand, number, 12_000, 18_000).await,
+            7 => kill_all(&mut hand).await,
+            _ => freeze(&mut hand, number, 200, 4000).await,
+        }
+    }
+}
+
+async fn kill(hand: &mut Hand, number: usize) {
+    let stage = hand.stage.clone();
+    let mut member = stage.fleet.member(number).await;
+    hand.note(format!("kill {}", member.name));
+    member.kill().await;
+    stage.fleet.count_kill();
+    if hand.dice.once_in(2) {
+        hand.pause(100, 5000).await;
+    }
+    launch(hand, &mut member);
+}
+
+/// All at once, as when a machine goes.
+async fn kill_all(hand: &mut Hand) {
+    let stage = hand.stage.clone();
+    hand.note("kill all");
+    for number in 0..stage.fleet.len() {
+        stage.fleet.member(number).await.kill().await;
+        stage.fleet.count_kill();
+    }
+    hand.pause(0, 3000).await;
+    for number in 0..stage.fleet.len() {
+        let mut member = stage.fleet.member(number).await;
+        launch(hand, &mut member);
+    }
+}
+
+async fn stop(hand: &mut Hand, number: usize) {
+    let stage = hand.stage.clone();
+    let mut member = stage.fleet.member(number).await;
+    hand.note(format!("stop {}", member.name));
+    member.stop().await;
+    launch(hand, &mut member);
+}
+
+async fn freeze(hand: &mut Hand, number: usize, low_ms: u64, high_ms: u64) {
+    let stage = hand.stage.clone();
+    let mut member = stage.fleet.member(number).await;
+    hand.note(format!("freeze {}", member.name));
+    member.freeze();
+    hand.pause(low_ms, high_ms).await;
+    if hand.dice.once_in(4) {
+        hand.note(format!("kill {}, which is frozen", member.name));
+        member.kill().await;
+        stage.fleet.count_kill();
+        launch(hand, &mut member);
+    } else {
+        hand.note(format!("thaw {}", member.name));
+        member.thaw();
+    }
+}
+
+/// Sometimes in a life that ends, or is held up, at one of the steps.
+fn launch(hand: &mut Hand, member: &mut crate::fleet::Member) {
+    let armed = hand.dice.once_in(2).then(|| {
+        let (step, passes) = (*hand.dice.pick(&STEPS), hand.dice.between(0, 40));
+        match hand.dice.roll(4) {
+            0 => format!("{step}={passes}*off->30*sleep({})", hand.dice.between(10, 200)),
+            1 => format!("{step}={passes}*off->1*sleep({})->off", hand.dice.between(1000, 8000)),
+            _ => format!("{step}={passes}*off->panic"),
+        }
+    });
+    hand.note(format!("start {} {}", member.name, armed.as_deref().unwrap_or_default()));
+    member.launch(armed);
+}

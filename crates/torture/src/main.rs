@@ -1,0 +1,139 @@
+//! Random work under random faults on the real program, with oracles that know what must be true. Everything that is random comes from
+//! one seed, which is printed. docs/reliability.md says how to run it and what is checked.
+//!
+//! It makes its own databases and touches no others.
+#![expect(clippy::unwrap_used, reason = "a panic is how a broken promise is reported: it ends the round")]
+
+mod checkpoint;
+mod chronicle;
+mod clients;
+mod dice;
+mod faults;
+mod fleet;
+mod http;
+mod record;
+mod round;
+mod sampler;
+mod tables;
+mod workload;
+mod world;
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser;
+use futures_util::FutureExt;
+
+use crate::chronicle::{Chronicle, say};
+use crate::record::Run;
+use crate::round::{Played, Stage, play};
+
+/// A round is at most this long: each has new databases, so that what has to be compared stays small.
+const ROUND_MINUTES_MAX: f64 = 5.0;
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tortures waldelta: random work, random faults, and everything compared in between
+#[derive(Debug, Parser)]
+struct Options {
+    /// What everything random comes from; a new one if absent
+    #[arg(long)]
+    seed: Option<u64>,
+    /// About how long
+    #[arg(long, default_value_t = 5.0, value_name = "N")]
+    minutes: f64,
+    /// A page to which the result is added as a line
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(options))
+}
+
+async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let seed = options.seed.unwrap_or_else(new_seed);
+    say(&format!("seed {seed}, {} minutes, {}", options.minutes, waldelta_testkit::program().display()));
+    let mut all = Played::default();
+    let (mut left, mut number, mut failed) = (options.minutes, 0, false);
+    while left > 0.0 && !failed {
+        let minutes = left.min(ROUND_MINUTES_MAX);
+        // What is left is played as a whole round or not at all.
+        left -= minutes;
+        let round_seed = seed.wrapping_add(number);
+        say(&format!("round {number}: seed {round_seed}, {minutes} minutes"));
+        let (played, is_right) = round(round_seed, Duration::from_secs_f64(minutes * 60.0)).await;
+        all.kills += played.kills;
+        all.transactions += played.transactions;
+        all.checkpoints += played.checkpoints;
+        failed = !is_right;
+        number += 1;
+    }
+    let result = if failed { "FAILED" } else { "all as it must be" };
+    let Played { kills, transactions, checkpoints } = all;
+    say(&format!(
+        "seed {seed}: {result}; {kills} kills, {transactions} transactions, {checkpoints} checkpoints"
+    ));
+    if let Some(page) = options.record {
+        let run = Run { seed, minutes: options.minutes, kills, transactions, checkpoints, result };
+        record::append(&page, &run)?;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One round: what it was, and whether all was as it must be. A failure is reported here.
+async fn round(seed: u64, length: Duration) -> (Played, bool) {
+    let chronicle = Arc::new(Chronicle::begin());
+    let stage = match alone(Stage::new(seed, chronicle.clone())).await {
+        Ok(stage) => Arc::new(stage),
+        Err(error) => {
+            say(&format!("FAILED, seed {seed}: nothing could begin: {error}"));
+            return (Played::default(), false);
+        }
+    };
+    let ended = alone(play(stage.clone(), length)).await;
+    if let Err(error) = &ended {
+        report(&stage, &chronicle, error).await;
+    }
+    (stage.played(), ended.is_ok())
+}
+
+/// What panics here ends here, with what it said.
+async fn alone<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
+}
+
+/// The seed, what was found, what was done last, and what the processes say.
+async fn report(stage: &Stage, chronicle: &Chronicle, found: &str) {
+    let seed = stage.seed;
+    let folder = std::env::temp_dir().join(format!("waldelta-torture-{seed}"));
+    let _ = std::fs::create_dir_all(&folder);
+    say(&format!("\nFAILED, seed {seed}\n{found}\n\nWhat was done last:\n{}", chronicle.recent().join("\n")));
+    for number in 0..stage.fleet.len() {
+        let status = http::get(stage.fleet.address(number), "/v1/status", STATUS_TIMEOUT).await;
+        let status = status.map_or_else(|| "no answer".to_owned(), |(code, body)| format!("{code} {body}"));
+        let _ = std::fs::write(folder.join(format!("status-{number}.json")), status);
+    }
+    for (name, end) in stage.fleet.report(&folder).await {
+        say(&format!("\nEnd of the log of {name}:\n{end}"));
+    }
+    for (name, cluster) in
+        [("source", &stage.world.source_cluster), ("history", &stage.world.history_cluster)]
+    {
+        let _ = std::fs::write(folder.join(format!("{name}.log")), cluster.log());
+    }
+    say(&format!("\nAll logs are in {}.", folder.display()));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a new seed has to come from somewhere")]
+fn new_seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_millis().try_into().unwrap_or(1)
+}

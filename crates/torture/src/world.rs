@@ -1,0 +1,124 @@
+//! What a round is played in: a source and a history, each a PostgreSQL of its own, processes of the program between them, and routes
+//! that can be cut and held.
+
+use std::process::Command;
+
+use tokio_postgres::Client;
+use waldelta_testkit::recorder::HistoryLog;
+use waldelta_testkit::{Route, ServiceOptions, TestCluster, TestDatabase, connect, program};
+use waldelta_wal::{EndLsn, Epoch, Position};
+
+use crate::tables::SCHEMA;
+
+/// Everything happens sooner than in production, so that more of it happens in a round.
+const CONFIG: &str = "
+[capture]
+canary_interval_ms = 1000
+takeover_after_ms = 10000
+[server]
+heartbeat_ms = 2000
+write_timeout_ms = 4000
+drain_ms = 1000
+";
+
+/// The databases. Their clusters go when this is dropped.
+pub(crate) struct World {
+    pub source_cluster: TestCluster,
+    pub history_cluster: TestCluster,
+    pub source: TestDatabase,
+    pub history: TestDatabase,
+    config: std::path::PathBuf,
+}
+
+impl World {
+    /// New databases with tables in them, ready to be captured.
+    pub(crate) async fn new(seed: u64) -> Self {
+        let source_cluster = TestCluster::own(&[]).await;
+        let history_cluster = TestCluster::own(&[]).await;
+        let source = TestDatabase::create_on(&source_cluster, "torture").await;
+        let history = TestDatabase::create_on(&history_cluster, "torture_h").await;
+        let config =
+            std::env::temp_dir().join(format!("waldelta-torture-{}-{seed}.toml", std::process::id()));
+        std::fs::write(&config, CONFIG).unwrap();
+        let world = World { source_cluster, history_cluster, source, history, config };
+        world.source.exec(SCHEMA).await;
+        world.init();
+        HistoryLog::record_ends(&world.history).await;
+        let slot = world.decoder_slot();
+        let create = format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'test_decoding')");
+        world.source.query_text(&create).await;
+        world
+    }
+
+    fn init(&self) {
+        let mut args = vec!["init".to_owned(), "--apply".to_owned(), "--allow-keyless".to_owned()];
+        args.extend(self.databases(self.source_cluster.port(), self.history_cluster.port()));
+        let done = Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(done.status.success(), "waldelta init: {}{}", text(&done.stdout), text(&done.stderr));
+    }
+
+    /// How a process of this role is started that reaches the two by these routes.
+    pub(crate) fn run_options(&self, role: &str, to_source: &Route, to_history: &Route) -> ServiceOptions {
+        ServiceOptions::new(["run"]).args(self.databases(to_source.port(), to_history.port())).args([
+            "--role",
+            role,
+            "--config",
+            self.config.to_str().unwrap(),
+        ])
+    }
+
+    fn databases(&self, source_port: u16, history_port: u16) -> Vec<String> {
+        let url = |port: u16, name: &str| format!("postgresql://postgres@127.0.0.1:{port}/{name}");
+        let (source, history) =
+            (url(source_port, self.source.name()), url(history_port, self.history.name()));
+        ["--database-url", &source, "--history-url", &history, "--slot", &self.slot()]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// The slot of the program.
+    pub(crate) fn slot(&self) -> String {
+        self.source.slot("slot")
+    }
+
+    /// The slot of the independent decoder.
+    pub(crate) fn decoder_slot(&self) -> String {
+        self.source.slot("decoder")
+    }
+
+    /// A new connection to the source, past all routes.
+    pub(crate) async fn source_client(&self) -> Client {
+        connect(self.source.url()).await
+    }
+
+    /// A new connection to history, past all routes.
+    pub(crate) async fn history_client(&self) -> Client {
+        connect(self.history.url()).await
+    }
+
+    /// Where history is, as a cursor.
+    pub(crate) async fn head(&self) -> Position {
+        let row = self.history.query("SELECT epoch, durable_end FROM waldelta.captures").await.remove(0);
+        let [epoch, end] = [0, 1].map(|column: usize| row[column].clone().unwrap());
+        Position::before(Epoch(epoch.parse().unwrap()), EndLsn(end.parse().unwrap()))
+    }
+
+    /// The last transaction in history that changed one of these tables.
+    pub(crate) async fn last_of(&self, tables: &[&str]) -> Option<Position> {
+        let names = tables.join("','");
+        let sql = format!(
+            "SELECT epoch, lsn FROM waldelta.change_history WHERE table_name IN ('{names}') AND operation <> 'baseline'
+             ORDER BY epoch DESC, lsn DESC LIMIT 1"
+        );
+        let row = self.history.query(&sql).await.into_iter().next()?;
+        let [epoch, lsn] = [0, 1].map(|column: usize| row[column].clone().unwrap());
+        Some(Position::whole(Epoch(epoch.parse().unwrap()), lsn.parse().unwrap()))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.config);
+    }
+}
