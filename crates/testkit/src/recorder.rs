@@ -68,6 +68,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// All that it was told, session by session, for people.
+    pub fn text(&self) -> String {
+        format!("{:#?}", self.sessions)
+    }
+
     /// A client that has nothing yet and follows these tables.
     pub fn new(client_id: &str, tables: &[&str], archive: &Arc<Archive>) -> Self {
         Recorder {

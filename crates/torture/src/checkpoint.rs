@@ -68,6 +68,10 @@ pub(crate) async fn hold(stage: &Stage, clients: &Clients, before: &mut Before) 
     let recorders = clients.recorders().await;
     let log = HistoryLog::read_of(&world.history, &RECORDED).await;
     let checked = check(&recorders, &log).unwrap_or_else(|violations| {
+        let folder = stage.folder();
+        for (number, recorder) in recorders.iter().enumerate() {
+            let _ = std::fs::write(folder.join(format!("recorder-{number}.txt")), recorder.text());
+        }
         let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
         panic!("{}", lines.join("\n"))
     });

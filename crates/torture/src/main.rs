@@ -113,8 +113,7 @@ async fn alone<T>(work: impl Future<Output = T>) -> Result<T, String> {
 /// The seed, what was found, what was done last, and what the processes say.
 async fn report(stage: &Stage, chronicle: &Chronicle, found: &str) {
     let seed = stage.seed;
-    let folder = std::env::temp_dir().join(format!("waldelta-torture-{seed}"));
-    let _ = std::fs::create_dir_all(&folder);
+    let folder = stage.folder();
     say(&format!("\nFAILED, seed {seed}\n{found}\n\nWhat was done last:\n{}", chronicle.recent().join("\n")));
     for number in 0..stage.fleet.len() {
         let status = http::get(stage.fleet.address(number), "/v1/status", STATUS_TIMEOUT).await;

@@ -1,5 +1,6 @@
 //! One round: some parts of work under faults, each with everything at rest and compared at its end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,6 +52,13 @@ impl Stage {
             transactions: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
         }
+    }
+
+    /// Where it is left what was found.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("waldelta-torture-{}", self.seed));
+        let _ = std::fs::create_dir_all(&folder);
+        folder
     }
 
     /// What the round was up to now.
