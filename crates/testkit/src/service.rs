@@ -249,7 +249,8 @@ impl Service {
 
     fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        // Who has ended and was not waited for yet has no memory.
+        let Some(line) = status.lines().find_map(|line| line.strip_prefix(field)) else { return 0 };
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
