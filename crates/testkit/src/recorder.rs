@@ -65,6 +65,8 @@ pub struct Recorder {
     began_at: Option<Position>,
     sessions: Vec<Vec<Arc<Note>>>,
     position: Option<Position>,
+    /// Up to here its last snapshot may be ahead.
+    consistent_at: Option<Position>,
 }
 
 impl Recorder {
@@ -82,6 +84,7 @@ impl Recorder {
             began_at: None,
             sessions: Vec::new(),
             position: None,
+            consistent_at: None,
         }
     }
 
@@ -90,6 +93,11 @@ impl Recorder {
     pub fn starting_at(mut self, position: Position) -> Self {
         (self.began_at, self.position) = (Some(position), Some(position));
         self
+    }
+
+    /// Whether its rows are ahead of its cursor: not every table can be gone on with from there.
+    pub fn is_ahead(&self) -> bool {
+        self.position.is_some() && self.position < self.consistent_at
     }
 
     /// Its name.
@@ -132,6 +140,9 @@ impl Recorder {
             Note::Moved { is_live: true, .. } => Heard::Live,
             _ => Heard::Other,
         };
+        if let Note::SnapshotEnd { consistent_at, .. } = &*note {
+            self.consistent_at = Some(*consistent_at);
+        }
         match &*note {
             Note::Transaction { cursor, last: true, .. }
             | Note::SnapshotEnd { cursor, .. }

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use waldelta_testkit::recorder::{Heard, Recorder};
 use waldelta_testkit::{ConnectOptions, Frame, Replica, WsClient};
-use waldelta_wal::Position;
 
 use super::{Client, Shared, Store};
 use crate::dice::Dice;
@@ -36,7 +35,7 @@ pub(super) async fn run(
     calm: watch::Receiver<bool>,
     comes_late: bool,
 ) {
-    let mut follower = Follower { client, shared, dice, calm, earlier: None, consistent_at: None };
+    let mut follower = Follower { client, shared, dice, calm, earlier: None };
     if comes_late {
         let late = Duration::from_millis(follower.dice.between(5_000, 30_000));
         // Not later than the first time that everybody has to have everything.
@@ -58,8 +57,6 @@ struct Follower {
     calm: watch::Receiver<bool>,
     /// What it had a while ago.
     earlier: Option<Store>,
-    /// Where the last snapshot that it had was the source's.
-    consistent_at: Option<Position>,
 }
 
 impl Follower {
@@ -127,7 +124,7 @@ impl Follower {
             }
             Store::Notes(recorder) => {
                 // So does one of a table whose keys move while long values stay.
-                if recorder.position().is_some() && recorder.position() < self.consistent_at {
+                if recorder.is_ahead() {
                     let Store::Notes(next) = self.nothing() else {
                         unreachable!("it keeps what it was told")
                     };
