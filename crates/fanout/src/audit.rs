@@ -12,7 +12,7 @@ mod noted;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ use waldelta_wal::{Code, Position};
 
 use self::noted::{Note, Noted};
 use crate::error::Error;
+use crate::lock::lock;
 
 /// Entries of one statement at most.
 const BATCH_MAX: usize = 1_000;
@@ -338,11 +339,6 @@ impl Refusals {
     fn len(&self) -> usize {
         self.0.len()
     }
-}
-
-/// No holder of these locks leaves them half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

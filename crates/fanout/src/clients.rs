@@ -8,7 +8,7 @@ mod connections;
 mod key;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use connections::Connections;
@@ -19,6 +19,7 @@ use waldelta_history::{ClientNote, History};
 use waldelta_wal::{Code, Position};
 
 use crate::error::Error;
+use crate::lock::lock;
 use crate::sessions::Sessions;
 
 /// Clients of one statement at most.
@@ -228,9 +229,4 @@ fn failed(error: waldelta_history::Error) -> Code {
         "acknowledgements could not be recorded"
     );
     code
-}
-
-/// No holder of these locks leaves them half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,6 +24,7 @@ mod index;
 mod inner;
 mod leaving;
 mod limits;
+mod lock;
 mod metrics;
 mod pace;
 mod pages;

@@ -9,7 +9,7 @@ mod buckets;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,6 +19,7 @@ use waldelta_wal::Code;
 
 use self::buckets::Buckets;
 use crate::closing::Closing;
+use crate::lock::lock;
 use crate::policy::{Limits, Policy};
 
 /// Who has taken how much. Cheap to clone.
@@ -225,10 +226,6 @@ fn tenant(claim: &str, identity: &Identity) -> Option<Box<str>> {
 
 fn refused(of: &'static str, what: &'static str) {
     metrics::counter!("waldelta_fanout_limited_total", "of" => of, "what" => what).increment(1);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! be read.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use waldelta_wal::Position;
 
 use crate::SessionReading;
 use crate::clients::{NOTE_EVERY, Visit};
+use crate::lock::lock;
 use crate::registry::Client;
 use crate::session::state::session_name;
 
@@ -150,11 +151,6 @@ impl Entry {
             sent_bytes: standing.sent_bytes,
         }
     }
-}
-
-/// No holder of these locks leaves them half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@
 //! when the client has taken what came before, so a body cannot notice a silent client by itself.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::lock::lock;
 
 /// Values in memory at the same time at most.
 const PLACES: usize = 4;
@@ -110,11 +112,6 @@ impl Stream for Transfer {
         let piece = value.rest.split_to(PIECE_BYTES.min(value.rest.len()));
         Poll::Ready(Some(Ok(piece)))
     }
-}
-
-/// Nothing panics while it holds one of these.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
