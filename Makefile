@@ -10,6 +10,9 @@ LOAD_FLAGS ?=
 TEST_PG_SECOND ?= 18
 TEST_PG_MATRIX ?= 14 16 17 18
 
+# `make test` tortures for so long, from a new seed each time.
+TORTURE_MINUTES ?= 5
+
 # Tests wait for servers and clocks about a third of their time: three for two cores keep the cores busy.
 NEXTEST_TEST_THREADS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 export NEXTEST_TEST_THREADS
@@ -24,21 +27,23 @@ endif
 # features, and compiles most of them again.
 BUILD_TESTS = $(CARGO) build --workspace --bins --tests --features waldelta/failpoints
 
+TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug/waldelta} ./target/debug/waldelta-torture
+
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak large rolling torture fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
 	./target/release/waldelta dev $(DEV_FLAGS)
 
-test: test-deps lint ## Install what tests need, run every test, then those that use PostgreSQL on a second version
+test: test-deps lint ## Install what tests need, run every test, then those that use PostgreSQL on a second version beside some torture
 	scripts/fetch-postgres $(TEST_PG_SECOND) > /dev/null
 	$(BUILD_TESTS)
 	$(CARGO) nextest run --profile whole --workspace --features waldelta/failpoints
 	scripts/testpg stop-unused
-	scripts/test-on --brief $(TEST_PG_SECOND)
+	scripts/beside target/torture.log "$(TORTURE) --minutes $(TORTURE_MINUTES)" scripts/test-on --brief $(TEST_PG_SECOND)
 
 test-matrix: test-deps ## Fetch other major versions of PostgreSQL, and run on each the tests that use one
 	$(BUILD_TESTS)
@@ -74,7 +79,7 @@ soak: test-deps ## The main job at full length: pgbench for two minutes with thr
 large: test-deps ## A transaction of a million rows in bounded memory
 	$(CARGO) build --release --package waldelta
 	WALDELTA_LARGE_ROWS=1000000 WALDELTA_TEST_PROGRAM=$(CURDIR)/target/release/waldelta \
-		$(CARGO) nextest run --package waldelta-scenarios --test scenarios of_a_million_rows
+		$(CARGO) nextest run --package waldelta-scenarios --test scenarios of_very_many_rows
 
 rolling: test-deps ## Rolling restarts and a kill of the processes that serve clients, with a thousand clients
 	$(CARGO) build --release --package waldelta
@@ -82,9 +87,18 @@ rolling: test-deps ## Rolling restarts and a kill of the processes that serve cl
 		$(CARGO) nextest run --package waldelta-scenarios --test scenarios rolling_restart
 
 torture: test-deps ## Random work under random faults, everything compared: make torture SEED=1 MINUTES=10. Both may be left out
-	$(CARGO) build --workspace --features waldelta/failpoints
-	WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug/waldelta} \
-		./target/debug/waldelta-torture $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(TORTURE_FLAGS)
+	$(CARGO) build --workspace --bins --features waldelta/failpoints
+	$(TORTURE) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(TORTURE_FLAGS)
+
+kill-loop: test-deps ## A thousand kills of any part under load, everything compared: make kill-loop N=1000 SEED=1. Both may be left out
+	$(CARGO) build --workspace --bins --features waldelta/failpoints
+	$(TORTURE) --kills $(or $(N),1000) $(if $(SEED),--seed $(SEED)) $(TORTURE_FLAGS)
+
+planted: test-deps ## Plant bugs in a copy of the sources, and see that the torture rig notices each. PLANTED_FLAGS="-m 5 unfenced"
+	scripts/planted $(PLANTED_FLAGS)
+
+fuzz: ## Inputs found by coverage for every parser: make fuzz MINUTES=30 TARGET="value filter". Both may be left out
+	$(if $(MINUTES),MINUTES=$(MINUTES)) $(if $(TARGET),TARGET="$(TARGET)") scripts/fuzz
 
 fuzz-http: ## Random requests against a running service, compared with docs/openapi.json; needs python3, which fetches schemathesis
 	$(CARGO) build --package waldelta --features waldelta/failpoints

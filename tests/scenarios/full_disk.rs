@@ -17,7 +17,7 @@ const DISK_MB: u32 = 96;
 async fn cluster_on_small_disk() -> Result<(SmallDisk, TestCluster), String> {
     let disk = SmallDisk::mount(DISK_MB)?;
     let cluster = TestCluster::own(&[]).await;
-    let folder = disk.folder_for(&cluster);
+    let folder = disk.folder_for(&cluster, "tablespace");
     let admin = connect(&cluster.url("postgres")).await;
     admin.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", folder.display())).await.unwrap();
     Ok((disk, cluster))

@@ -97,7 +97,7 @@ async fn setting(hint: &str, schema_sql: &str) -> Setting {
 }
 
 #[tokio::test]
-async fn of_a_million_rows_in_bounded_memory() {
+async fn of_very_many_rows_in_bounded_memory() {
     let rows = rows();
     let setting = setting("large", "CREATE TABLE item (id int PRIMARY KEY, value text NOT NULL)").await;
     let (mut here, replica) = setting.client("here").await;

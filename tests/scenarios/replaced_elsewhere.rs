@@ -107,12 +107,19 @@ async fn a_notification_that_is_lost_or_wrong_costs_time_only() {
     let mut bystander = live(&second, "second").await;
     let mut socket = live(&setting.service, "web-7").await;
     let number = connection_above(&setting.history, "web-7", 0).await;
-    // Of nothing, of nobody, and of what was long ago.
+    // Of nothing, of nobody, of what was long ago, and of what never was.
     let wrong = format!(
         "SELECT pg_notify('waldelta_clients', payload) FROM unnest(ARRAY['', 'x', 'web-7', '{number} web-7', '0 web-7',
-             '-1 web-7', '99999999999999999999999 web-7', '99999999 nobody']) payload"
+             '-1 web-7', '99999999999999999999999 web-7', '99999999 nobody', '9223372036854775807 web-7']) payload"
     );
+    let mut heard_after = live(&setting.service, "heard after").await;
+    connection_above(&setting.history, "heard after", 0).await;
     setting.history.exec(&wrong).await;
+    // What this one's end is heard by was told after all of them.
+    let mut elsewhere = live(&second, "heard after").await;
+    is_replaced(&mut heard_after).await;
+    is_served(&mut elsewhere).await;
+    is_served(&mut socket).await;
     let mut cuts = 0;
     let cutting = cut_listening(&setting.history, &mut cuts);
     let moving = async {

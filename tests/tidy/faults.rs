@@ -26,8 +26,11 @@ const TABLES: &[(&str, &str, u32)] = &[
     ("J", "J", 25),
 ];
 
-/// The only section whose rows may name files of code beside tests: facts are relied on, not kept.
+/// The section whose rows may name any file of code beside tests: facts are relied on, not kept.
 const SECTION_OF_FACTS: &str = "V";
+
+/// The section whose rows may also name what the torture rig checks, and where its files are.
+const SECTION_OF_THE_RIG: (&str, &str) = ("invariants", "crates/torture/src/");
 
 /// Sections in which nothing is open any more: a `—` there is an error. A section is added when its last row is filled, and
 /// never taken out.
@@ -90,7 +93,7 @@ fn mistakes(
                 add("a cell is empty");
             }
             for part in shown.split(';').map(str::trim) {
-                for what in wrong_names(part, *section == SECTION_OF_FACTS, tests, is_file) {
+                for what in wrong_names(part, tests, &|file| may_stand(section, file) && is_file(file)) {
                     add(&what);
                 }
                 if part.starts_with(OPEN) && complete.contains(section) {
@@ -137,13 +140,14 @@ fn wrong_order(rows: &[Row<'_>], ids: &[String]) -> Option<String> {
     }
 }
 
+/// Whether a row of this section may name this file.
+fn may_stand(section: &str, file: &str) -> bool {
+    let (of_the_rig, folder) = SECTION_OF_THE_RIG;
+    section == SECTION_OF_FACTS || section == of_the_rig && file.starts_with(folder)
+}
+
 /// What is wrong with one part of the last cell: tests, a reason, or what is open.
-fn wrong_names(
-    part: &str,
-    may_name_files: bool,
-    tests: &[Test],
-    is_file: &dyn Fn(&str) -> bool,
-) -> Vec<String> {
+fn wrong_names(part: &str, tests: &[Test], may_name: &dyn Fn(&str) -> bool) -> Vec<String> {
     if part.starts_with(OPEN) {
         return Vec::new();
     }
@@ -155,8 +159,7 @@ fn wrong_names(
             return Some(format!("{name:?} is no test in backticks, nor {OPEN}, nor one of {REASONS:?}"));
         };
         if name.contains('/') {
-            let may_stand = may_name_files && is_file(name);
-            return (!may_stand).then(|| format!("{name} is not a file that may be named here"));
+            return (!may_name(name)).then(|| format!("{name} is not a file that may be named here"));
         }
         match tests.iter().filter(|test| is_meant(test, name)).count() {
             0 => Some(format!("there is no test {name}")),

@@ -1,10 +1,12 @@
 //! Holds the rules that a machine can hold: which crate may know which, what the pure core may touch, how files look,
-//! what comes from elsewhere, that generated pages are what the code says, and that the page of faults names tests that exist.
+//! what comes from elsewhere, that generated pages are what the code says, and that the page of faults names tests that exist,
+//! and that planted bugs can still be planted.
 
 mod arrows;
 mod dependencies;
 mod faults;
 mod files;
+mod planted;
 mod references;
 
 use std::path::{Path, PathBuf};

@@ -131,27 +131,46 @@ mod tests {
         assert!(batch.is_empty() && !batch.is_full());
     }
 
+    /// What waits, as a list of sizes: how many go together, and whether that is enough.
+    fn together(waiting: &[(usize, usize)], limits: Limits) -> (usize, bool) {
+        let sum =
+            |count: usize| waiting[..count].iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let fits = |count: &usize| sum(*count).0 <= limits.rows_max && sum(*count).1 <= limits.bytes_max;
+        let most = (2..=waiting.len()).rev().find(fits).unwrap_or(waiting.len().min(1));
+        let (rows, bytes) = sum(waiting.len());
+        (most, rows.max(waiting.len()) >= limits.rows_max || bytes >= limits.bytes_max)
+    }
+
     proptest! {
+        /// Whatever arrives while others go: in order, as many together as fit, and at least one.
         #[test]
-        fn appends_keep_order_and_bounds(sizes in proptest::collection::vec((0usize..6, 0usize..6), 0..60)) {
+        fn appends_keep_order_and_bounds(
+            steps in proptest::collection::vec(
+                prop_oneof![2 => (0usize..6, 0usize..6).prop_map(Some), 1 => Just(None)], 0..60),
+        ) {
             let limits = Limits { rows_max: 8, bytes_max: 20 };
             let mut batch = Batch::new(limits);
-            for (lsn, (rows, bytes)) in (0u64..).zip(&sizes) {
-                batch.push(piece(lsn, *rows, *bytes));
-            }
-            let mut seen = 0u64;
-            while !batch.is_empty() {
-                let taken = batch.take();
-                let rows: usize = taken.iter().map(|piece| Size::of(piece).rows).sum();
-                let bytes: usize = taken.iter().map(|piece| Size::of(piece).bytes).sum();
-                prop_assert!(taken.len() == 1 || (rows <= limits.rows_max && bytes <= limits.bytes_max));
-                for piece in taken {
-                    prop_assert_eq!(piece.head.commit_lsn, Lsn(seen));
-                    seen += 1;
+            let (mut waiting, mut pushed, mut seen) = (Vec::new(), 0u64, 0u64);
+            for step in steps {
+                match step {
+                    Some((rows, bytes)) => {
+                        batch.push(piece(pushed, rows, bytes));
+                        // Each of its rows has so many.
+                        waiting.push((rows, rows * bytes));
+                        pushed += 1;
+                    }
+                    None => {
+                        let (count, _) = together(&waiting, limits);
+                        let lsns: Vec<Lsn> = batch.take().iter().map(|piece| piece.head.commit_lsn).collect();
+                        let expected: Vec<Lsn> = (seen..seen + count as u64).map(Lsn).collect();
+                        prop_assert_eq!(lsns, expected);
+                        seen += count as u64;
+                        waiting.drain(..count);
+                    }
                 }
+                prop_assert_eq!(batch.is_empty(), waiting.is_empty());
+                prop_assert_eq!(batch.is_full(), together(&waiting, limits).1);
             }
-            prop_assert_eq!(seen as usize, sizes.len());
-            prop_assert_eq!(batch.size, Size::default());
         }
     }
 }

@@ -344,6 +344,8 @@ fn news(content: &[u8]) -> Vec<(u32, News)> {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -235,6 +235,8 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const AFTER: Duration = Duration::from_secs(20);
@@ -282,5 +284,63 @@ mod tests {
         second.found_free();
         second.gave_up();
         assert_eq!(second.found_held(silent(21), AFTER), Decision::TakeOver);
+    }
+
+    /// What happens to one of several instances that look at the lease in turns.
+    #[derive(Clone, Debug)]
+    struct Turn {
+        who: usize,
+        /// How late the holder's renewals are, as history's server shows them; a slow one shows more to each.
+        late_seconds: u64,
+        /// The holder ends by itself before.
+        ends: bool,
+        /// Taking over does not come to its end.
+        fails: bool,
+    }
+
+    fn turns(late_max: u64) -> impl Strategy<Value = Vec<Turn>> {
+        let turn = (0usize..4, 0..late_max, prop::bool::weighted(0.05), prop::bool::weighted(0.1))
+            .prop_map(|(who, late_seconds, ends, fails)| Turn { who, late_seconds, ends, fails });
+        prop::collection::vec(turn, 1..200)
+    }
+
+    proptest! {
+        /// However many instances there are and however late renewals seem: one whose renewals are no later than it is patient
+        /// for is left alone, and so is everybody once each has been taken over often enough.
+        #[test]
+        fn nobody_is_taken_over_for_ever(turns in turns(8 * AFTER.as_secs() + 1)) {
+            let mut standing: [Standing; 4] = Default::default();
+            let mut holder: Option<usize> = None;
+            // How often each was taken over since it found the lease free, as it can know.
+            let mut lost = [0u32; 4];
+            let mut has_lost = [false; 4];
+            let mut taken_over = 0;
+            for Turn { who, late_seconds, ends, fails } in turns {
+                if let Some(before) = holder.take_if(|_| ends) {
+                    standing[before].gave_up();
+                }
+                match holder {
+                    None => {
+                        standing[who].found_free();
+                        (holder, lost[who], has_lost[who]) = (Some(who), 0, false);
+                        taken_over = 0;
+                    }
+                    Some(holder) if holder == who => {}
+                    Some(before) => {
+                        lost[who] += u32::from(std::mem::take(&mut has_lost[who]));
+                        let patience = AFTER.as_secs() * [1, 2, 4, 8][lost[who].min(3) as usize];
+                        let decision = standing[who].found_held(silent(late_seconds), AFTER);
+                        prop_assert_eq!(decision == Decision::TakeOver, late_seconds > patience);
+                        if decision == Decision::TakeOver && !fails {
+                            standing[who].took_over();
+                            (holder, has_lost[before]) = (Some(who), true);
+                            taken_over += 1;
+                        }
+                    }
+                }
+                // Each of four is taken over three times, and then waits for as long as renewals are late at most.
+                prop_assert!(taken_over <= 4 * 3 + 4, "in turns for ever");
+            }
+        }
     }
 }

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::Counter;
-use waldelta_history::{History, Lineage};
+use waldelta_history::{Feed, Lineage};
 use waldelta_wal::{EndLsn, Epoch, Position};
 
+use crate::clock;
+use crate::databases::Log;
 use crate::error::Error;
 use crate::question::Question;
 use crate::start::Extent;
@@ -23,7 +25,8 @@ const FLOOR_KEPT: Duration = Duration::from_secs(60);
 
 /// Where what history has is asked.
 pub(crate) struct Admission {
-    history: History,
+    log: Arc<dyn Log>,
+    feed: Arc<Feed>,
     reach: Question<Result<Reach, Arc<Error>>>,
     known: Mutex<Option<Known>>,
     lineage: Question<Result<Arc<Lineage>, Arc<Error>>>,
@@ -46,9 +49,10 @@ struct Known {
 
 impl Admission {
     /// `asked` counts how often the database is asked.
-    pub(crate) fn new(history: History, asked: Counter) -> Self {
+    pub(crate) fn new(log: Arc<dyn Log>, feed: Arc<Feed>, asked: Counter) -> Self {
         Admission {
-            history,
+            log,
+            feed,
             reach: Question::new(),
             known: Mutex::new(None),
             lineage: Question::new(),
@@ -61,7 +65,7 @@ impl Admission {
     /// lag behind what a client was told by another one.
     pub(crate) async fn extent(&self, cursor: Option<Position>) -> Result<Extent, Error> {
         let Reach { floor, head } = self.reach.ask(self.look()).await.map_err(Error::Shared)?;
-        let head = head.max(self.history.feed().head().cursor());
+        let head = head.max(self.feed.head().cursor());
         let lineage = match cursor {
             Some(cursor) if cursor.epoch != head.epoch => Lineage::clone(&*self.lineage(head.epoch).await?),
             _ => Lineage::default(),
@@ -87,7 +91,7 @@ impl Admission {
         }
         let look = async {
             self.asked.increment(1);
-            self.history.lineage().await.map(Arc::new).map_err(|error| Arc::new(Error::from(error)))
+            self.log.lineage().await.map(Arc::new).map_err(|error| Arc::new(Error::from(error)))
         };
         let lineage = self.lineage.ask(look).await.map_err(Error::Shared)?;
         *self.known_lineage.lock().unwrap_or_else(PoisonError::into_inner) = Some(lineage.clone());
@@ -96,10 +100,10 @@ impl Admission {
 
     async fn look(&self) -> Result<Reach, Arc<Error>> {
         self.asked.increment(1);
-        let at = Instant::now();
+        let at = clock::now();
         let reach = async {
-            let (_, head) = self.history.captured().await?.ok_or(Error::NothingCaptured)?;
-            Ok::<_, Error>(Reach { floor: self.history.floor().await?, head: head.cursor() })
+            let (_, head) = self.log.captured().await?.ok_or(Error::NothingCaptured)?;
+            Ok::<_, Error>(Reach { floor: self.log.floor().await?, head: head.cursor() })
         };
         let reach = reach.await.map_err(Arc::new)?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Known { reach, at });
@@ -109,8 +113,8 @@ impl Admission {
     /// What is said without asking: to a client without a cursor, and to one from whose cursor on the feed has everything.
     fn remembered(&self, cursor: Option<Position>) -> Option<Extent> {
         let known = (*self.known.lock().unwrap_or_else(PoisonError::into_inner))
-            .filter(|known| known.at.elapsed() < FLOOR_KEPT)?;
-        let head = self.history.feed().head().cursor();
+            .filter(|known| clock::now().saturating_duration_since(known.at) < FLOOR_KEPT)?;
+        let head = self.feed.head().cursor();
         if known.reach.head.epoch != head.epoch {
             return None;
         }
@@ -120,7 +124,7 @@ impl Admission {
                 false => Position::before(cursor.epoch, EndLsn(cursor.commit_lsn)),
             };
             let in_memory = cursor.epoch == head.epoch && cursor <= head && from >= known.reach.floor;
-            if !in_memory || self.history.feed().after(from, 0).is_err() {
+            if !in_memory || self.feed.after(from, 0).is_err() {
                 return None;
             }
         }

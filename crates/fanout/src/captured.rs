@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use waldelta_history::History;
-use waldelta_source::{Source, catalog};
 use waldelta_wal::Code;
 
+use crate::databases::{Log, Origin};
 use crate::error::Error;
 use crate::question::Question;
 use crate::shapes::Shapes;
@@ -29,9 +28,9 @@ impl Captured {
     ///
     /// # Errors
     /// With the code of why it cannot be known for now.
-    pub(crate) async fn tables(&self, history: &History, source: &Source) -> Result<Arc<Shapes>, Code> {
+    pub(crate) async fn tables(&self, log: &dyn Log, origin: &dyn Origin) -> Result<Arc<Shapes>, Code> {
         let look = async {
-            match tokio::time::timeout(ANSWER_TIMEOUT, look(history, source)).await {
+            match tokio::time::timeout(ANSWER_TIMEOUT, look(log, origin)).await {
                 Ok(Ok(tables)) => Ok(Arc::new(tables)),
                 Ok(Err(error)) => {
                     let code = error.code();
@@ -46,11 +45,10 @@ impl Captured {
     }
 }
 
-async fn look(history: &History, source: &Source) -> Result<Shapes, Error> {
-    let known = history.tables().await?.iter().map(|table| table.name.clone()).collect();
-    let known = history.tables_of_names(&known).await?;
-    let client = source.connect().await?;
-    let published = catalog::published_tables(&client, source).await?;
+async fn look(log: &dyn Log, origin: &dyn Origin) -> Result<Shapes, Error> {
+    let known = log.tables().await?.iter().map(|table| table.name.clone()).collect();
+    let known = log.tables_of_names(&known).await?;
+    let published = origin.published_tables().await?;
     let published = published.into_iter().map(|published| Arc::new(published.table));
     Ok(known.into_iter().chain(published).collect())
 }

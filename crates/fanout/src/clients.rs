@@ -9,15 +9,17 @@ mod key;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use connections::Connections;
 pub(crate) use key::{client_of, key};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use waldelta_history::{ClientNote, History};
+use waldelta_history::ClientNote;
 use waldelta_wal::{Code, Position};
 
+use crate::clock;
+use crate::databases::Clientele;
 use crate::error::Error;
 use crate::lock::lock;
 use crate::sessions::Sessions;
@@ -89,7 +91,7 @@ impl Clients {
     }
 
     /// Writes until `ended` is cancelled, and then what is left.
-    pub(crate) async fn run(&self, history: &History, sessions: &Sessions, ended: &CancellationToken) {
+    pub(crate) async fn run(&self, history: &dyn Clientele, sessions: &Sessions, ended: &CancellationToken) {
         // Each is large, and lasts as long as the process.
         tokio::join!(
             Box::pin(self.write(history, sessions, ended)),
@@ -98,19 +100,21 @@ impl Clients {
         );
     }
 
-    async fn write(&self, history: &History, sessions: &Sessions, ended: &CancellationToken) {
+    async fn write(&self, history: &dyn Clientele, sessions: &Sessions, ended: &CancellationToken) {
         let mut queue = self.queue.lock().await;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut acks = Vec::with_capacity(BATCH_MAX);
         loop {
             tokio::select! {
+                biased;
+                () = ended.cancelled() => break,
+                // Seldom: however many acknowledge, it is its turn now and then.
+                _ = looks.tick() => self.note(history, sessions).await,
                 count = queue.recv_many(&mut acks, BATCH_MAX) => match count {
                     0 => break,
                     _ => record_all(history, &mut acks).await,
                 },
-                () = ended.cancelled() => break,
-                _ = looks.tick() => self.note(history, sessions).await,
             }
         }
         // Who comes now is told that the service stops.
@@ -127,8 +131,8 @@ impl Clients {
     }
 
     /// Notes the clients that are here and those that have gone or asked since the last look.
-    async fn note(&self, history: &History, sessions: &Sessions) {
-        let now = Instant::now();
+    async fn note(&self, history: &dyn Clientele, sessions: &Sessions) {
+        let now = clock::now();
         let mut visits = std::mem::take(&mut *lock(&self.visits));
         let here = sessions.to_note(now);
         visits.extend(here.iter().filter_map(|entry| entry.visit()));
@@ -157,7 +161,7 @@ impl Clients {
     }
 
     /// Has clients forgotten that were away for long, without end. Others do the same: one at a time.
-    async fn forget(&self, history: &History) {
+    async fn forget(&self, history: &dyn Clientele) {
         loop {
             let again_after = match history.forget_clients(self.forget_after).await {
                 Ok(forgotten) => {
@@ -177,7 +181,7 @@ impl Clients {
 }
 
 /// An id that the history database's encoding cannot hold must not keep the others from being written.
-async fn note_all(history: &History, notes: &[ClientNote<'_>]) -> Result<(), waldelta_history::Error> {
+async fn note_all(history: &dyn Clientele, notes: &[ClientNote<'_>]) -> Result<(), waldelta_history::Error> {
     match history.note_clients(notes).await {
         Err(error) if !error.is_retryable() => {}
         result => return result,
@@ -193,7 +197,7 @@ async fn note_all(history: &History, notes: &[ClientNote<'_>]) -> Result<(), wal
     Ok(())
 }
 
-async fn record_all(history: &History, acks: &mut Vec<Ack>) {
+async fn record_all(history: &dyn Clientele, acks: &mut Vec<Ack>) {
     let mut newest: BTreeMap<&str, Position> = BTreeMap::new();
     for ack in acks.iter() {
         let known = newest.entry(&ack.key).or_insert(ack.cursor);

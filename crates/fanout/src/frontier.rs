@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waldelta_source::{Error, Source, snapshot};
+use waldelta_source::Error;
+
+use crate::databases::{Counting, Origin};
 
 /// A source that does not answer for this long is asked again over another connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,14 +48,14 @@ impl Frontier {
     }
 
     /// Answers questions over one connection that is kept, until `stop` is cancelled.
-    pub(crate) async fn run(&self, source: &Source, stop: &CancellationToken) {
+    pub(crate) async fn run(&self, origin: &dyn Origin, stop: &CancellationToken) {
         stop.run_until_cancelled(async {
             let mut asked = self.asked.subscribe();
             let mut connection = None;
             loop {
                 let open = |question: &u64| *question > self.answered.borrow().0;
                 let Ok(question) = asked.wait_for(open).await.map(|question| *question) else { return };
-                match tokio::time::timeout(ANSWER_TIMEOUT, next_xid(source, &mut connection)).await {
+                match tokio::time::timeout(ANSWER_TIMEOUT, next_xid(origin, &mut connection)).await {
                     Ok(Ok(xid)) => {
                         self.answered.send_replace((question, xid));
                         tokio::time::sleep(GATHER_DELAY).await;
@@ -73,16 +75,15 @@ impl Frontier {
     }
 }
 
-async fn next_xid(source: &Source, connection: &mut Option<tokio_postgres::Client>) -> Result<u64, Error> {
-    let client = match connection {
-        Some(client) => client,
-        None => connection.insert(source.connect_primary().await?),
+async fn next_xid(origin: &dyn Origin, connection: &mut Option<Box<dyn Counting>>) -> Result<u64, Error> {
+    let counting = match connection {
+        Some(counting) => counting,
+        None => connection.insert(origin.counting().await?),
     };
-    match snapshot::visible_to(client).await {
-        Ok(snapshot) => Ok(snapshot.xmax()),
+    match counting.next_xid().await {
         // It does not know which ids are taken by now: nobody's own changes are left out.
         Err(Error::Standby) => Ok(u64::MAX),
-        Err(error) => Err(error),
+        answer => answer,
     }
 }
 

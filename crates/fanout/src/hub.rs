@@ -12,7 +12,6 @@ mod framing;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use framing::{Unframed, Whole};
 use tokio::sync::MutexGuard;
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use waldelta_history::{Entry, Feed, Large, Transaction};
 use waldelta_wal::{Author, Operation, TableName, TransactionHead};
 
+use crate::clock;
 use crate::index::{Index, Which, Work};
 use crate::metrics::Metrics;
 use crate::pace::{CHANGE_BYTES, Pace};
@@ -246,7 +246,7 @@ fn push(
 ) {
     let (position, prev) = (head.position(), scope.newest());
     let packed = OnceLock::new();
-    scope.push(Item { position, prev, content, own, schemas, routed_at: Instant::now(), packed });
+    scope.push(Item { position, prev, content, own, schemas, routed_at: clock::now(), packed });
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +16,10 @@ use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::captured::Captured;
 use crate::clients::Clients;
+use crate::clock::{self, Clock};
 use crate::closing::{self, Closing};
 use crate::config::Config;
+use crate::databases::{Clientele, Log, Origin};
 use crate::error::Error;
 use crate::frontier::Frontier;
 use crate::http::values::transfer::Places;
@@ -37,6 +38,13 @@ use crate::start::Extent;
 /// Answers of many reads that go on at the same time: what they look through may be long, and helps nobody but who asked.
 const LONG_ANSWERS_MAX: usize = 2;
 
+/// What streaming asks.
+pub(crate) struct Databases {
+    pub log: Arc<dyn Log>,
+    pub clientele: Arc<dyn Clientele>,
+    pub origin: Arc<dyn Origin>,
+}
+
 /// What all sessions share.
 pub(crate) struct Inner {
     pub config: Config,
@@ -48,8 +56,13 @@ pub(crate) struct Inner {
     pub audit: Audit,
     /// Who has taken how much of what the policy bounds.
     pub quotas: Quotas,
+    /// What HTTP reads at length, the audit, and the feed.
     pub history: History,
-    pub source: Source,
+    /// The same history, as far as streaming asks it.
+    pub log: Arc<dyn Log>,
+    pub clientele: Arc<dyn Clientele>,
+    pub origin: Arc<dyn Origin>,
+    pub clock: Clock,
     pub registry: Arc<Registry>,
     pub frontier: Frontier,
     pub admission: Admission,
@@ -90,6 +103,23 @@ pub(crate) struct Inner {
 
 impl Inner {
     pub(crate) fn new(config: Config, history: History, source: Source, access: Access) -> Self {
+        let databases = Databases {
+            log: Arc::new(history.clone()),
+            clientele: Arc::new(history.clone()),
+            origin: Arc::new(source),
+        };
+        Self::over(config, databases, Clock::system(), history, access)
+    }
+
+    /// The same over any databases; the feed is that of `history`.
+    pub(crate) fn over(
+        config: Config,
+        databases: Databases,
+        clock: Clock,
+        history: History,
+        access: Access,
+    ) -> Self {
+        let Databases { log, clientele, origin } = databases;
         let head = history.feed().head().cursor();
         let metrics = Metrics::new();
         let closing = CancellationToken::new();
@@ -100,7 +130,7 @@ impl Inner {
             registry: Arc::new(Registry::new(head, config.scope_bytes_max, config.sessions_max)),
             frontier: Frontier::new(),
             captured: Captured::new(),
-            admission: Admission::new(history.clone(), metrics.extents.clone()),
+            admission: Admission::new(log.clone(), history.feed().clone(), metrics.extents.clone()),
             pages: Pages::new(
                 config.catch_up_bytes_max,
                 reads.clone(),
@@ -129,7 +159,10 @@ impl Inner {
             access,
             config,
             history,
-            source,
+            log,
+            clientele,
+            origin,
+            clock,
         }
     }
 
@@ -165,6 +198,28 @@ impl Inner {
     /// The right to tell a connection why it is not admitted; `None` when that too is asked for too often.
     pub(crate) fn refuse(&self) -> Option<OwnedSemaphorePermit> {
         self.refusals.clone().try_acquire_owned().ok()
+    }
+
+    /// Everything that sessions may take was given back, when all have gone; what was not, otherwise.
+    #[cfg(test)]
+    pub(crate) fn holds_nothing(&self) -> Result<(), String> {
+        self.registry.holds_nothing()?;
+        let config = &self.config;
+        for (permits, max, what) in [
+            (&self.slots, config.sessions_max, "sessions"),
+            (&self.arrivals, config.arrivals_max, "arrivals"),
+            (&self.hydrations, config.hydrations_max, "hydrations"),
+            (&self.reads, config.catch_up_reads_max, "reads"),
+        ] {
+            let left = permits.available_permits();
+            if left != max {
+                return Err(format!("{left} of {max} {what} were given back"));
+            }
+        }
+        match self.sessions.count() {
+            0 => Ok(()),
+            count => Err(format!("{count} sessions are listed")),
+        }
     }
 
     /// When a client that is let go should come back, in milliseconds.
@@ -246,7 +301,7 @@ impl Drop for Listed {
         if let Some(key) = &self.key {
             self.inner.clients.connections.ends(key, self.seat.number);
         }
-        if self.entry.is_due(Instant::now())
+        if self.entry.is_due(clock::now())
             && let Some(visit) = self.entry.visit()
         {
             self.inner.clients.visited(visit);

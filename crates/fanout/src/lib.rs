@@ -11,8 +11,10 @@ mod admission;
 mod audit;
 mod captured;
 mod clients;
+mod clock;
 mod closing;
 mod config;
+mod databases;
 mod describe;
 mod error;
 mod filter;
@@ -45,6 +47,12 @@ mod stretch;
 mod subscription;
 mod wire;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 

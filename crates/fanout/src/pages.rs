@@ -5,15 +5,14 @@
 //! ends below what a page holds, the reader's bound leaves out what did not survive.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Counter;
 use tokio::sync::Semaphore;
-use waldelta_history::{History, Page, ReadLimit, Transaction};
+use waldelta_history::{Page, ReadLimit, Transaction};
 use waldelta_wal::{Change, Position};
 
+use crate::databases::Log;
 use crate::session::private::{Changes, Slice};
 
 /// Bounds of one page: it is in memory until it is written to the sockets.
@@ -27,7 +26,6 @@ const LANES: usize = 32;
 pub(crate) struct Pages {
     kept: Mutex<Kept>,
     lanes: [tokio::sync::Mutex<()>; LANES],
-    hasher: RandomState,
     reads: Arc<Semaphore>,
     bytes_max: usize,
     /// Pages read from history.
@@ -70,7 +68,6 @@ impl Pages {
         Pages {
             kept: Mutex::default(),
             lanes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
-            hasher: RandomState::new(),
             reads,
             bytes_max,
             read,
@@ -81,7 +78,7 @@ impl Pages {
     /// Some of what lies after `after`, up to `upto` at most, which lies in the same epoch and beyond it.
     pub(crate) async fn read(
         &self,
-        history: &History,
+        log: &dyn Log,
         after: Position,
         upto: Position,
     ) -> Result<Run, waldelta_history::Error> {
@@ -89,14 +86,13 @@ impl Pages {
             return Ok(run);
         }
         // Whoever comes to the same place meanwhile waits here, and then finds it.
-        let lane = usize::try_from(self.hasher.hash_one(after)).unwrap_or_default() % LANES;
-        let _turn = self.lanes[lane].lock().await;
+        let _turn = self.lanes[lane(after)].lock().await;
         // Bounds what catching up costs history, and the memory of all sessions together.
         let _permit = self.reads.acquire().await;
         if let Some(run) = self.find(after, upto) {
             return Ok(run);
         }
-        let page = history.read_after(after, upto, PAGE).await?;
+        let page = log.read_after(after, upto, PAGE).await?;
         self.read.increment(1);
         let stored = Arc::new(Stored::new(after, upto, page));
         let run = stored.run(after, upto);
@@ -178,6 +174,13 @@ impl Stored {
         });
         Run { slices: slices.collect(), through: self.through.min(upto).max(after) }
     }
+}
+
+/// The lane of those who read from there. Whoever chooses places that share one waits for its like.
+fn lane(after: Position) -> usize {
+    // Fibonacci hashing: neighbours take different ones.
+    let place = (after.commit_lsn.0 ^ u64::from(after.index)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    usize::try_from(place).unwrap_or_default() % LANES
 }
 
 /// Memory that a change holds, about.

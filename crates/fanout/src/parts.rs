@@ -36,7 +36,7 @@ pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
             async move {
                 let (inner, ended) = router;
                 // Without them, of each the next change is looked at by everybody.
-                let known = inner.history.tables().await.unwrap_or_default();
+                let known = inner.log.tables().await.unwrap_or_default();
                 inner.registry.index().await.meet(known.iter().map(|table| table.oid));
                 hub::run(inner.history.feed(), &inner.registry, &inner.metrics, &ended).await;
             }
@@ -46,7 +46,7 @@ pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
             "frontier",
             async move {
                 let (inner, ended) = frontier;
-                inner.frontier.run(&inner.source, &ended).await;
+                inner.frontier.run(&*inner.origin, &ended).await;
             }
             .boxed(),
         ),
@@ -62,7 +62,7 @@ pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
             "clients",
             async move {
                 let (inner, ended) = clients;
-                inner.clients.run(&inner.history, &inner.sessions, &ended).await;
+                inner.clients.run(&*inner.clientele, &inner.sessions, &ended).await;
             }
             .boxed(),
         ),

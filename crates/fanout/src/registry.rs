@@ -8,7 +8,7 @@
 //!
 //! What subscriptions cost in memory is counted here, by scope and by session, and bounded: beyond it nobody enters.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -300,10 +300,27 @@ impl Registry {
     pub(crate) fn cut(&self, floor: Position) {
         let mut state = self.lock();
         state.target = state.target.max(floor);
-        let scopes: Vec<_> = state.scopes.values().map(|entered| entered.scope.clone()).collect();
+        // In the order in which they were made, so that who waits for a page to be read does so in an order that is no chance.
+        let scopes: BTreeMap<Number, Arc<Scope>> =
+            state.scopes.values().map(|entered| (entered.number, entered.scope.clone())).collect();
         drop(state);
-        scopes.iter().for_each(|scope| scope.cut(floor));
+        scopes.values().for_each(|scope| scope.cut(floor));
         self.routed_to(floor);
+    }
+
+    /// What is held by nobody any more is forgotten, when everybody has gone; what is not, otherwise.
+    #[cfg(test)]
+    pub(crate) fn holds_nothing(&self) -> Result<(), String> {
+        let state = self.lock();
+        let left = (state.scopes.len(), state.clients.len(), state.keys.len());
+        let frames = self.budget.taken().0;
+        let room = self.room.available_permits() / SESSION_SHARE;
+        match left == (0, 0, 0) && frames == 0 && room == self.session_bytes_max {
+            true => Ok(()),
+            false => {
+                Err(format!("left of sessions: {left:?}, {frames} bytes of frames, {room} bytes of room"))
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -48,7 +48,7 @@ impl Shapes {
         if tables.is_empty() {
             return Ok(Shapes::default());
         }
-        let mut shapes: Self = inner.history.tables_of_names(&tables).await?.into_iter().collect();
+        let mut shapes: Self = inner.log.tables_of_names(&tables).await?.into_iter().collect();
         for table in shaped_anew {
             shapes.add_before(inner, table).await?;
         }
@@ -56,7 +56,7 @@ impl Shapes {
             return Ok(shapes);
         }
         // It is captured only just now: history has none of its changes yet.
-        let all = inner.captured.tables(&inner.history, &inner.source).await;
+        let all = inner.captured.tables(&*inner.log, &*inner.origin).await;
         let all = all.map_err(|code| Error::Tables { code })?;
         let of_these = all.named.iter().filter(|(table, _)| tables.contains(*table));
         shapes.named.extend(of_these.map(|(table, shapes)| (table.clone(), shapes.clone())));
@@ -72,7 +72,7 @@ impl Shapes {
         if self.named.get(&table.name).into_iter().flatten().chain(&self.renamed).any(is_it) {
             return Ok(());
         }
-        match inner.history.table(table.oid, version).await {
+        match inner.log.table(table.oid, version).await {
             Ok(before) => self.renamed.push(before),
             // History does not have it, as behind a gap between epochs: then the one before that counts.
             Err(waldelta_history::Error::Corrupt { .. }) => {}

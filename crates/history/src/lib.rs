@@ -181,9 +181,20 @@ impl History {
         }
         pool::check(&config.target)?;
         schema::migrate(config, &tell).await?;
+        let history = Self::unopened(config, Head::default());
+        if let Some((_, head)) = history.captured().await? {
+            history.feed().restart_at(head);
+        }
+        Ok(history)
+    }
+
+    /// One whose database nobody has looked at: it connects when it is first asked. The feed begins after `head`. For simulations,
+    /// in which others answer what a database would be asked.
+    #[doc(hidden)]
+    pub fn unopened(config: &Config, head: Head) -> Self {
         let inner = Inner {
             pool: pool::open(config),
-            feed: Arc::new(Feed::new(Head::default(), config.feed_bytes_max)),
+            feed: Arc::new(Feed::new(head, config.feed_bytes_max)),
             tables: Mutex::default(),
             writer: Mutex::default(),
             has_indexes: AtomicBool::default(),
@@ -193,11 +204,7 @@ impl History {
             refused_for: Mutex::default(),
             config: config.clone(),
         };
-        let history = History { inner: Arc::new(inner) };
-        if let Some((_, head)) = history.captured().await? {
-            history.feed().restart_at(head);
-        }
-        Ok(history)
+        History { inner: Arc::new(inner) }
     }
 
     /// The in-process cache of the tail.

@@ -124,6 +124,8 @@ fn cuts(run: &Run, piece: &Piece, partition: Option<Partition>, begins_unfinishe
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
@@ -132,9 +134,9 @@ mod tests {
 
     use super::*;
 
-    const BYTES: u64 = 100;
+    pub(super) const BYTES: u64 = 100;
 
-    fn piece(commit_lsn: u64, seqs: std::ops::Range<u32>, end: Option<u64>) -> Piece {
+    pub(super) fn piece(commit_lsn: u64, seqs: std::ops::Range<u32>, end: Option<u64>) -> Piece {
         let change = |seq| Change {
             seq,
             operation: Operation::Message,

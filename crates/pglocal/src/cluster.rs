@@ -29,6 +29,8 @@ const INITDB_TIMEOUT: Duration = Duration::from_secs(120);
 /// A free port may be taken between finding and using it.
 const PORT_ATTEMPTS_MAX: u32 = 5;
 const KILLED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long sessions that are there may go on in a [`Shutdown::Smart`].
+const SMART_TIMEOUT: Duration = Duration::from_secs(3);
 /// A log beyond this is put aside at the next start; one older log is kept.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 const TAIL_BYTES_MAX: u64 = 64 << 10;
@@ -77,6 +79,8 @@ impl Options {
 /// How a server is brought down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
+    /// Nobody new is let in, and who is there may go on for a while; then as [`Shutdown::Fast`].
+    Smart,
     /// Sessions are ended, everything is written: what an administrator does.
     Fast,
     /// Everything is dropped; the next start recovers from WAL.
@@ -160,6 +164,12 @@ impl Cluster {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Whether it has ended by itself, such as for a disk that is full. [`Cluster::down`] and [`Cluster::up`] bring it back.
+    pub fn has_ended(&mut self) -> Result<bool, Error> {
+        let Some(child) = &mut self.child else { return Ok(false) };
+        Ok(wait_for_exit(child, Duration::ZERO)?.is_some())
+    }
+
     /// What the user should know: data kept elsewhere, another port than last time.
     pub fn notices(&self) -> &[String] {
         &self.notices
@@ -197,6 +207,12 @@ impl Cluster {
         self.thaw()?;
         let Some(child) = &mut self.child else { return Ok(()) };
         let steps: &[(Signal, Duration)] = match how {
+            Shutdown::Smart => &[
+                (Signal::TERM, SMART_TIMEOUT),
+                (Signal::INT, self.options.stop_timeout),
+                (Signal::QUIT, KILLED_TIMEOUT),
+                (Signal::KILL, KILLED_TIMEOUT),
+            ],
             Shutdown::Fast => &[
                 (Signal::INT, self.options.stop_timeout),
                 (Signal::QUIT, KILLED_TIMEOUT),

@@ -110,7 +110,7 @@ fn comes_back_after_every_kind_of_shutdown_with_what_was_committed() {
     let mut cluster = Cluster::start(options(Storage::Ephemeral("/tmp".into()))).unwrap();
     let port = cluster.port();
     psql(&cluster, "CREATE TABLE t (how text)");
-    for how in [Shutdown::Fast, Shutdown::Immediate, Shutdown::Kill] {
+    for how in [Shutdown::Smart, Shutdown::Fast, Shutdown::Immediate, Shutdown::Kill] {
         psql(&cluster, &format!("INSERT INTO t VALUES ('{how:?}')"));
         let pid = cluster.pid().unwrap();
         cluster.down(how).unwrap();
@@ -119,7 +119,27 @@ fn comes_back_after_every_kind_of_shutdown_with_what_was_committed() {
         assert_eq!(cluster.port(), port);
     }
     cluster.restart().unwrap();
-    assert_eq!(psql(&cluster, "SELECT string_agg(how, ' ' ORDER BY how) FROM t"), "Fast Immediate Kill");
+    assert_eq!(
+        psql(&cluster, "SELECT string_agg(how, ' ' ORDER BY how) FROM t"),
+        "Fast Immediate Kill Smart"
+    );
+}
+
+#[test]
+fn one_that_has_ended_by_itself_is_known_and_comes_back() {
+    let mut cluster = Cluster::start(options(Storage::Ephemeral("/tmp".into()))).unwrap();
+    assert!(!cluster.has_ended().unwrap());
+    let pid = cluster.pid().unwrap().to_string();
+    assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !cluster.has_ended().unwrap() {
+        assert!(Instant::now() < deadline, "it has not ended");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    cluster.down(Shutdown::Immediate).unwrap();
+    assert!(!cluster.has_ended().unwrap(), "one that is down has been brought down");
+    cluster.up().unwrap();
+    assert_eq!(psql(&cluster, "SELECT 1"), "1");
 }
 
 #[test]

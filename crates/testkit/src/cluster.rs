@@ -1,10 +1,13 @@
 //! A PostgreSQL of one test's own, to be killed, restarted and configured.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use waldelta_pglocal::{Binaries, Cluster, Environment, Options, Shutdown, Storage, Wanted, find};
+
+use crate::small_disk::SmallDisk;
 
 /// The PostgreSQL that tests run against: in `WALDELTA_TEST_PG_BINDIR` if that is set, else the machine's.
 pub fn test_binaries() -> Binaries {
@@ -89,10 +92,24 @@ impl TestCluster {
         Self::own_in(Path::new("/tmp"), settings).await
     }
 
-    /// The same with all of its files in this folder, such as that of a [`SmallDisk`](crate::SmallDisk).
+    /// The same with all of its files in this folder, such as that of a [`SmallDisk`].
     pub async fn own_in(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let (folder, settings) = (folder.to_owned(), owned(settings));
         Self::begin(move || started(Cluster::start(options(&folder, &borrowed(&settings))))).await
+    }
+
+    /// As [`TestCluster::own`], with its WAL alone on this disk.
+    pub async fn own_with_wal_on(disk: &SmallDisk, settings: &[(&str, &str)]) -> Self {
+        let cluster = Self::own(settings).await;
+        cluster.down(Shutdown::Fast).await;
+        let (wal, folder) = (cluster.data_dir().join("pg_wal"), disk.folder_for(&cluster, "pg_wal"));
+        // With whose it is.
+        let copied = Command::new("cp").arg("-a").arg(wal.join(".")).arg(&folder).status();
+        assert!(copied.is_ok_and(|status| status.success()), "move WAL to {}", folder.display());
+        std::fs::remove_dir_all(&wal).unwrap();
+        symlink(&folder, &wal).unwrap();
+        cluster.up().await;
+        cluster
     }
 
     /// On a thread of its own, which starting takes as long as it takes.
@@ -124,6 +141,11 @@ impl TestCluster {
     /// Process id of the postmaster; `None` while it is down.
     pub fn pid(&self) -> Option<u32> {
         self.look(Cluster::pid)
+    }
+
+    /// Whether the server has ended by itself; [`TestCluster::down`] and [`TestCluster::up`] bring it back.
+    pub fn has_ended(&self) -> bool {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).has_ended().unwrap()
     }
 
     /// What the server has logged so far.

@@ -12,7 +12,7 @@ use crate::canonical::canonical;
 /// Rows of a table's history in order. A key is the JSON array of the key's values; `old_key` is the one before an update,
 /// where the source tells it.
 const HISTORY_SQL: &str = "
-    SELECT h.operation, h.row_key::jsonb::text AS key, s.columns::text AS columns, s.key AS key_columns, o.key AS old_key, h.data::text AS data,
+    SELECT h.operation, h.row_key::jsonb::text AS key, s.columns::text AS columns, s.key AS key_columns, o.key AS old_key, h.data::text AS data, h.old_data::text AS old,
            ARRAY(SELECT jsonb_array_elements_text(h.metadata->'unchanged')) AS unchanged,
            (SELECT count(*) FROM waldelta.epochs WHERE NOT continues AND epoch <= h.epoch) AS breaks
     FROM waldelta.change_history h
@@ -25,17 +25,35 @@ const HISTORY_SQL: &str = "
     ) o
     JOIN waldelta.epochs e ON e.epoch = h.epoch AND (e.end_lsn IS NULL OR h.lsn < e.end_lsn)
     WHERE h.table_oid = (SELECT table_oid FROM waldelta.change_history WHERE table_name = $1 LIMIT 1) AND (h.epoch, h.lsn) <= ($2::text::int, $3::text::pg_lsn)
+      AND (h.epoch, h.lsn) > ($4::text::int, $5::text::pg_lsn)
     ORDER BY h.epoch, h.lsn, h.seq";
 
 /// The rows that a table has after folding its history up to a position (`None`: all of it), as canonical JSON, sorted.
 /// Rows that were there before history began are only known if there is a baseline, or once they have changed; so are those that
 /// were there when the table was reset, or before a gap of all tables. What an epoch has at or beyond its end did not survive.
 pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> Vec<String> {
-    let (epoch, lsn) = until.map_or_else(
-        || (i32::MAX.to_string(), "FFFFFFFF/FFFFFFFF".to_owned()),
-        |position| (position.epoch.0.to_string(), position.commit_lsn.to_string()),
-    );
-    let rows = history.query(HISTORY_SQL, &[&table, &epoch, &lsn]).await;
+    fold(history, table, None, until).await
+}
+
+/// The same of what follows a place at which the table had no rows, whatever there was before.
+pub async fn folded_since(history: &Client, table: &str, since: Position) -> Vec<String> {
+    fold(history, table, Some(since), None).await
+}
+
+async fn fold(
+    history: &Client,
+    table: &str,
+    since: Option<Position>,
+    until: Option<Position>,
+) -> Vec<String> {
+    let place = |position: Option<Position>, otherwise: (i32, &str)| {
+        let (epoch, lsn) = (otherwise.0.to_string(), otherwise.1.to_owned());
+        position
+            .map_or((epoch, lsn), |position| (position.epoch.0.to_string(), position.commit_lsn.to_string()))
+    };
+    let (epoch, lsn) = place(until, (i32::MAX, "FFFFFFFF/FFFFFFFF"));
+    let (since_epoch, since_lsn) = place(since, (-1, "0/0"));
+    let rows = history.query(HISTORY_SQL, &[&table, &epoch, &lsn, &since_epoch, &since_lsn]).await;
     let rows = rows.unwrap_or_else(|error| panic!("fold {table}: {error:?}"));
     let mut keyed: BTreeMap<String, String> = BTreeMap::new();
     let mut keyless: Vec<String> = Vec::new();
@@ -64,6 +82,16 @@ pub async fn folded(history: &Client, table: &str, until: Option<Position>) -> V
             }
             ("delete", Some(key)) => {
                 keyed.remove(&key);
+            }
+            // Without a key the row before is all that tells which one it was.
+            ("update" | "delete", None) => {
+                let old: String = row.get("old");
+                let is_it = |row: &String| canonical(row).unwrap() == canonical(&old).unwrap();
+                if let Some(at) = keyless.iter().position(is_it) {
+                    keyless.swap_remove(at);
+                }
+                let unchanged = row.get::<_, Vec<String>>("unchanged");
+                keyless.extend(data.map(|data| filled(&data, Some(&old), &unchanged)));
             }
             ("truncate", _) => {
                 keyed.clear();

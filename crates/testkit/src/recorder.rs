@@ -1,21 +1,23 @@
 //! A client that keeps what it was told instead of applying it, for checking all sessions of a run afterwards against history:
 //! what lay between its cursors, which cursors it could store, and whether what it has is what history folds to.
 //!
-//! It is lenient while it listens and strict when it is checked: see [`check`]. It follows tables by name, whole (no filters, no
-//! column lists), that have a key and keep their shape; others are for [`Replica`](crate::Replica).
+//! It is lenient while it listens and strict when it is checked: see [`check`]. It follows tables by name, whole or a part of each
+//! ([`Filter`]), that have a key and keep their shape; others are for [`Replica`](crate::Replica).
 
 mod check;
+mod filter;
 mod history;
 mod note;
 mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 pub use check::{Checked, Kind, Violation, check};
+pub use filter::{Filter, Seen};
 pub use history::HistoryLog;
 use note::Note;
 use serde_json::{Value, json};
@@ -44,6 +46,13 @@ impl Archive {
     }
 }
 
+/// Milliseconds since this was first asked for. A writer may note the moment before it begins a transaction as `begun` in the
+/// metadata of its author: then it is known whether the author was live before.
+pub fn moment() -> u64 {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    FIRST.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}
+
 /// What a frame means for whoever drives a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -60,6 +69,8 @@ pub enum Heard {
 pub struct Recorder {
     client_id: String,
     tables: BTreeSet<String>,
+    /// Of tables that it does not follow whole: the part.
+    filters: Arc<BTreeMap<String, Filter>>,
     archive: Arc<Archive>,
     /// Where it began: its tables were empty there. `None`: with a snapshot.
     began_at: Option<Position>,
@@ -80,6 +91,7 @@ impl Recorder {
         Recorder {
             client_id: client_id.to_owned(),
             tables: tables.iter().map(|table| (*table).to_owned()).collect(),
+            filters: Arc::default(),
             archive: archive.clone(),
             began_at: None,
             sessions: Vec::new(),
@@ -92,6 +104,13 @@ impl Recorder {
     #[must_use]
     pub fn starting_at(mut self, position: Position) -> Self {
         (self.began_at, self.position) = (Some(position), Some(position));
+        self
+    }
+
+    /// It follows these parts of its tables, by their names. Recorders with the same are checked together.
+    #[must_use]
+    pub fn of_parts(mut self, filters: &Arc<BTreeMap<String, Filter>>) -> Self {
+        self.filters = filters.clone();
         self
     }
 
@@ -118,8 +137,17 @@ impl Recorder {
     /// Begins a session: a `hello` from where it is.
     pub fn hello(&mut self) -> Value {
         self.sessions.push(Vec::new());
-        let subscription =
-            |(number, table): (usize, &String)| json!({"id": format!("s{number}"), "table": table});
+        let subscription = |(number, table): (usize, &String)| {
+            let mut subscription = json!({"id": format!("s{number}"), "table": table});
+            let Some(filter) = self.filters.get(table) else { return subscription };
+            if let Some(condition) = &filter.condition {
+                subscription["where"] = condition.clone().into();
+            }
+            if filter.asks_for_columns {
+                subscription["columns"] = filter.columns.clone().into();
+            }
+            subscription
+        };
         let subscriptions: Vec<Value> = self.tables.iter().enumerate().map(subscription).collect();
         let mut hello = json!({"type": "hello", "client_id": self.client_id, "subscriptions": subscriptions});
         if let Some(position) = self.position {

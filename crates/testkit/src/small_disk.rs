@@ -2,8 +2,6 @@
 //!
 //! Mounting is for root. Where it is not permitted there is none, and the test says that it does not apply.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,12 +10,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cluster::TestCluster;
 
-const FILLER: &str = "filler";
+/// It is used while it is filled: so often that is tried, each time with a little more room left.
+const FILL_ATTEMPTS_MAX: u64 = 100;
+const FILL_STEP_BYTES: u64 = 16 << 10;
 
 /// The disk. It is unmounted when this is dropped, when nobody uses it any more, and also if the test is killed.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
+    bytes: u64,
     _unmounter: Child,
     /// Its end tells the unmounter to begin.
     _alive: Option<ChildStdin>,
@@ -50,7 +51,7 @@ impl SmallDisk {
             .spawn()
             .unwrap();
         let alive = unmounter.stdin.take();
-        Ok(SmallDisk { path, _unmounter: unmounter, _alive: alive })
+        Ok(SmallDisk { path, bytes: u64::from(megabytes) << 20, _unmounter: unmounter, _alive: alive })
     }
 
     /// Where it is mounted. Its owner is root.
@@ -58,31 +59,39 @@ impl SmallDisk {
         &self.path
     }
 
-    /// A new folder on it that belongs to the user of this cluster, for a tablespace.
-    pub fn folder_for(&self, cluster: &TestCluster) -> PathBuf {
-        let folder = self.path.join("tablespace");
+    /// A new folder of this name on it that belongs to the user of this cluster: for a tablespace, or its WAL.
+    pub fn folder_for(&self, cluster: &TestCluster, name: &str) -> PathBuf {
+        let folder = self.path.join(name);
         std::fs::create_dir(&folder).unwrap();
         let owner = cluster.data_dir().metadata().unwrap();
         chown(&folder, Some(owner.uid()), Some(owner.gid())).unwrap();
         folder
     }
 
-    /// Writes a file until nothing fits any more.
+    /// Leaves it room for nothing more: it becomes as small as what is on it, which takes no memory as a file would.
     pub fn fill(&self) {
-        let mut filler = File::options().create(true).append(true).open(self.path.join(FILLER)).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            let block = vec![0; size];
-            let full = loop {
-                if let Err(error) = filler.write_all(&block) {
-                    break error;
-                }
-            };
-            assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{full}");
-        }
+        let filled = (0..FILL_ATTEMPTS_MAX).any(|attempt| {
+            let used = self.used_bytes();
+            used.is_some_and(|used| self.resize(used + attempt * FILL_STEP_BYTES))
+        });
+        assert!(filled, "{} cannot be made smaller", self.path.display());
     }
 
-    /// Removes that file again.
+    /// Gives it its room again.
     pub fn clear(&self) {
-        std::fs::remove_file(self.path.join(FILLER)).unwrap();
+        assert!(self.resize(self.bytes), "{} cannot be made larger", self.path.display());
+    }
+
+    /// The bytes that are used of it.
+    pub fn used_bytes(&self) -> Option<u64> {
+        let said = Command::new("df").args(["-B1", "--output=used"]).arg(&self.path).output().ok()?;
+        String::from_utf8_lossy(&said.stdout).lines().nth(1)?.trim().parse().ok()
+    }
+
+    /// Whether it could be made so large: not if more is on it.
+    fn resize(&self, bytes: u64) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,size={bytes}")]).arg(&self.path);
+        mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 }

@@ -102,6 +102,31 @@ async fn a_cluster_of_ones_own_comes_back_from_every_shutdown() {
 }
 
 #[tokio::test]
+async fn a_server_whose_wal_has_no_room_ends_and_comes_back_when_there_is_some() {
+    let disk = match SmallDisk::mount(128) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let cluster = TestCluster::own_with_wal_on(&disk, &[("restart_after_crash", "off")]).await;
+    let database = TestDatabase::create_on(&cluster, "full").await;
+    database.exec("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    let client = database.client().await;
+    disk.fill();
+    let write = async |client: &tokio_postgres::Client| {
+        client.batch_execute("INSERT INTO t VALUES (1)").await?;
+        client.batch_execute("SELECT pg_switch_wal()").await
+    };
+    while write(&client).await.is_ok() {}
+    wait_until("the server has ended", Duration::from_secs(60), async || cluster.has_ended()).await;
+    disk.clear();
+    cluster.down(Shutdown::Immediate).await;
+    cluster.up().await;
+    let client = database.client().await;
+    assert!(source_rows(&client, "t").await.len() > 1);
+    write(&client).await.expect("room again");
+}
+
+#[tokio::test]
 async fn pgbench_works_on_a_test_database() {
     let database = TestDatabase::create("pgbench").await;
     waldelta_testkit::pgbench::init(database.url(), 1).await;
@@ -192,7 +217,7 @@ async fn a_full_disk_refuses_and_takes_again() {
         Ok(disk) => disk,
         Err(why) => return println!("skipped: {why}"),
     };
-    let folder = disk.folder_for(&cluster);
+    let folder = disk.folder_for(&cluster, "tablespace");
     let admin = connect(&cluster.url("postgres")).await;
     let tablespace = format!("CREATE TABLESPACE small LOCATION '{}'", folder.display());
     admin.batch_execute(&tablespace).await.unwrap();

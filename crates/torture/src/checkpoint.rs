@@ -3,21 +3,30 @@
 //! what was seen of it earlier exactly what it had there (I4), and has the transactions that PostgreSQL's own decoder tells (I7).
 
 mod decoder;
+pub(crate) mod native;
+mod repair;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waldelta_testkit::fold::{assert_same, folded};
+use tokio_postgres::Client;
+use waldelta_testkit::fold::{assert_same, folded_since};
 use waldelta_testkit::recorder::{Checked, HistoryLog, check};
 use waldelta_testkit::{source_rows, wait_until};
 use waldelta_wal::Position;
 
+use crate::access::Who;
 use crate::clients::{Clients, Store};
+use crate::http::get_as;
 use crate::round::Stage;
-use crate::tables::{ALL, RECORDED};
+use crate::tables::{ALL, RECORDED, REPAIRED, source_of};
 
 /// Everything is to have come everywhere by then, once nothing is broken any more.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const SETTLE_PATIENCE: Duration = Duration::from_secs(150);
+
+/// What operators look at.
+const SHOWN: [&str; 5] = ["/metrics", "/v1/status", "/v1/clients", "/readyz?verbose", "/livez"];
 
 /// Transactions whose changes are not numbered from 0 without gap, or which share an id.
 const GAPS: &str =
@@ -25,11 +34,24 @@ const GAPS: &str =
     GROUP BY epoch, lsn HAVING min(seq) <> 0 OR max(seq) <> count(*) - 1 OR count(DISTINCT id) <> count(*)";
 
 /// What one looks back to at the next one.
-#[derive(Default)]
 pub(crate) struct Before {
+    /// The era began here, with tables that had no rows.
+    since: Position,
     decoded: decoder::Decoded,
     /// What history was up to a cursor.
     history: Option<(Position, String)>,
+}
+
+impl Before {
+    /// The first era of a round.
+    pub(crate) fn new(since: Position) -> Self {
+        Before { since, decoded: decoder::Decoded::since(since), history: None }
+    }
+
+    /// The next one, whose stream is compared with nothing before it. What history has of that is still looked back to.
+    pub(crate) fn begin_anew(&mut self, since: Position) {
+        (self.since, self.decoded) = (since, decoder::Decoded::since(since));
+    }
 }
 
 /// What was compared.
@@ -43,30 +65,28 @@ pub(crate) struct Compared {
 /// Waits until everything has come everywhere, and compares. Panics at the first difference.
 pub(crate) async fn hold(stage: &Stage, clients: &Clients, before: &mut Before) -> Compared {
     let begun = Instant::now();
-    durable(stage).await;
-    ready(stage).await;
+    settle(stage).await;
     let world = &stage.world;
-    clients.arrive(world.last_of(&ALL).await.max(world.last_of(&RECORDED).await), SETTLE_PATIENCE).await;
+    clients.arrive(world.last_of(&[&ALL[..], &REPAIRED].concat()).await, SETTLE_PATIENCE).await;
     let settled = begun.elapsed();
 
     let (source, history) = (world.source_client().await, world.history_client().await);
     for table in ALL {
-        let wanted = source_rows(&source, table).await;
-        assert_same(&format!("history's {table}"), &folded(&history, table, None).await, &wanted);
-        for client in clients.all() {
-            if let Store::Copy(replica) = &*client.store.lock().await {
-                assert_same(&format!("{}'s {table}", client.name), &replica.rows(table), &wanted);
-            }
-        }
+        let wanted = source_rows(&source, source_of(table)).await;
+        assert_same(
+            &format!("history's {table}"),
+            &folded_since(&history, table, before.since).await,
+            &wanted,
+        );
     }
-    let gaps = world.history.query(GAPS).await;
-    assert!(gaps.is_empty(), "I3: transactions with gaps or doubles: {gaps:?}");
-    unchanged(stage, before).await;
+    copies(clients, &source).await;
+    sound(stage, before).await;
     before.decoded.compare(world).await;
+    world.native.compare(&world.source).await;
 
     // They first: history goes on, by the canary alone.
     let recorders = clients.recorders().await;
-    let log = HistoryLog::read_of(&world.history, &RECORDED).await;
+    let log = HistoryLog::read_since(&world.history, &RECORDED, before.since).await;
     let checked = check(&recorders, &log).unwrap_or_else(|violations| {
         let folder = stage.folder();
         for (number, recorder) in recorders.iter().enumerate() {
@@ -75,9 +95,64 @@ pub(crate) async fn hold(stage: &Stage, clients: &Clients, before: &mut Before) 
         let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
         panic!("{}", lines.join("\n"))
     });
+    secrets(stage).await;
     let panics = stage.fleet.panics().await;
     assert!(panics.is_empty(), "a part panicked: {}", panics.join("\n"));
     Compared { checked, transactions: log.transactions(), settled }
+}
+
+/// Everything that has committed is durable, every process is ready, and no table needs repair.
+pub(crate) async fn settle(stage: &Stage) {
+    durable(stage).await;
+    ready(stage).await;
+    repair::run(stage).await;
+}
+
+/// History is numbered as it must be, over all eras, and what was seen of it is what it was.
+pub(crate) async fn sound(stage: &Stage, before: &mut Before) {
+    let gaps = stage.world.history.query(GAPS).await;
+    assert!(gaps.is_empty(), "I3: transactions with gaps or doubles: {gaps:?}");
+    let went_back = HistoryLog::went_back(&stage.world.history).await;
+    assert!(went_back.is_empty(), "I2: the durable end went back to {went_back:?}");
+    unchanged(stage, before).await;
+}
+
+/// Each copy is what SQL selects from the source as the client's part, and nothing else.
+async fn copies(clients: &Clients, source: &Client) {
+    let mut selected: HashMap<&str, Vec<String>> = HashMap::new();
+    for client in clients.all() {
+        let Store::Copy(replica) = &*client.store.lock().await else { continue };
+        for (table, query) in &client.selection.wanted {
+            if !selected.contains_key(query.as_str()) {
+                selected.insert(query, source_rows(source, query).await);
+            }
+            assert_same(
+                &format!("{}'s {query}", client.name),
+                &replica.rows(table),
+                &selected[query.as_str()],
+            );
+        }
+        let wanted = |table: &str| client.selection.wanted.iter().any(|(wanted, _)| *wanted == table);
+        for table in ALL.iter().filter(|table| !wanted(table)) {
+            assert_eq!(replica.rows(table), [""; 0], "{} has rows of {table}, which is not its", client.name);
+        }
+    }
+}
+
+/// Nothing that is secret is in a log, or in what operators are shown.
+async fn secrets(stage: &Stage) {
+    for (name, log) in stage.fleet.logs().await {
+        stage.tokens.check_public(&format!("the log of {name}"), &log);
+    }
+    let token = stage.tokens.of(Who::Everything);
+    for number in 0..stage.fleet.len() {
+        for path in SHOWN {
+            let answer = get_as(token, stage.fleet.address(number), path, SETTLE_PATIENCE).await;
+            let (code, body) = answer.unwrap_or_else(|| panic!("GET {path}: no answer"));
+            assert!([200, 404, 503].contains(&code), "GET {path}: {code} {body}");
+            stage.tokens.check_public(path, &body);
+        }
+    }
 }
 
 /// Waits until everything that has committed is durable in history.

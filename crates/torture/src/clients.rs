@@ -1,8 +1,13 @@
-//! Clients of a round, and what each has: some keep a copy of all tables, some keep what they were told, one reads pages over HTTP. They
-//! come and go by themselves, stop reading, begin anew, and come back with what they had a while ago.
+//! Clients of a round, and what each has: some keep a copy of all tables, of parts of them, or of what a tenant may see; some keep what
+//! they were told; one reads pages over HTTP. They come and go by themselves, stop reading, begin anew, and come back with what they
+//! had a while ago. Others come with what is wrong, or never read.
 
+mod deaf;
 mod follower;
 mod pages;
+mod selection;
+mod visitor;
+mod wrong;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,14 +20,17 @@ use waldelta_testkit::Replica;
 use waldelta_testkit::recorder::{Archive, Recorder};
 use waldelta_wal::Position;
 
+use self::selection::Selection;
+use crate::access::TENANTS;
 use crate::dice::Dice;
 use crate::round::Stage;
-use crate::tables::RECORDED;
 
 /// Followers with a copy of every table.
 const COPIES: u64 = 4;
 /// Followers that keep what they were told.
 const RECORDERS: u64 = 5;
+/// The follower that comes later than the others.
+const LATE: &str = "copy 3";
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a client keeps.
@@ -51,6 +59,7 @@ impl Store {
 /// A client as others see it.
 pub(crate) struct Client {
     pub name: String,
+    pub selection: Arc<Selection>,
     pub store: Mutex<Store>,
     /// Whether it is live now.
     is_live: AtomicBool,
@@ -100,28 +109,49 @@ impl Clients {
         });
         let calm = watch::Sender::new(false);
         let mut all = Vec::new();
+        let everything = Selection::everything();
+        let mut followers = Vec::new();
         for number in 0..COPIES {
-            let store = Store::Copy(Box::new(Replica::new()));
-            let client = client(format!("copy {number}"), store, &mut all);
-            let dice = Dice::of(stage.seed, &client.name);
-            // The last of them comes late.
-            let comes_late = number + 1 == COPIES;
-            tasks.spawn(follower::run(client, shared.clone(), dice, calm.subscribe(), comes_late));
+            followers.push((format!("copy {number}"), everything.clone(), None));
         }
         for number in 0..RECORDERS {
-            let name = format!("recorder {number}");
-            let recorder = Recorder::new(&name, &RECORDED, &shared.archive);
-            let recorder = if number % 2 == 0 { recorder.starting_at(start) } else { recorder };
-            let client = client(name, Store::Notes(Box::new(recorder)), &mut all);
+            let begins_at = (number % 2 == 0).then_some(start);
+            followers.push((format!("recorder {number}"), everything.clone(), Some(begins_at)));
+        }
+        let [one, other] = Selection::of_filters();
+        followers.push(("copy of a union".to_owned(), Selection::union(), None));
+        let parts = [("parts".to_owned(), one), ("other parts".to_owned(), other)];
+        let tenants = (0..TENANTS).map(|tenant| (format!("tenant {tenant}"), Selection::of_tenant(tenant)));
+        for (number, (name, selection)) in parts.into_iter().chain(tenants).enumerate() {
+            let begins_at = (number % 2 == 0).then_some(start);
+            followers.push((format!("copy of {name}"), selection.clone(), None));
+            followers.push((format!("recorder of {name}"), selection, Some(begins_at)));
+        }
+        for (name, selection, notes) in followers {
+            let store = match notes {
+                None => Store::Copy(Box::new(Replica::new())),
+                Some(begins_at) => {
+                    let recorder = selection.recorder(&name, &shared.archive);
+                    Store::Notes(Box::new(match begins_at {
+                        Some(start) => recorder.starting_at(start),
+                        None => recorder,
+                    }))
+                }
+            };
+            let client = client(name, selection, store, &mut all);
             let dice = Dice::of(stage.seed, &client.name);
-            tasks.spawn(follower::run(client, shared.clone(), dice, calm.subscribe(), false));
+            let comes_late = client.name == LATE;
+            tasks.spawn(follower::run(client, shared.clone(), dice, calm.subscribe(), comes_late));
         }
         let name = "pages".to_owned();
-        let mut recorder = Recorder::new(&name, &RECORDED, &shared.archive).starting_at(start);
+        let mut recorder = everything.recorder(&name, &shared.archive).starting_at(start);
         // All of its pages are one session.
         recorder.hello();
-        let client = client(name, Store::Notes(Box::new(recorder)), &mut all);
+        let client = client(name, everything, Store::Notes(Box::new(recorder)), &mut all);
         tasks.spawn(pages::run(client, shared.clone(), Dice::of(stage.seed, "pages"), start));
+        let dice = |name| Dice::of(stage.seed, name);
+        tasks.spawn(deaf::run(shared.clone(), dice("deaf"), start));
+        tasks.spawn(visitor::run(shared.clone(), dice("visitor"), start));
         Clients { all, shared, calm }
     }
 
@@ -152,9 +182,10 @@ impl Clients {
         &self.all
     }
 
-    /// Everything that was told to those who keep it.
+    /// Everything that was told to those who keep it. Those that have ended are given once: what was found right stays right, because
+    /// history below it stays what it was (I4).
     pub(crate) async fn recorders(&self) -> Vec<Recorder> {
-        let mut recorders = self.shared.retired.lock().await.clone();
+        let mut recorders = std::mem::take(&mut *self.shared.retired.lock().await);
         for client in &self.all {
             if let Store::Notes(recorder) = &*client.store.lock().await {
                 recorders.push((**recorder).clone());
@@ -169,8 +200,9 @@ impl Clients {
     }
 }
 
-fn client(name: String, store: Store, all: &mut Vec<Arc<Client>>) -> Arc<Client> {
-    let client = Arc::new(Client { name, store: Mutex::new(store), is_live: AtomicBool::new(false) });
+fn client(name: String, selection: Arc<Selection>, store: Store, all: &mut Vec<Arc<Client>>) -> Arc<Client> {
+    let (store, is_live) = (Mutex::new(store), AtomicBool::new(false));
+    let client = Arc::new(Client { name, selection, store, is_live });
     all.push(client.clone());
     client
 }

@@ -1,7 +1,13 @@
-//! What goes wrong: two hands that break things independently of each other, each one thing at a time and each for a bounded time.
+//! What goes wrong: hands that break things independently of each other, each one thing at a time and each for a bounded time.
 
+mod clock;
 mod databases;
+mod disks;
+mod foreign;
+mod kills;
 mod processes;
+mod replication;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +35,16 @@ impl Faults {
             dice: Dice::of(stage.seed, &format!("{name} of part {part}")),
             end: end.subscribe(),
         };
+        if stage.kills_only {
+            hands.spawn(kills::run(hand("kills")));
+            return Faults { hands, end };
+        }
         hands.spawn(processes::run(hand("processes")));
         hands.spawn(databases::run(hand("databases")));
+        hands.spawn(replication::run(hand("replication")));
+        hands.spawn(clock::run(hand("clock")));
+        hands.spawn(disks::run(hand("disks")));
+        hands.spawn(settings::run(hand("settings")));
         Faults { hands, end }
     }
 

@@ -10,10 +10,15 @@ use tokio::sync::{Mutex, MutexGuard};
 use waldelta_testkit::{Route, Service, ServiceOptions};
 
 use crate::chronicle::Chronicle;
+use crate::clocks::Clock;
+use crate::dice::Dice;
 use crate::world::World;
 
-/// Two that may write history, of which one stands by, and one that only serves clients.
-const ROLES: [&str; 3] = ["all", "all", "fanout"];
+/// How the work is shared: two processes that do all of it, of which one stands by to write, and one that only serves clients; or two
+/// that serve, and two that write.
+const SHARES: [(&[&str], usize); 2] =
+    [(&["all", "all", "fanout"], 3), (&["fanout", "fanout", "capture", "capture"], 2)];
+const NAMES: [&str; 4] = ["A", "B", "C", "D"];
 /// What a debug build with the clients of a round needs is a part of this.
 const MEMORY_BYTES_MAX: u64 = 700 << 20;
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +30,12 @@ pub(crate) struct Fleet {
     members: Vec<Mutex<Member>>,
     routes: Vec<[Route; 2]>,
     streams: Vec<String>,
+    /// How many of them, the first ones, serve clients.
+    serving: usize,
+    /// Those that may write history.
+    writers: Vec<usize>,
+    /// Of each of them; none where they cannot be made wrong.
+    clocks: Vec<Clock>,
     kills: AtomicU64,
     memory_bytes_peak: AtomicU64,
 }
@@ -42,13 +53,21 @@ pub(crate) struct Member {
 }
 
 impl Fleet {
-    /// Starts all of them.
-    pub(crate) async fn start(world: &World) -> Self {
+    /// Starts all of them; the seed says in which roles.
+    pub(crate) async fn start(world: &World, seed: u64, chronicle: &Chronicle) -> Self {
+        let (roles, serving) = *Dice::of(seed, "roles").pick(&SHARES);
+        chronicle.note(format!("processes: {}", roles.join(", ")));
+        let clocks = clocks(seed, roles.len());
         let (mut members, mut routes, mut streams) = (Vec::new(), Vec::new(), Vec::new());
-        for (role, name) in ROLES.into_iter().zip(["A", "B", "C"]) {
+        for (role, name) in roles.iter().zip(NAMES) {
             let pair =
                 [&world.source_cluster, &world.history_cluster].map(|cluster| Route::to(cluster.port()));
-            let options = world.run_options(role, &pair[0], &pair[1]);
+            let mut options = world.run_options(role, &pair[0], &pair[1]);
+            // What it says then must not be secret either.
+            if Dice::of(seed, &format!("log of {name}")).once_in(3) {
+                options = options.env("WALDELTA_LOG", "debug");
+            }
+            let options = clocks.get(members.len()).map_or(options.clone(), |clock| clock.add_to(options));
             let service = Service::start(options.clone()).await;
             streams.push(service.stream());
             members.push(Mutex::new(Member {
@@ -61,7 +80,9 @@ impl Fleet {
             }));
             routes.push(pair);
         }
-        Fleet { members, routes, streams, kills: AtomicU64::new(0), memory_bytes_peak: AtomicU64::new(0) }
+        let (kills, memory_bytes_peak) = (AtomicU64::new(0), AtomicU64::new(0));
+        let writers = (0..roles.len()).filter(|number| roles[*number] != "fanout").collect();
+        Fleet { members, routes, streams, serving, writers, clocks, kills, memory_bytes_peak }
     }
 
     /// How many there are.
@@ -69,9 +90,31 @@ impl Fleet {
         self.members.len()
     }
 
+    /// One of those that serve clients.
+    pub(crate) fn any_serving(&self, dice: &mut Dice) -> usize {
+        usize::try_from(dice.roll(u64::try_from(self.serving).unwrap())).unwrap()
+    }
+
+    /// Those that may write history, by their numbers.
+    pub(crate) fn writers(&self) -> &[usize] {
+        &self.writers
+    }
+
+    /// Their wall clocks; none where these cannot be made wrong.
+    pub(crate) fn clocks(&self) -> &[Clock] {
+        &self.clocks
+    }
+
     /// One of them, for whoever does something to it.
     pub(crate) async fn member(&self, number: usize) -> MutexGuard<'_, Member> {
         self.members[number].lock().await
+    }
+
+    /// One of them that runs now, and is not at the moment in somebody's hands: its name and process id.
+    pub(crate) fn running(&self, number: usize) -> Option<(&'static str, u32)> {
+        let mut member = self.members[number].try_lock().ok()?;
+        let runs = !member.is_down && !member.is_frozen && member.service.exited().is_none();
+        runs.then(|| (member.name, member.service.pid()))
     }
 
     /// The way of one of them to the source (0) or to history (1).
@@ -156,6 +199,16 @@ impl Fleet {
         found
     }
 
+    /// What each has logged.
+    pub(crate) async fn logs(&self) -> Vec<(&'static str, String)> {
+        let mut logs = Vec::new();
+        for member in &self.members {
+            let member = member.lock().await;
+            logs.push((member.name, member.service.log()));
+        }
+        logs
+    }
+
     /// Writes what each has logged into this folder, and gives the end of it.
     pub(crate) async fn report(&self, folder: &Path) -> HashMap<&'static str, String> {
         let mut ends = HashMap::new();
@@ -167,6 +220,14 @@ impl Fleet {
         }
         ends
     }
+}
+
+/// A clock for each process, all of them right.
+fn clocks(seed: u64, processes: usize) -> Vec<Clock> {
+    let file = |number| {
+        std::env::temp_dir().join(format!("waldelta-torture-{}-{seed}-{number}.clock", std::process::id()))
+    };
+    (0..processes).filter_map(|number| Clock::new(file(number))).collect()
 }
 
 impl Member {

@@ -10,10 +10,16 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// `GET` of a path: status and body; `None` where there was no whole head of an answer. It asks with HTTP/1.0, so that the answer ends
 /// with the connection, also where it was cut off.
-pub(crate) async fn get(address: &str, path: &str, patience: Duration) -> Option<(u16, String)> {
+pub(crate) async fn get_as(
+    token: &str,
+    address: &str,
+    path: &str,
+    patience: Duration,
+) -> Option<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut bytes = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await.ok()?;

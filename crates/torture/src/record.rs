@@ -10,6 +10,8 @@ use anyhow::Context;
 #[derive(Debug)]
 pub(crate) struct Run {
     pub seed: u64,
+    /// Nothing but kills went wrong.
+    pub kills_only: bool,
     pub minutes: f64,
     pub kills: u64,
     pub transactions: u64,
@@ -19,9 +21,10 @@ pub(crate) struct Run {
 
 /// Adds the run as the last line of the page, which ends with a table of runs.
 pub(crate) fn append(page: &Path, run: &Run) -> anyhow::Result<()> {
-    let Run { seed, minutes, kills, transactions, checkpoints, result } = run;
+    let Run { seed, kills_only, minutes, kills, transactions, checkpoints, result } = run;
+    let faults = if *kills_only { "kills" } else { "all" };
     let line = format!(
-        "| {seed} | {} | {minutes} | {kills} | {transactions} | {checkpoints} | {result} |",
+        "| {seed} | {faults} | {} | {minutes:.1} | {kills} | {transactions} | {checkpoints} | {result} |",
         commit()
     );
     let file = std::fs::File::options().append(true).open(page);

@@ -3,12 +3,16 @@
 
 use std::process::Command;
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 use waldelta_testkit::recorder::HistoryLog;
-use waldelta_testkit::{Route, ServiceOptions, TestCluster, TestDatabase, connect, program};
+use waldelta_testkit::{Route, ServiceOptions, SmallDisk, TestCluster, TestDatabase, connect, program};
 use waldelta_wal::{EndLsn, Epoch, Position};
 
-use crate::tables::SCHEMA;
+use crate::access::{PASSWORD, RULES, Tokens};
+use crate::checkpoint::native::Native;
+use crate::chronicle::say;
+use crate::tables::schema;
 
 /// Everything happens sooner than in production, so that more of it happens in a round.
 const CONFIG: &str = "
@@ -21,27 +25,56 @@ write_timeout_ms = 4000
 drain_ms = 1000
 ";
 
+/// Far more than a round takes: a disk is full when a fault says so.
+const WAL_DISK_MB: u32 = 1024;
+const HISTORY_DISK_MB: u32 = 3072;
+/// What a killed server has written need not reach a disk. But what goes wrong there has to be noticed, and WAL is not to grow far
+/// beyond what slots keep.
+const SETTINGS: [(&str, &str); 6] = [
+    ("fsync", "on"),
+    ("full_page_writes", "on"),
+    ("min_wal_size", "32MB"),
+    ("max_wal_size", "128MB"),
+    ("max_slot_wal_keep_size", "-1"),
+    ("max_prepared_transactions", "16"),
+];
+
 /// The databases. Their clusters go when this is dropped.
 pub(crate) struct World {
     pub source_cluster: TestCluster,
     pub history_cluster: TestCluster,
     pub source: TestDatabase,
     pub history: TestDatabase,
+    pub native: Native,
+    /// Held by whoever brings a server down, or needs it up.
+    servers: [Mutex<()>; 2],
+    /// Those of the source's WAL and of all of history; none where nothing can be mounted. Below what is on them, which goes first.
+    disks: [Option<SmallDisk>; 2],
     config: std::path::PathBuf,
 }
 
 impl World {
     /// New databases with tables in them, ready to be captured.
     pub(crate) async fn new(seed: u64) -> Self {
-        let source_cluster = TestCluster::own(&[]).await;
-        let history_cluster = TestCluster::own(&[]).await;
+        let disks = [WAL_DISK_MB, HISTORY_DISK_MB].map(disk);
+        let source_cluster = match &disks[0] {
+            Some(disk) => TestCluster::own_with_wal_on(disk, &SETTINGS).await,
+            None => TestCluster::own(&SETTINGS).await,
+        };
+        let history_cluster = match &disks[1] {
+            Some(disk) => TestCluster::own_in(disk.path(), &SETTINGS).await,
+            None => TestCluster::own(&SETTINGS).await,
+        };
         let source = TestDatabase::create_on(&source_cluster, "torture").await;
         let history = TestDatabase::create_on(&history_cluster, "torture_h").await;
         let config =
             std::env::temp_dir().join(format!("waldelta-torture-{}-{seed}.toml", std::process::id()));
-        std::fs::write(&config, CONFIG).unwrap();
-        let world = World { source_cluster, history_cluster, source, history, config };
-        world.source.exec(SCHEMA).await;
+        std::fs::write(&config, format!("{CONFIG}{RULES}")).unwrap();
+        let servers = [Mutex::default(), Mutex::default()];
+        source.exec(&schema()).await;
+        let native = Native::create(&source, source_cluster.port(), &history_cluster).await;
+        let world =
+            World { source_cluster, history_cluster, source, history, native, servers, disks, config };
         world.init();
         HistoryLog::record_ends(&world.history).await;
         let slot = world.decoder_slot();
@@ -69,12 +102,22 @@ impl World {
     }
 
     fn databases(&self, source_port: u16, history_port: u16) -> Vec<String> {
-        let url = |port: u16, name: &str| format!("postgresql://postgres@127.0.0.1:{port}/{name}");
+        let url = |port: u16, name: &str| format!("postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{name}");
         let (source, history) =
             (url(source_port, self.source.name()), url(history_port, self.history.name()));
         ["--database-url", &source, "--history-url", &history, "--slot", &self.slot()]
             .map(str::to_owned)
             .into()
+    }
+
+    /// The same words for a command of an operator, past all routes.
+    pub(crate) fn databases_of_an_operator(&self) -> Vec<String> {
+        self.databases(self.source_cluster.port(), self.history_cluster.port())
+    }
+
+    /// The tokens of those who come as clients.
+    pub(crate) fn tokens(&self) -> Tokens {
+        Tokens::create(&self.databases(self.source_cluster.port(), self.history_cluster.port()))
     }
 
     /// The slot of the program.
@@ -85,6 +128,17 @@ impl World {
     /// The slot of the independent decoder.
     pub(crate) fn decoder_slot(&self) -> String {
         self.source.slot("decoder")
+    }
+
+    /// One of the servers, the source's (0) or history's (1), up and for whoever holds it alone to bring down.
+    pub(crate) async fn server(&self, to: usize) -> (TestCluster, MutexGuard<'_, ()>) {
+        let held = self.servers[to].lock().await;
+        (if to == 0 { &self.source_cluster } else { &self.history_cluster }.clone(), held)
+    }
+
+    /// What the WAL of the source (0), or all of history (1), lies on, if that can be filled.
+    pub(crate) fn disk(&self, to: usize) -> Option<&SmallDisk> {
+        self.disks[to].as_ref()
     }
 
     /// A new connection to the source, past all routes.
@@ -115,6 +169,11 @@ impl World {
         let [epoch, lsn] = [0, 1].map(|column: usize| row[column].clone().unwrap());
         Some(Position::whole(Epoch(epoch.parse().unwrap()), lsn.parse().unwrap()))
     }
+}
+
+fn disk(megabytes: u32) -> Option<SmallDisk> {
+    let mounted = SmallDisk::mount(megabytes);
+    mounted.inspect_err(|why| say(&format!("no disk will be full: {why}"))).ok()
 }
 
 impl Drop for World {

@@ -66,6 +66,7 @@ struct Draft {
     seq: u32,
     operation: Operation,
     table: Option<Arc<Table>>,
+    origin: Option<Arc<str>>,
     author: Option<Arc<Author>>,
     rows: Rows,
 }
@@ -165,7 +166,8 @@ impl OpenTransaction {
         }
         let names = rows.unchanged.iter().chain(&rows.flagged);
         self.names_bytes += names.map(|name| size_of::<String>() + name.len()).sum::<usize>();
-        self.drafts.push(Draft { seq, operation, table, author, rows });
+        let origin = self.origin.clone();
+        self.drafts.push(Draft { seq, operation, table, origin, author, rows });
         Ok(())
     }
 
@@ -202,7 +204,7 @@ impl OpenTransaction {
         self.repairs.push(repair);
     }
 
-    /// Says where the transaction was made first.
+    /// Says where what follows was made first.
     pub(crate) fn set_origin(&mut self, name: &[u8]) {
         self.origin = Some(String::from_utf8_lossy(name).into());
     }
@@ -243,7 +245,6 @@ impl OpenTransaction {
             arena.shrink_to_fit();
         }
         let arena = Bytes::from(arena);
-        let origin = self.origin.clone();
         let row = |range: Option<Range<usize>>| range.map(|range| arena.slice(range));
         let change = |draft: Draft| Change {
             seq: draft.seq,
@@ -255,7 +256,7 @@ impl OpenTransaction {
             unchanged: draft.rows.unchanged,
             flagged: draft.rows.flagged,
             truncate: draft.rows.truncate,
-            origin: origin.clone(),
+            origin: draft.origin,
             author: draft.author,
         };
         let mut repairs = std::mem::take(&mut self.repairs);

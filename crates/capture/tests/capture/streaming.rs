@@ -37,9 +37,13 @@ async fn committed_changes_arrive_with_both_images() {
         ]
     );
     world.assert_gapless().await;
-    let reading = capture.status.read();
-    assert_eq!((reading.transactions, reading.changes), (3, 4));
-    assert!(reading.last_commit_us.is_some());
+    // What is stored can be read a moment before it is counted.
+    wait_until("all is counted", PATIENCE, async || {
+        let reading = capture.status.read();
+        (reading.transactions, reading.changes) == (3, 4)
+    })
+    .await;
+    assert!(capture.status.read().last_commit_us.is_some());
     capture.stop().await;
 }
 

@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
-use waldelta_history::{ClientNote, ConnectionListener, Error, History, NewestConnection, NumberedClient};
+use waldelta_history::{ClientNote, ConnectionListener, Error, NewestConnection, NumberedClient};
 
 use super::{BATCH_MAX, lock};
+use crate::clock;
+use crate::databases::Clientele;
 use crate::registry::Client;
 use crate::sessions::Entry;
 
@@ -77,7 +79,7 @@ impl Connections {
     /// A client has said hello. What is given back ends when its connection has a number, or need not wait for one any longer.
     pub(crate) fn begins(&self, client: &Client, entry: &Arc<Entry>) -> oneshot::Receiver<()> {
         let (waits, drawn) = oneshot::channel();
-        self.lock().begins(client, entry, waits, Instant::now());
+        self.lock().begins(client, entry, waits, clock::now());
         self.came.notify_one();
         drawn
     }
@@ -88,20 +90,20 @@ impl Connections {
     }
 
     /// Writes who comes and hears who goes elsewhere, without end.
-    pub(super) async fn run(&self, history: &History) {
+    pub(super) async fn run(&self, history: &dyn Clientele) {
         while self.repeated(async { history.raise_connections().await.map(|()| 0) }).await {}
         tokio::join!(self.number_all(history), self.write_all(history), self.listen(history));
     }
 
     /// Draws numbers for who comes; for those who come meanwhile with the next draw.
-    async fn number_all(&self, history: &History) {
+    async fn number_all(&self, history: &dyn Clientele) {
         loop {
             self.came.notified().await;
             while self.repeated(self.number(history)).await {}
         }
     }
 
-    async fn write_all(&self, history: &History) {
+    async fn write_all(&self, history: &dyn Clientele) {
         loop {
             self.numbered.notified().await;
             tokio::time::sleep(GATHER).await;
@@ -126,8 +128,8 @@ impl Connections {
     }
 
     /// Draws numbers for some of those who have none; how many there were.
-    async fn number(&self, history: &History) -> Result<usize, Error> {
-        let bare = self.lock().without_number(Instant::now());
+    async fn number(&self, history: &dyn Clientele) -> Result<usize, Error> {
+        let bare = self.lock().without_number(clock::now());
         if bare.is_empty() {
             return Ok(0);
         }
@@ -140,13 +142,13 @@ impl Connections {
             // What got none cannot get one.
             Err(_) => Vec::new(),
         };
-        self.lock().drew(&bare, &numbers, Instant::now());
+        self.lock().drew(&bare, &numbers, clock::now());
         self.numbered.notify_one();
         Ok(bare.len())
     }
 
     /// Writes some of those who have a number; how many there were.
-    async fn write(&self, history: &History) -> Result<usize, Error> {
+    async fn write(&self, history: &dyn Clientele) -> Result<usize, Error> {
         let newcomers = self.lock().newcomers();
         if newcomers.is_empty() {
             return Ok(0);
@@ -166,14 +168,14 @@ impl Connections {
         Ok(newcomers.len())
     }
 
-    async fn take(&self, history: &History, newcomers: &[Newcomer]) -> Result<(), Error> {
+    async fn take(&self, history: &dyn Clientele, newcomers: &[Newcomer]) -> Result<(), Error> {
         let clients: Vec<NumberedClient<'_>> = newcomers.iter().map(Newcomer::numbered).collect();
         let taken = history.take_clients(self.process, &clients).await?;
-        self.lock().took(newcomers, &taken, Instant::now());
+        self.lock().took(newcomers, &taken, clock::now());
         Ok(())
     }
 
-    async fn listen(&self, history: &History) {
+    async fn listen(&self, history: &dyn Clientele) {
         loop {
             let ended = match history.listen_for_connections().await {
                 Ok(listener) => self.hear(history, listener).await,
@@ -188,7 +190,7 @@ impl Connections {
     }
 
     /// Hears until listening fails.
-    async fn hear(&self, history: &History, mut listener: ConnectionListener) -> Error {
+    async fn hear(&self, history: &dyn Clientele, mut listener: ConnectionListener) -> Error {
         loop {
             // It listens by now: what came before is asked for, and nothing falls between the two.
             let everybody = self.lock().numbered();
@@ -197,7 +199,13 @@ impl Connections {
             }
             loop {
                 match listener.next().await {
-                    Ok(Some(newest)) => self.lock().heard(&[newest]),
+                    // Anybody may notify: it only says whom to ask about.
+                    Ok(Some(newest)) => {
+                        let Some(id) = self.lock().may_be_replaced(&newest) else { continue };
+                        if let Err(error) = self.ask(history, &[id]).await {
+                            return error;
+                        }
+                    }
                     Ok(None) => break,
                     Err(error) => return error,
                 }
@@ -206,7 +214,7 @@ impl Connections {
     }
 
     /// Asks whether newer connections of these clients came to other processes.
-    pub(super) async fn ask(&self, history: &History, client_ids: &[Arc<str>]) -> Result<(), Error> {
+    pub(super) async fn ask(&self, history: &dyn Clientele, client_ids: &[Arc<str>]) -> Result<(), Error> {
         for ids in client_ids.chunks(BATCH_MAX) {
             let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
             let newest = history.taken_elsewhere(self.process, &ids).await?;
@@ -325,6 +333,12 @@ impl State {
     /// The session that was meant, if it is there still.
     fn same(&mut self, newcomer: &Newcomer) -> Option<&mut Present> {
         self.present.get_mut(&newcomer.client_id).filter(|known| known.number == Some(newcomer.number))
+    }
+
+    /// Whose session this ends, if it is so.
+    fn may_be_replaced(&self, newest: &NewestConnection) -> Option<Arc<str>> {
+        let (id, known) = self.present.get_key_value(&*newest.client_id)?;
+        known.number.is_some_and(|number| number < newest.connection).then(|| id.clone())
     }
 
     /// Connections came to other processes. Whose number is not known yet gets one above theirs.

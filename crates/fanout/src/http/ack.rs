@@ -14,7 +14,7 @@ use super::asker::Asker;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::inner::Inner;
-use crate::wire::client::{After, CLIENT_ID_FORM, is_client_id};
+use crate::wire::client::{After, CLIENT_ID_FORM, is_client_id, without_value};
 
 /// Bytes of a body at most: an id and a cursor.
 pub(super) const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -52,9 +52,11 @@ async fn record(
         let detail = format!("the body cannot be read; it may have {BODY_BYTES_MAX} bytes");
         Problem::new(rejection.status(), Code::RequestInvalid, detail)
     })?;
-    // serde's message names fields and places, never values of strings.
     let ack: Ack = serde_json::from_slice(&body).map_err(|error| {
-        Problem::bad_request(Code::RequestInvalid, format!("the body cannot be read: {error}"))
+        Problem::bad_request(
+            Code::RequestInvalid,
+            format!("the body cannot be read: {}", without_value(&error)),
+        )
     })?;
     if !is_client_id(&ack.client_id) {
         let detail = format!("client_id must have {CLIENT_ID_FORM}");

@@ -53,7 +53,8 @@ pub(crate) async fn stream(
             if let Some(code) = closing.code() {
                 inner.audit.refused(asker.who(), code);
             }
-            // Browsers show a page the reason of a close, and nothing of an answer that is no upgrade.
+            // Browsers show a page the reason of a close, and nothing of an answer that is no upgrade. Not so where a page offered
+            // subprotocols and none of them is ours: to them such an upgrade is a failure, and the page sees 1006.
             let Some(permit) = inner.refuse() else {
                 let status = match closing {
                     Closing::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,

@@ -1,6 +1,7 @@
 //! Who is told of a transaction, and in what form.
 
 mod audit;
+mod naive;
 mod turns;
 
 use std::sync::atomic::AtomicU64;

@@ -377,7 +377,7 @@ fn fails_for_sure(scope: &Scope, change: &Change, table: &Arc<Table>) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
 
     #[test]
     fn the_index_misses_nobody_and_names_nobody_for_nothing(acts in acts()) {

@@ -72,7 +72,7 @@ impl Budget {
     }
 
     #[cfg(test)]
-    pub(super) fn taken(&self) -> (usize, usize) {
+    pub(crate) fn taken(&self) -> (usize, usize) {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).len();
         (self.taken.load(Ordering::Relaxed), notes)
     }

@@ -32,6 +32,7 @@ use super::state::{
 };
 use super::watching::{self, Watching};
 use crate::audit::Who;
+use crate::clock;
 use crate::closing::Closing;
 use crate::inner::{Inner, Listed};
 use crate::metrics::StateGauge;
@@ -118,7 +119,7 @@ impl<S: Socket> Actor<S> {
             None => Entrance::Open(inner.grant(None)),
         };
         Actor {
-            session: Session::new(rules, seat.clone(), entrance, now()).speaking(subprotocol),
+            session: Session::new(rules, seat.clone(), entrance, now(&inner)).speaking(subprotocol),
             subprotocol,
             watching,
             head_changed: inner.history.feed().watch(),
@@ -149,7 +150,7 @@ impl<S: Socket> Actor<S> {
             }
             let event = self.next_event(timer.as_mut()).await;
             let event = self.admitted(event);
-            self.session.apply(event, now(), &mut actions);
+            self.session.apply(event, self.now(), &mut actions);
             // Before it reads on: what is routed until then it reads by itself.
             if let Some(shown) = self.session.take_lacking() {
                 self.inner.registry.awaits(shown.left_out());
@@ -332,7 +333,7 @@ impl<S: Socket> Actor<S> {
                     self.socket.retract();
                 }
                 let mut last_words = Vec::new();
-                self.session.apply(interruption, now(), &mut last_words);
+                self.session.apply(interruption, self.now(), &mut last_words);
                 let frames = last_words.iter().filter_map(|action| match action {
                     Action::Send(frame) => Some(Outgoing::Frame(frame.clone())),
                     _ => None,
@@ -377,13 +378,13 @@ impl<S: Socket> Actor<S> {
         }
         if had_to_wait {
             // It made room by reading. Its pong may stand behind megabytes that it has yet to read.
-            self.session.apply(Event::Heard, now(), &mut Vec::new());
+            self.session.apply(Event::Heard, self.now(), &mut Vec::new());
         }
         self.inner.metrics.frames.increment(frames);
         self.inner.metrics.bytes.increment(bytes);
         self.sent_bytes += bytes;
         if let Some(routed_at) = self.routed_at.take() {
-            self.inner.metrics.delivered(routed_at.elapsed());
+            self.inner.metrics.delivered(clock::now().saturating_duration_since(routed_at));
         }
         None
     }
@@ -402,8 +403,12 @@ impl<S: Socket> Actor<S> {
         self.scope_changed = Some(attachment.scope.watch());
         let joined_at = attachment.joined_at;
         self.attachment = Some(attachment);
-        self.session.apply(Event::Attached(joined_at), now(), &mut Vec::new());
+        self.session.apply(Event::Attached(joined_at), self.now(), &mut Vec::new());
         Ok(())
+    }
+
+    fn now(&self) -> Now {
+        now(&self.inner)
     }
 
     /// Shows operators where the session is.
@@ -442,8 +447,6 @@ async fn changed<T>(watched: Option<&mut watch::Receiver<T>>) {
     }
 }
 
-fn now() -> Now {
-    #[expect(clippy::disallowed_methods, reason = "the loop around the socket is where time comes in")]
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Now { instant: Instant::now(), unix_us: i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) }
+fn now(inner: &Inner) -> Now {
+    Now { instant: clock::now(), unix_us: inner.clock.unix_us() }
 }

@@ -130,7 +130,7 @@ async fn hand_over(order: Order, subprotocol: Subprotocol, inner: &Inner, steps:
 
 /// The gaps that are open now: a snapshot that was taken before one may lack what it is about.
 pub(crate) async fn open_gaps(inner: &Inner) -> Result<Gaps, Failure> {
-    match inner.history.open_gaps().await {
+    match inner.log.open_gaps().await {
         Ok(gaps) => Ok(Gaps::of(&gaps)),
         Err(error) => Err(failed(&error.into())),
     }

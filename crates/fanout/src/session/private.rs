@@ -133,7 +133,7 @@ async fn read_on(inner: &Inner, after: Position) -> Result<PrivateRead, Error> {
     if upto <= after {
         return Ok(PrivateRead::nothing(after, after, true));
     }
-    let run = inner.pages.read(&inner.history, after, upto).await?;
+    let run = inner.pages.read(&*inner.log, after, upto).await?;
     Ok(from_pages(after, run, head))
 }
 
@@ -141,7 +141,7 @@ async fn read_on(inner: &Inner, after: Position) -> Result<PrivateRead, Error> {
 async fn read_older_epoch(inner: &Inner, after: Position, head: Position) -> Result<PrivateRead, Error> {
     match Stretch::in_older_epoch(after, &*inner.admission.lineage(head.epoch).await?) {
         Stretch::Upto(end) => {
-            let run = inner.pages.read(&inner.history, after, end).await?;
+            let run = inner.pages.read(&*inner.log, after, end).await?;
             Ok(from_pages(after, run, head))
         }
         Stretch::Seam(seam) => Ok(PrivateRead::nothing(after, seam, false)),

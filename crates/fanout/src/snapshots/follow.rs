@@ -11,6 +11,7 @@ use super::chunk::Chunk;
 use super::extract;
 use super::places::out_of_time;
 use super::tape::{At, Begun, Taken, Tape, Whole};
+use crate::clock;
 use crate::session::hydrate::Failure;
 use crate::subscription::Selection;
 use crate::wire::Utf8Bytes;
@@ -78,7 +79,7 @@ impl Follower {
     fn told(&mut self, taken: Taken) -> Told {
         match taken {
             Taken::Begun(begun) => {
-                self.until = Instant::now() + self.timeout;
+                self.until = clock::now() + self.timeout;
                 self.tape.extend(self.number, self.until);
                 Told::Begun(begun, self.at.next)
             }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use waldelta_history::Feed;
@@ -17,6 +17,7 @@ use super::extract;
 use super::follow::Follower;
 use super::growth::{Gaps, Growth};
 use super::tape::Tape;
+use crate::clock;
 use crate::config::Config;
 use crate::session::hydrate::{Failure, Order};
 use crate::subscription::Tables;
@@ -75,7 +76,7 @@ impl Library {
     pub(crate) fn follow(&self, order: &Order, feed: &Feed, gaps: &Gaps) -> Result<Follower, Failure> {
         let tables = extract::anonymous(&order.tables);
         // Its turn has to come first.
-        let until = Instant::now() + self.wait_timeout + self.timeout;
+        let until = clock::now() + self.wait_timeout + self.timeout;
         let mut shelf = self.lock();
         shelf.growth.advance(feed);
         shelf.uses += 1;
@@ -146,7 +147,7 @@ impl Library {
     pub(super) fn look(&self, feed: &Feed) {
         let mut shelf = self.lock();
         shelf.growth.advance(feed);
-        let now = Instant::now();
+        let now = clock::now();
         shelf.tapes.values().flatten().for_each(|tape| tape.let_late_go(now));
     }
 

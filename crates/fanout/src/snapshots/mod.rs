@@ -44,6 +44,7 @@ pub(crate) async fn run(inner: &Inner, stop: &CancellationToken) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             Some(tape) = orders.recv() => readings.push(Box::pin(reading::run(tape, inner))),
             Some(()) = readings.next(), if !readings.is_empty() => {}

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use waldelta_history::Gap;
 use waldelta_source::catalog::PublishedTable;
-use waldelta_source::snapshot::{self, Snapshot};
 use waldelta_wal::{Code, EndLsn, Position, Table};
 
 use super::chunk::Packer;
@@ -23,6 +22,8 @@ use super::extract::{self, Extract};
 use super::growth::Gaps;
 use super::library::Library;
 use super::tape::{Begun, Tape, Whole};
+use crate::clock;
+use crate::databases::OpenSnapshot;
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::session::hydrate::Failure;
@@ -115,7 +116,7 @@ impl From<NotText> for Stopped {
 async fn bounded(tape: &Tape, inner: &Inner) -> Result<(), Stopped> {
     let _turn = inner.snapshots.turn().await.map_err(Stopped::Failed)?;
     let timeout = inner.config.snapshot_timeout;
-    let read = Box::pin(read(tape, inner, Instant::now() + timeout));
+    let read = Box::pin(read(tape, inner, clock::now() + timeout));
     match tokio::time::timeout(timeout, read).await {
         Ok(read) => read,
         Err(_elapsed) => Err(Stopped::OutOfTime),
@@ -123,17 +124,17 @@ async fn bounded(tape: &Tape, inner: &Inner) -> Result<(), Stopped> {
 }
 
 async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopped> {
-    let (history, source) = (&inner.history, &inner.source);
-    let cursor = inner.snapshots.fix(tape, history.feed());
+    let (log, origin) = (&inner.log, &inner.origin);
+    let cursor = inner.snapshots.fix(tape, inner.history.feed());
     // Asked after the head was taken: what is visible by now stays so, and only the rest has to be waited for.
-    let visible = snapshot::visible_now(source).await?;
-    let xids = history.xids_unseen_by(&visible, cursor).await?;
-    snapshot::wait_visible(source, &xids, inner.config.visibility_timeout).await?;
+    let visible = origin.visible_now().await?;
+    let xids = log.xids_unseen_by(&visible, cursor).await?;
+    origin.wait_visible(&xids, inner.config.visibility_timeout).await?;
     // Asked before the snapshot is taken: a table that joins only afterwards has its reset after what the snapshot shows.
-    let gaps = history.open_gaps().await?;
-    let snapshot = Snapshot::open(source).await?;
+    let gaps = log.open_gaps().await?;
+    let snapshot = origin.open_snapshot().await?;
     // After it was opened: history may have gone on to another timeline meanwhile.
-    if let Some((captured, _)) = history.captured().await? {
+    if let Some((captured, _)) = log.captured().await? {
         snapshot.check_timeline(captured.timeline)?;
     }
     let mut published = snapshot.tables().await?;
@@ -142,7 +143,7 @@ async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopp
     let joining = joining(&gaps);
     let (without, published): (Vec<_>, Vec<_>) =
         published.into_iter().partition(|published| joining.contains(&published.table.oid));
-    let published = numbered(published, &history.tables().await?);
+    let published = numbered(published, &log.tables().await?);
     let shown = Shown::of(&tape.tables.selection, published.iter().map(|(table, _)| &**table));
     let shown = if tape.tables.part == Part::All { shown.whole() } else { shown };
     let extracts = extracts(tape, published)?;
@@ -157,7 +158,7 @@ async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopp
     let mut sums = Vec::with_capacity(extracts.len());
     for extract in &extracts {
         tape.add_shape(extract.table.clone());
-        sums.push(recording.rows(&snapshot, extract).await?);
+        sums.push(recording.rows(&*snapshot, extract).await?);
     }
     let visibility = snapshot.visibility().clone();
     tape.finish(Whole {
@@ -185,7 +186,7 @@ struct Recording<'a> {
 }
 
 impl Recording<'_> {
-    async fn rows(&mut self, snapshot: &Snapshot, extract: &Extract) -> Result<TableSum, Stopped> {
+    async fn rows(&mut self, snapshot: &dyn OpenSnapshot, extract: &Extract) -> Result<TableSum, Stopped> {
         let mut sum = TableSum { table: extract.table.name.clone(), rows: 0, checksum: 0 };
         let condition = extract.condition.as_deref();
         let mut batches = snapshot.rows_where(extract.read.clone(), condition, FRAME_BYTES).await?;
@@ -222,13 +223,13 @@ impl Recording<'_> {
             if self.tape.drop_first() {
                 continue;
             }
-            let now = Instant::now();
+            let now = clock::now();
             if self.stalled >= self.deadline.saturating_duration_since(now) && self.tape.let_slowest_go() {
                 self.stalled = Duration::ZERO;
                 continue;
             }
             self.tape.followers_move(ROOM_INTERVAL).await;
-            self.stalled += now.elapsed();
+            self.stalled += clock::now().saturating_duration_since(now);
         }
     }
 }

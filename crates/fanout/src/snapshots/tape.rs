@@ -14,6 +14,7 @@ use waldelta_wal::{Position, Table, TableName};
 use super::chunk::{Chunk, Held, Holdings};
 use super::growth::{Gaps, Mark};
 use super::places::{Places, out_of_time};
+use crate::clock;
 use crate::session::delivery::Shows;
 use crate::session::hydrate::{Failure, Order};
 use crate::shapes::Shown;
@@ -230,7 +231,7 @@ impl Tape {
         let mut state = self.lock();
         let position = durable.max(state.at_least).max(state.head);
         state.fixed = Some((position, mark));
-        state.fixed_at = Some(Instant::now());
+        state.fixed_at = Some(clock::now());
         position
     }
 
@@ -377,7 +378,7 @@ impl Tape {
 
     /// How long ago its position was fixed.
     pub(super) fn age(&self) -> Duration {
-        self.lock().fixed_at.map_or(Duration::ZERO, |at| at.elapsed())
+        self.lock().fixed_at.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at))
     }
 
     pub(super) fn begun(&self) -> Option<Arc<Begun>> {

@@ -133,15 +133,24 @@ pub(crate) fn parse(text: &str, subscriptions_max: usize) -> Result<ClientFrame,
     })
 }
 
-/// Reads what is no JSON object of this form as a refusal. serde's message names fields and places, never values of
-/// strings beyond the expected type.
+/// Reads what is no JSON object of this form as a refusal.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
     serde_json::from_str(text).map_err(|error| {
+        let why = without_value(&error);
         Refusal::new(
             Code::FrameInvalid,
-            format!("the frame cannot be read at column {}: {error}", error.column()),
+            format!("the frame cannot be read at column {}: {why}", error.column()),
         )
     })
+}
+
+/// serde's message names fields and places; of a value that is not what was expected it says what came too, which may be a token.
+pub(crate) fn without_value(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if error.is_data() => format!("expected {expected}"),
+        _ => message,
+    }
 }
 
 fn hello(raw: RawHello, subscriptions_max: usize) -> Result<Hello, Refusal> {
@@ -310,6 +319,25 @@ mod tests {
     use super::*;
     use crate::testing::{filtered, subscription};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_refusal_repeats_nothing_of_what_was_sent() {
+        for (frame, expected) in [
+            (r#""a.token""#, "expected struct Type at line 1 column 9"),
+            (r#"{"type":"ping","n":"a.token"}"#, "expected u64 at line 1 column 28"),
+            (r#"{"type":"ping","n":"a.token, expected by nobody"}"#, "expected u64 at line 1 column 48"),
+            (r#"{"type":"auth","token":["a.token"]}"#, "expected a string at line 1 column 23"),
+            (
+                r#"{"type":"hello","client_id":"c","own_changes":"a.token","subscriptions":[]}"#,
+                "expected `skip` or `include` at line 1 column 55",
+            ),
+            (r#"{"type":"auth"}"#, "missing field `token` at line 1 column 15"),
+        ] {
+            let refusal = parse(frame, 10).unwrap_err();
+            let (_, why) = refusal.message.split_once(": ").unwrap();
+            assert_eq!(why, expected, "{frame}");
+        }
+    }
 
     #[test]
     fn reads_every_frame() {

@@ -2,7 +2,7 @@
 
 pub(crate) mod client;
 #[cfg(test)]
-mod damage;
+pub(crate) mod damage;
 #[cfg(test)]
 mod documented;
 pub(crate) mod json;

@@ -10,6 +10,7 @@ mod control;
 mod fragments;
 mod framing;
 mod handshake;
+mod pieces;
 mod utf8;
 
 use std::fmt::Write;

@@ -80,6 +80,19 @@ async fn an_acknowledged_cursor_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_refused_is_not_repeated() {
+    let world = World::new("http_repeated").await;
+    for body in
+        [r#""a.token""#, r#"{"client_id":["a.token"],"cursor":"0/1"}"#, r#"{"client_id":{"a.token":1}}"#]
+    {
+        let answer = request(&world, "POST", "/v1/ack", JSON, body).await;
+        assert_eq!(answer.status(), 400, "{body}");
+        let told = answer.body(PATIENCE).await;
+        assert!(told.contains("expected ") && !told.contains("a.token"), "{body}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_method_that_a_resource_does_not_have_is_refused_with_those_it_has() {
     let world = World::new("http_methods").await;
     for (method, path, allowed) in [

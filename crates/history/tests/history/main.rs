@@ -12,6 +12,7 @@ mod feed;
 mod gaps;
 mod indexes;
 mod lease;
+mod lease_model;
 mod messages;
 mod paging;
 mod partitions;

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use waldelta_wal::Position;
 
@@ -28,6 +29,8 @@ pub struct Checked {
     pub transactions: usize,
     /// Changes in these.
     pub changes: usize,
+    /// Changes that were not told to their author.
+    pub left_out: usize,
     /// Times that the rows of a client were compared with history.
     pub states: usize,
 }
@@ -85,6 +88,11 @@ pub enum Kind {
         /// Its number.
         seq: u32,
     },
+    /// A change was told to its author, which was live before it made it.
+    Echoed {
+        /// Its number.
+        seq: u32,
+    },
     /// The client could store a cursor that is no place in history.
     NoPlace,
     /// The client has other rows than history folds to.
@@ -124,8 +132,19 @@ impl fmt::Display for Violation {
 /// What was broken, the first of each client first.
 pub fn check(recorders: &[Recorder], history: &HistoryLog) -> Result<Checked, Vec<Violation>> {
     let (mut checked, mut violations) = (Checked::default(), Vec::new());
+    // History as those who follow the same parts of tables are to see it.
+    let mut views: Vec<(&Recorder, HistoryLog)> = Vec::new();
+    let are_alike = |one: &Recorder, other: &Recorder| {
+        Arc::ptr_eq(&one.filters, &other.filters) && one.tables == other.tables
+    };
+    for recorder in recorders.iter().filter(|recorder| !recorder.filters.is_empty()) {
+        if views.iter().all(|(other, _)| !are_alike(other, recorder)) {
+            views.push((recorder, history.through(&recorder.tables, &recorder.filters)));
+        }
+    }
     for recorder in recorders {
-        let mut walk = Walk::new(recorder, history);
+        let view = views.iter().find(|(other, _)| are_alike(other, recorder));
+        let mut walk = Walk::new(recorder, view.map_or(history, |(_, view)| view));
         for (session, notes) in recorder.sessions.iter().enumerate() {
             walk.begin(session);
             notes.iter().for_each(|note| walk.take(note));
@@ -133,6 +152,7 @@ pub fn check(recorders: &[Recorder], history: &HistoryLog) -> Result<Checked, Ve
         checked.sessions += recorder.sessions.len();
         checked.transactions += walk.checked.transactions;
         checked.changes += walk.checked.changes;
+        checked.left_out += walk.checked.left_out;
         checked.states += walk.checked.states;
         violations.extend(walk.violations);
         violations.truncate(LISTED_MAX);
@@ -146,6 +166,8 @@ struct Walk<'a> {
     tables: &'a BTreeSet<String>,
     history: &'a HistoryLog,
     session: usize,
+    /// When this session became live, see [`moment`](super::moment).
+    live_since: Option<u64>,
     position: Option<Position>,
     rows: Rows,
     /// Up to here the rows may be ahead.
@@ -174,6 +196,7 @@ impl<'a> Walk<'a> {
             tables: &recorder.tables,
             history,
             session: 0,
+            live_since: None,
             position: recorder.began_at,
             rows: Rows::default(),
             consistent_at: None,
@@ -191,7 +214,7 @@ impl<'a> Walk<'a> {
 
     /// What was not complete when the connection ended is forgotten.
     fn begin(&mut self, session: usize) {
-        self.session = session;
+        (self.session, self.live_since) = (session, None);
         self.staged = None;
         self.keys.clear();
         self.pending.clear();
@@ -227,7 +250,12 @@ impl<'a> Walk<'a> {
             Note::Transaction { cursor, prev, own, last, changes } => {
                 self.transaction(*cursor, *prev, *own, *last, changes);
             }
-            Note::Moved { cursor, .. } => self.moved(*cursor),
+            Note::Moved { cursor, is_live, heard } => {
+                if *is_live {
+                    self.live_since.get_or_insert(*heard);
+                }
+                self.moved(*cursor);
+            }
             Note::GoAway { .. } | Note::Error { .. } | Note::Other => {}
         }
     }
@@ -290,15 +318,21 @@ impl<'a> Walk<'a> {
             return;
         }
         let told = std::mem::take(&mut self.pending);
-        match self.history.told(cursor, self.tables) {
+        let wanted = self.history.told(cursor, self.tables);
+        match &wanted {
             None => self.say(Some(cursor), Kind::NotInHistory),
-            Some(wanted) => self.compare_changes(cursor, &told, &wanted, own || is_ahead),
+            Some(wanted) => self.compare_changes(cursor, &told, wanted, own, is_ahead),
         }
         self.nothing_missing(position, cursor);
         self.checked.transactions += 1;
         self.checked.changes += told.len();
-        let told: Vec<Change> = told.into_iter().cloned().collect();
-        self.rows.apply(&told);
+        // What an author is not told it has: it has made it.
+        let has = match wanted {
+            Some(wanted) if own && !is_ahead => wanted,
+            _ => told,
+        };
+        let has: Vec<Change> = has.into_iter().cloned().collect();
+        self.rows.apply(&has);
         self.position = Some(cursor);
         self.compare();
     }
@@ -331,17 +365,36 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Both have the same changes in the same order; `some`: what was told may lack some of them.
-    fn compare_changes(&mut self, cursor: Position, told: &[&Change], wanted: &[&Change], some: bool) {
+    /// Both have the same changes in the same order. What was told may lack those of the client itself where it is told that it is an
+    /// author, and any where its rows may be ahead.
+    fn compare_changes(
+        &mut self,
+        cursor: Position,
+        told: &[&Change],
+        wanted: &[&Change],
+        own: bool,
+        is_ahead: bool,
+    ) {
         let mut left = wanted.iter().peekable();
+        let lacks = |walk: &mut Self, seq: u32| {
+            let is_own = own && walk.history.own(cursor, seq, walk.client).is_some();
+            walk.checked.left_out += usize::from(is_own && !is_ahead);
+            if !is_own && !is_ahead {
+                walk.say(Some(cursor), Kind::Lacks { seq });
+            }
+        };
         for change in told {
             let same_place = |other: &Change| {
                 (other.seq, &other.table, &other.key) == (change.seq, &change.table, &change.key)
             };
             while let Some(next) = left.next_if(|next| !same_place(next) && next.seq <= change.seq) {
-                if !some {
-                    self.say(Some(cursor), Kind::Lacks { seq: next.seq });
-                }
+                lacks(self, next.seq);
+            }
+            let began_live = |begun| self.live_since.is_some_and(|live_since| live_since < begun);
+            if !is_ahead
+                && self.history.own(cursor, change.seq, self.client).flatten().is_some_and(began_live)
+            {
+                self.say(Some(cursor), Kind::Echoed { seq: change.seq });
             }
             match left.next_if(|next| same_place(next)) {
                 None => self.say(Some(cursor), Kind::Surplus { seq: change.seq }),
@@ -349,8 +402,8 @@ impl<'a> Walk<'a> {
                 Some(_) => self.say(Some(cursor), Kind::Altered { seq: change.seq }),
             }
         }
-        for next in left.filter(|_| !some) {
-            self.say(Some(cursor), Kind::Lacks { seq: next.seq });
+        for next in left {
+            lacks(self, next.seq);
         }
     }
 

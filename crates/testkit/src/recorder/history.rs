@@ -3,10 +3,12 @@
 //! It is read by SQL of its own and uses nothing of the code that wrote it. Tables keep one shape and are not reset or left out
 //! of: where they are, it says so and ends the test.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use waldelta_wal::{Epoch, Lsn, Position};
 
+use super::filter::Filter;
 use super::note::{Change, Op};
 use super::rows::{Row, Rows};
 use crate::canonical::canonical;
@@ -21,19 +23,20 @@ const ROWS: &str = "
         (SELECT CASE WHEN bool_and(h.old_data ? (s.columns->k.at->>'name'))
                      THEN jsonb_object_agg(s.columns->k.at->>'name', h.old_data->(s.columns->k.at->>'name')) END
          FROM unnest(s.key::int[]) AS k (at) WHERE h.operation = 'update' AND h.old_data IS NOT NULL),
-        h.data, h.metadata->'unchanged'
+        h.data, h.metadata->'unchanged', h.client_id, h.metadata->'author'->>'begun'
     FROM waldelta.change_history h
     LEFT JOIN waldelta.table_schemas s ON (s.table_oid, s.version) = (h.table_oid, h.schema_version)
     ORDER BY h.epoch, h.lsn, h.seq";
 
-/// Every place at which the durable end has ever been is kept: history itself has only the last.
+/// Every place at which the durable end has ever been is kept, and whether it went back there: history itself has only the last.
 const RECORD_ENDS: &str = "
-    CREATE TABLE public.recorded_ends (epoch int, durable_end pg_lsn);
+    CREATE TABLE public.recorded_ends (epoch int, durable_end pg_lsn, went_back boolean);
     CREATE FUNCTION public.record_end() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN INSERT INTO public.recorded_ends VALUES (NEW.epoch, NEW.durable_end); RETURN NULL; END';
+        'BEGIN INSERT INTO public.recorded_ends VALUES (NEW.epoch, NEW.durable_end,
+             TG_OP = ''UPDATE'' AND (NEW.epoch, NEW.durable_end) < (OLD.epoch, OLD.durable_end)); RETURN NULL; END';
     CREATE TRIGGER record_end AFTER INSERT OR UPDATE ON waldelta.captures
         FOR EACH ROW EXECUTE FUNCTION public.record_end();
-    INSERT INTO public.recorded_ends SELECT epoch, durable_end FROM waldelta.captures";
+    INSERT INTO public.recorded_ends SELECT epoch, durable_end, false FROM waldelta.captures";
 
 /// What history says.
 #[derive(Debug, Default)]
@@ -41,8 +44,17 @@ pub struct HistoryLog {
     transactions: Vec<Transaction>,
     /// The last position before each end that was stored.
     ends: BTreeSet<Position>,
+    /// The authors of changes that have one, by place and number.
+    authors: Arc<HashMap<(Position, u32), Author>>,
     /// Of each table: its digest from each place on at which it changed.
     digests: HashMap<String, Vec<(Position, u64)>>,
+}
+
+#[derive(Debug)]
+struct Author {
+    client: String,
+    /// When its transaction was begun, at the earliest, see [`moment`](super::moment); where that is known.
+    begun: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -59,23 +71,41 @@ impl HistoryLog {
         history.exec(RECORD_ENDS).await;
     }
 
+    /// The ends that were stored after a later one, each with its epoch; since [`Self::record_ends`].
+    pub async fn went_back(history: &TestDatabase) -> Vec<String> {
+        let sql = "SELECT epoch || ' ' || durable_end FROM public.recorded_ends WHERE went_back";
+        history.query(sql).await.into_iter().flatten().flatten().collect()
+    }
+
     /// Reads all of it.
     pub async fn read(history: &TestDatabase) -> Self {
-        Self::read_where(history, |_| true).await
+        Self::read_where(history, None, |_| true).await
     }
 
     /// Reads what concerns these tables; what happens to others may be beyond the recorder.
     pub async fn read_of(history: &TestDatabase, tables: &[&str]) -> Self {
-        Self::read_where(history, |table| tables.contains(&table)).await
+        Self::read_where(history, None, |table| tables.contains(&table)).await
     }
 
-    async fn read_where(history: &TestDatabase, is_read: impl Fn(&str) -> bool) -> Self {
+    /// The same of what follows a place at which these tables had no rows.
+    pub async fn read_since(history: &TestDatabase, tables: &[&str], since: Position) -> Self {
+        Self::read_where(history, Some(since), |table| tables.contains(&table)).await
+    }
+
+    async fn read_where(
+        history: &TestDatabase,
+        since: Option<Position>,
+        is_read: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut log = HistoryLog::default();
-        let mut shapes = BTreeSet::new();
+        let (mut shapes, mut authors) = (BTreeSet::new(), HashMap::new());
         for row in history.query(ROWS).await {
-            let [epoch, lsn, seq, operation, table, key, old_key, data, unchanged] =
-                row.try_into().unwrap_or_else(|row| panic!("nine columns: {row:?}"));
+            let [epoch, lsn, seq, operation, table, key, old_key, data, unchanged, client, begun] =
+                row.try_into().unwrap_or_else(|row| panic!("eleven columns: {row:?}"));
             let at = position(epoch.as_deref(), lsn.as_deref(), Position::whole);
+            if Some(at) <= since {
+                continue;
+            }
             let (operation, table) = (operation.unwrap(), table.unwrap_or_default());
             if !is_read(&table) {
                 log.add(at, operation != "baseline", None);
@@ -93,9 +123,14 @@ impl HistoryLog {
                 }
                 other => panic!("{other} of {table}: beyond the recorder"),
             };
+            let seq = seq.as_deref().unwrap().parse().unwrap();
+            if let Some(client) = client {
+                let begun = begun.map(|begun| begun.parse().unwrap());
+                authors.insert((at, seq), Author { client, begun });
+            }
             let object = |text: Option<String>| text.map(|text| canonical(&text).unwrap());
             let change = |op| Change {
-                seq: seq.as_deref().unwrap().parse().unwrap(),
+                seq,
                 op,
                 table,
                 key: object(key),
@@ -109,8 +144,14 @@ impl HistoryLog {
             let before = |epoch, lsn| Position::before(epoch, waldelta_wal::EndLsn(lsn));
             log.ends.insert(position(row[0].as_deref(), row[1].as_deref(), before));
         }
+        log.authors = Arc::new(authors);
         log.fold();
         log
+    }
+
+    /// Whether a change is of this client, and when its transaction was begun at the earliest.
+    pub(super) fn own(&self, at: Position, seq: u32, client: &str) -> Option<Option<u64>> {
+        self.authors.get(&(at, seq)).filter(|author| author.client == client).map(|author| author.begun)
     }
 
     /// Notes a change of the transaction at `at`, or that there is one which tells nothing.
@@ -139,10 +180,40 @@ impl HistoryLog {
         changes.push(change);
     }
 
+    #[cfg(test)]
+    pub(super) fn add_author(&mut self, at: Position, seq: u32, client: &str, begun: u64) {
+        let author = Author { client: client.to_owned(), begun: Some(begun) };
+        Arc::get_mut(&mut self.authors).unwrap().insert((at, seq), author);
+    }
+
     /// Notes an end that was stored, by the last position before it.
     #[cfg(test)]
     pub(super) fn add_end(&mut self, before: Position) {
         self.ends.insert(before);
+    }
+
+    /// The same history as it is for a client that follows these tables, and of some of them these parts.
+    pub(super) fn through(&self, tables: &BTreeSet<String>, filters: &BTreeMap<String, Filter>) -> Self {
+        let mut log =
+            HistoryLog { ends: self.ends.clone(), authors: self.authors.clone(), ..HistoryLog::default() };
+        let mut rows = Rows::default();
+        for Transaction { at, changes, is_told } in &self.transactions {
+            let mut told = Vec::new();
+            // The two halves of a key change are one.
+            for changes in changes.chunk_by(|gone, come| {
+                gone.op == Op::Delete && come.moved_from.is_some() && gone.seq == come.seq
+            }) {
+                match filters.get(&changes[0].table) {
+                    Some(filter) => told.extend(filter.told(changes, &rows)),
+                    None if tables.contains(&changes[0].table) => told.extend(changes.iter().cloned()),
+                    None => continue,
+                }
+                rows.apply(changes);
+            }
+            log.transactions.push(Transaction { at: *at, changes: told, is_told: *is_told });
+        }
+        log.fold();
+        log
     }
 
     /// Computes what each table is at each place; once everything is noted.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use waldelta_wal::Position;
 
+use super::moment;
 use super::rows::Row;
 use crate::canonical::canonical;
 
@@ -39,6 +40,8 @@ pub(super) enum Note {
     Moved {
         cursor: Position,
         is_live: bool,
+        /// When it was heard, see [`moment`].
+        heard: u64,
     },
     GoAway {
         retry: Duration,
@@ -164,8 +167,8 @@ impl Note {
                     .collect::<Result<_, _>>()
                     .map_err(|error| wrong(&error))?,
             },
-            "live" => Note::Moved { cursor: cursor()?, is_live: true },
-            "heartbeat" => Note::Moved { cursor: cursor()?, is_live: false },
+            "live" => Note::Moved { cursor: cursor()?, is_live: true, heard: moment() },
+            "heartbeat" => Note::Moved { cursor: cursor()?, is_live: false, heard: moment() },
             "goaway" => Note::GoAway { retry: Duration::from_millis(frame.retry_ms.unwrap_or_default()) },
             "error" => Note::Error {
                 code: frame.code.unwrap_or_default(),

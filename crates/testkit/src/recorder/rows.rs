@@ -29,6 +29,17 @@ impl Row {
         Some(object(&columns.iter().map(value).collect::<Option<_>>()?))
     }
 
+    /// The value of a column.
+    pub(super) fn column(&self, name: &str) -> Option<&str> {
+        self.columns.get(name).map(String::as_str)
+    }
+
+    /// The row without other columns.
+    pub(super) fn only(&self, is_kept: impl Fn(&str) -> bool) -> Self {
+        let kept = self.columns.iter().filter(|(name, _)| is_kept(name));
+        Self::of(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     /// The row with the columns that were not sent taken from the row before.
     fn filled(&self, before: Option<&Row>, unchanged: &[String]) -> Self {
         let kept = |column: &String| Some((column.clone(), before?.columns.get(column)?.clone()));
@@ -69,6 +80,11 @@ impl Rows {
     /// What stands for all rows of a table. 0: there are none.
     pub(super) fn digest(&self, table: &str) -> u64 {
         self.tables.get(table).map_or(0, |table| table.digest)
+    }
+
+    /// The row of a table with this key.
+    pub(super) fn row(&self, table: &str, key: &str) -> Option<&Row> {
+        self.tables.get(table)?.rows.get(key)
     }
 
     pub(super) fn put(&mut self, table: &str, key: String, row: Row) {

@@ -120,7 +120,7 @@ fn with(at: usize, change: impl FnOnce(&mut Value)) -> Vec<Vec<Value>> {
 #[test]
 fn a_run_that_is_right_is_found_right() {
     let checked = check(&[told(&[good()])], &log()).unwrap();
-    assert_eq!(checked, Checked { sessions: 1, transactions: 2, changes: 4, states: 4 });
+    assert_eq!(checked, Checked { sessions: 1, transactions: 2, changes: 4, left_out: 0, states: 4 });
     // Over a lost connection, with a transaction in parts, of which the first session got one.
     let part = json!({"type": "tx", "cursor": Position { index: 0, ..whole(0x300) }.to_string(),
         "prev": whole(0x100).to_string(), "own": false, "last": false, "part": 0, "changes": [put(0, "update", 1, "c")]});
@@ -309,4 +309,39 @@ fn a_key_change_is_a_delete_and_an_insert() {
     let checked = check(&[told_as_two(4)], &log).unwrap();
     assert_eq!(checked.changes, 6);
     assert!(check(&[told_as_two(5)], &log).is_err());
+}
+
+/// A client that made the second transaction, of which the delete is another's.
+fn authored(own: bool, told: Vec<Value>) -> Recorder {
+    let mut transaction = tx(0x300, whole(0x100), told);
+    transaction["own"] = own.into();
+    let mut recorder = Recorder::new("c", &[TABLE], &Arc::default()).starting_at(start());
+    replay(
+        &mut recorder,
+        &[vec![schema(), moved("live", start()), first(), transaction, moved("heartbeat", end())]],
+    );
+    recorder
+}
+
+fn authors(begun: u64) -> HistoryLog {
+    let mut log = log();
+    log.add_author(whole(0x300), 0, "c", begun);
+    log.add_author(whole(0x300), 1, "d", begun);
+    log
+}
+
+#[test]
+fn an_author_is_told_of_its_transaction_without_its_changes() {
+    let changes = || second()["changes"].as_array().unwrap().clone();
+    let (all, others) = (changes(), changes().split_off(1));
+    let kinds = |recorder: Recorder, begun| {
+        check(&[recorder], &authors(begun)).map_err(|violations| violations[0].kind.clone())
+    };
+    let left_out = |checked: Checked| checked.left_out;
+    assert_eq!(kinds(authored(true, others.clone()), 0).map(left_out), Ok(1));
+    // It may have begun before the client was there.
+    assert_eq!(kinds(authored(true, all.clone()), 0).map(left_out), Ok(0));
+    assert_eq!(kinds(authored(true, all), u64::MAX), Err(Kind::Echoed { seq: 0 }));
+    assert_eq!(kinds(authored(true, Vec::new()), 0), Err(Kind::Lacks { seq: 1 }), "another's is told");
+    assert_eq!(kinds(authored(false, others), 0), Err(Kind::Lacks { seq: 0 }), "the frame does not say why");
 }

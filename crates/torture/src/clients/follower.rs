@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep, timeout};
 use waldelta_testkit::recorder::{Heard, Recorder};
 use waldelta_testkit::{ConnectOptions, Frame, Replica, WsClient};
 
+use super::wrong::{Answer, Wrong};
 use super::{Client, Shared, Store};
+use crate::access::check_told;
 use crate::dice::Dice;
-use crate::tables::RECORDED;
+use crate::tables::REPAIRED;
 
 /// A connection that a frozen process has taken is given up after this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +28,12 @@ const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
 const COMES_BACK: [u16; 9] = [1000, 1001, 1006, 1012, 1013, 4408, 4418, 4429, 4500];
 /// A newer connection of the same client: of this one, before it left.
 const REPLACED: u16 = 4409;
+
+/// How a frame of this type begins.
+const RESET: &str = r#"{"type":"reset""#;
+const TRANSACTION: &str = r#"{"type":"tx""#;
+/// Of a part there is nothing that could be acknowledged.
+const WHOLE: &str = r#""last":true,"changes":["#;
 
 /// Follows until the task is ended.
 pub(super) async fn run(
@@ -67,12 +75,15 @@ impl Follower {
     /// One connection, to its end.
     async fn session(&mut self) {
         let fleet = &self.shared.stage.fleet;
-        let server = usize::try_from(self.dice.roll(u64::try_from(fleet.len()).unwrap())).unwrap();
+        let server = fleet.any_serving(&mut self.dice);
         let receive_buffer_bytes = self.dice.once_in(3).then_some(RECEIVE_BUFFER_BYTES);
         let options = ConnectOptions { receive_buffer_bytes, ..ConnectOptions::default() };
         let connecting = WsClient::try_connect(fleet.stream(server), &options);
         let Ok(Ok(mut socket)) = timeout(CONNECT_TIMEOUT, connecting).await else { return };
-        let hello = self.hello().await;
+        let mut hello = self.hello().await;
+        let who = self.client.selection.who;
+        hello["token"] = self.shared.stage.tokens.of(who).into();
+        let mut awaited = self.spoil(&mut hello).await;
         if !socket.try_send(&hello).await {
             return;
         }
@@ -93,21 +104,15 @@ impl Follower {
                 None => {}
                 Some(Frame::Text(text)) => {
                     heard_at = Instant::now();
-                    if !self.take(&text).await {
+                    if !self.hear(&text, &mut awaited).await {
+                        return;
+                    }
+                    let ends_one = text.starts_with(TRANSACTION) && text.contains(WHOLE);
+                    if ends_one && self.dice.once_in(20) && !self.ack(&mut socket).await {
                         return;
                     }
                 }
-                Some(Frame::Closed { code, reason }) => {
-                    let name = &self.client.name;
-                    assert!(
-                        COMES_BACK.contains(&code) || code == REPLACED,
-                        "{name} is closed with {code}: {reason}"
-                    );
-                    if code == 4500 {
-                        self.shared.stage.chronicle.note(format!("{name} is closed with {code}: {reason}"));
-                    }
-                    return;
-                }
+                Some(Frame::Closed { code, reason }) => return self.closed(code, &reason, awaited),
             }
         }
     }
@@ -120,19 +125,53 @@ impl Follower {
                 if replica.position().is_some() && !replica.is_consistent() {
                     **replica = Replica::new();
                 }
-                replica.hello(&self.client.name, &[json!({"id": "all", "table": "*"})])
+                replica.hello(&self.client.name, &self.client.selection.subscriptions)
             }
             Store::Notes(recorder) => {
                 // So does one of a table whose keys move while long values stay.
                 if recorder.is_ahead() {
-                    let Store::Notes(next) = self.nothing() else {
-                        unreachable!("it keeps what it was told")
-                    };
-                    let retired = std::mem::replace(recorder, next);
-                    self.shared.retired.lock().await.push(*retired);
+                    let retired = std::mem::replace(&mut **recorder, self.empty_notes());
+                    self.shared.retired.lock().await.push(retired);
                 }
                 recorder.hello()
             }
+        }
+    }
+
+    /// Says something wrong in a hello, now and then. What has to follow, if it does.
+    async fn spoil(&mut self, hello: &mut Value) -> Option<Answer> {
+        let position = self.client.store.lock().await.position()?;
+        let wrong = Wrong::now_and_then(&mut self.dice).filter(|_| !self.is_calm())?;
+        self.shared.stage.chronicle.note(format!("{} says hello with {wrong:?}", self.client.name));
+        wrong.spoil(hello, position);
+        Some(wrong.answer())
+    }
+
+    /// Hears a frame, which may be the answer to what was wrong. Whether the session goes on.
+    async fn hear(&self, text: &str, awaited: &mut Option<Answer>) -> bool {
+        let name = &self.client.name;
+        check_told(self.client.selection.who, name, text);
+        match *awaited {
+            Some(answer) if answer.is(name, text) => *awaited = None,
+            Some(Answer::End(..)) => return true,
+            Some(Answer::Reset(_)) => {}
+            None => check_reset(name, text),
+        }
+        self.take(text).await
+    }
+
+    fn closed(&self, code: u16, reason: &str, awaited: Option<Answer>) {
+        let (name, stage) = (&self.client.name, &self.shared.stage);
+        stage.tokens.check_public("the reason of a close", reason);
+        if awaited.is_some_and(|answer| answer.is_end(code, reason)) {
+            return;
+        }
+        assert!(
+            COMES_BACK.contains(&code) || code == REPLACED,
+            "{name}, which is to hear {awaited:?}, is closed with {code}: {reason}"
+        );
+        if code == 4500 {
+            stage.chronicle.note(format!("{name} is closed with {code}: {reason}"));
         }
     }
 
@@ -147,7 +186,6 @@ impl Follower {
                     panic!("{name}, at {:?}: {} by {text}", replica.position(), violation.0);
                 }
                 self.client.set_live(replica.is_live());
-                assert!(replica.resets().is_empty(), "{name} is reset: {:?}", replica.resets());
             }
             Store::Notes(recorder) => match recorder.record(text) {
                 Ok(Heard::Live) => self.client.set_live(true),
@@ -173,7 +211,10 @@ impl Follower {
                 return;
             }
             6..=8 => self.earlier.take(),
-            9 => Some(self.nothing()),
+            9 => Some(match &*store {
+                Store::Copy(_) => Store::Copy(Box::new(Replica::new())),
+                Store::Notes(_) => Store::Notes(Box::new(self.empty_notes())),
+            }),
             _ => None,
         };
         let Some(next) = next else { return };
@@ -184,10 +225,26 @@ impl Follower {
         }
     }
 
-    fn nothing(&self) -> Store {
-        if self.client.name.starts_with("copy") {
-            return Store::Copy(Box::new(Replica::new()));
-        }
-        Store::Notes(Box::new(Recorder::new(&self.client.name, &RECORDED, &self.shared.archive)))
+    /// Acknowledges what it has. What it comes back with later may be less.
+    async fn ack(&self, socket: &mut WsClient) -> bool {
+        let position = self.client.store.lock().await.position();
+        let Some(cursor) = position else { return true };
+        socket.try_send(&json!({"type": "ack", "cursor": cursor.to_string()})).await
     }
+
+    fn empty_notes(&self) -> Recorder {
+        self.client.selection.recorder(&self.client.name, &self.shared.archive)
+    }
+}
+
+/// None is reset, but of tables whose rows DDL changes unseen: those are repaired (docs/protocol.md, "From the service").
+fn check_reset(name: &str, text: &str) {
+    if !text.starts_with(RESET) {
+        return;
+    }
+    let reset: Value = serde_json::from_str(text).unwrap();
+    let is_repaired = |table: &Value| table.as_str().is_some_and(|table| REPAIRED.contains(&table));
+    let tables = reset["tables"].as_array();
+    let is_repair = reset["reason"] == "gap" && tables.is_some_and(|tables| tables.iter().all(is_repaired));
+    assert!(is_repair, "{name} is reset: {text}");
 }

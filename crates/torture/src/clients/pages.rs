@@ -11,8 +11,9 @@ use tokio::time::sleep;
 use waldelta_wal::Position;
 
 use super::{Client, Shared, Store};
+use crate::access::Who;
 use crate::dice::Dice;
-use crate::http::get;
+use crate::http::get_as;
 use crate::tables::RECORDED;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,18 +24,21 @@ type Page = BTreeMap<String, Box<RawValue>>;
 /// Reads until the task is ended.
 pub(super) async fn run(client: Arc<Client>, shared: Arc<Shared>, mut dice: Dice, start: Position) {
     let tables: Vec<String> = RECORDED.iter().map(|table| format!("&table={table}")).collect();
+    let token = shared.stage.tokens.of(Who::Everything);
     let (mut after, mut last) = (start.to_string(), String::new());
     loop {
         let fleet = &shared.stage.fleet;
-        let server = usize::try_from(dice.roll(u64::try_from(fleet.len()).unwrap())).unwrap();
+        let server = fleet.any_serving(&mut dice);
         let limit = *dice.pick(&[1, 7, 100, 5000, 10_000]);
         let wait = if dice.once_in(3) { "&wait=1s" } else { "" };
         let path = format!("/v1/changes?after={after}&limit={limit}{wait}{}", tables.concat());
-        let (code, body) = get(fleet.address(server), &path, REQUEST_TIMEOUT).await.unwrap_or_default();
+        let (code, body) =
+            get_as(token, fleet.address(server), &path, REQUEST_TIMEOUT).await.unwrap_or_default();
         // What was cut off is asked again. Its rows stay text: parsed numbers would lose digits.
         let page: Option<Page> = serde_json::from_str(&body).ok();
         let Some(page) = page.filter(|_| code == 200) else {
             assert!(!(400..500).contains(&code) || code == 429, "GET {path}: {code} {body}");
+            shared.stage.tokens.check_public("the answer to a page that is none", &body);
             sleep(Duration::from_millis(dice.between(50, 500))).await;
             continue;
         };

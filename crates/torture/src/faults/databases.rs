@@ -1,28 +1,31 @@
-//! Faults of the two databases and of the ways to them: servers that crash or stand still, backends that are ended, connections that
-//! are cut, and ones through which nothing comes any more.
+//! Faults of the two databases and of the ways to them: servers that crash, are restarted or stand still, backends that are ended,
+//! connections that are cut, and ones through which nothing comes any more.
 
 use waldelta_testkit::{Shutdown, TestCluster};
 
 use super::Hand;
+use super::disks::ask;
 
 /// The two servers, by the numbers that routes have for them.
-const NAMES: [&str; 2] = ["source", "history"];
+pub(super) const NAMES: [&str; 2] = ["source", "history"];
 const WALSENDERS: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender'";
 const OURS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'waldelta%'";
+    WHERE pid <> pg_backend_pid() AND application_name LIKE 'waldelta%'";
 
 /// Breaks until the end.
 pub(super) async fn run(mut hand: Hand) {
     while hand.pause(500, 7000).await {
         let to = usize::try_from(hand.dice.roll(2)).unwrap();
-        match hand.dice.roll(12) {
+        match hand.dice.roll(14) {
             0 => crash(&mut hand, to, Shutdown::Immediate).await,
             1 => crash(&mut hand, to, Shutdown::Kill).await,
-            2 | 3 => freeze(&mut hand, to).await,
-            4 | 5 => terminate(&mut hand, to).await,
-            6 | 7 => cut(&mut hand, to).await,
-            8 => close(&mut hand, to).await,
+            2 => restart(&mut hand, to, Shutdown::Fast).await,
+            3 => restart(&mut hand, to, Shutdown::Smart).await,
+            4 | 5 => freeze(&mut hand, to).await,
+            6 | 7 => terminate(&mut hand, to).await,
+            8 | 9 => cut(&mut hand, to).await,
+            10 => close(&mut hand, to).await,
             _ => hold(&mut hand, to).await,
         }
     }
@@ -33,11 +36,17 @@ fn cluster(hand: &Hand, to: usize) -> TestCluster {
     if to == 0 { world.source_cluster.clone() } else { world.history_cluster.clone() }
 }
 
-async fn crash(hand: &mut Hand, to: usize, how: Shutdown) {
-    let cluster = cluster(hand, to);
+pub(super) async fn crash(hand: &mut Hand, to: usize, how: Shutdown) {
+    restart(hand, to, how).await;
+    hand.stage.fleet.count_kill();
+}
+
+/// In an orderly way or not.
+async fn restart(hand: &mut Hand, to: usize, how: Shutdown) {
+    let stage = hand.stage.clone();
+    let (cluster, _held) = stage.world.server(to).await;
     hand.note(format!("{} goes down ({how:?})", NAMES[to]));
     cluster.down(how).await;
-    hand.stage.fleet.count_kill();
     if hand.dice.once_in(2) {
         hand.pause(100, 6000).await;
     }
@@ -46,7 +55,8 @@ async fn crash(hand: &mut Hand, to: usize, how: Shutdown) {
 }
 
 async fn freeze(hand: &mut Hand, to: usize) {
-    let cluster = cluster(hand, to);
+    let stage = hand.stage.clone();
+    let (cluster, _held) = stage.world.server(to).await;
     hand.note(format!("{} stands still", NAMES[to]));
     cluster.freeze().await;
     hand.pause(200, 8000).await;
@@ -56,13 +66,15 @@ async fn freeze(hand: &mut Hand, to: usize) {
 
 /// What an administrator does: the walsender, or everything of ours.
 async fn terminate(hand: &mut Hand, to: usize) {
-    let world = &hand.stage.world;
-    let (client, sql, what) = match to {
-        0 => (world.source_client().await, WALSENDERS, "walsenders"),
-        _ => (world.history_client().await, OURS, "our connections to history"),
+    let stage = hand.stage.clone();
+    let (cluster, _held) = stage.world.server(to).await;
+    let (sql, what) = match to {
+        0 => (WALSENDERS, "walsenders"),
+        _ => (OURS, "our connections to history"),
     };
     hand.note(format!("terminate {what}"));
-    client.query(sql, &[]).await.unwrap();
+    let answer = ask(&cluster, sql).await;
+    assert!(answer.is_some(), "{sql}: no answer:\n{}", cluster.log());
 }
 
 /// The processes whose way is concerned: one, or all.

@@ -1,5 +1,7 @@
 //! Faults of the program's processes: killed, stopped, frozen, and ended at the steps around storing a transaction.
 
+use std::sync::atomic::Ordering;
+
 use super::Hand;
 
 /// Steps at which a process can be ended, or kept waiting.
@@ -21,15 +23,14 @@ pub(super) async fn run(mut hand: Hand) {
         match hand.dice.roll(10) {
             0..=4 => kill(&mut hand, number).await,
             5 => stop(&mut hand, number).await,
-            // Longer than it takes until another takes over.
-            6 => freeze(&mut hand, number, 12_000, 18_000).await,
+            6 => freeze_until_another_takes_over(&mut hand).await,
             7 => kill_all(&mut hand).await,
             _ => freeze(&mut hand, number, 200, 4000).await,
         }
     }
 }
 
-async fn kill(hand: &mut Hand, number: usize) {
+pub(super) async fn kill(hand: &mut Hand, number: usize) {
     let stage = hand.stage.clone();
     let mut member = stage.fleet.member(number).await;
     hand.note(format!("kill {}", member.name));
@@ -42,7 +43,7 @@ async fn kill(hand: &mut Hand, number: usize) {
 }
 
 /// All at once, as when a machine goes.
-async fn kill_all(hand: &mut Hand) {
+pub(super) async fn kill_all(hand: &mut Hand) {
     let stage = hand.stage.clone();
     hand.note("kill all");
     for number in 0..stage.fleet.len() {
@@ -50,6 +51,12 @@ async fn kill_all(hand: &mut Hand) {
         stage.fleet.count_kill();
     }
     hand.pause(0, 3000).await;
+    launch_all(hand).await;
+}
+
+/// Starts all of them again.
+pub(super) async fn launch_all(hand: &mut Hand) {
+    let stage = hand.stage.clone();
     for number in 0..stage.fleet.len() {
         let mut member = stage.fleet.member(number).await;
         launch(hand, &mut member);
@@ -79,6 +86,23 @@ async fn freeze(hand: &mut Hand, number: usize, low_ms: u64, high_ms: u64) {
         hand.note(format!("thaw {}", member.name));
         member.thaw();
     }
+}
+
+/// One that may write history, for longer than it takes until another writes. Sometimes there are no rows meanwhile: what it has left to
+/// store when it goes on is its durable end alone, and no row that is there already keeps it from that.
+async fn freeze_until_another_takes_over(hand: &mut Hand) {
+    let number = usize::try_from(hand.dice.roll(2)).unwrap();
+    let rests = hand.dice.once_in(2);
+    hand.stage.rest.store(rests, Ordering::Relaxed);
+    if rests {
+        hand.note("the writers rest");
+        hand.pause(300, 1000).await;
+    }
+    freeze(hand, number, 14_000, 22_000).await;
+    if rests {
+        hand.pause(500, 2000).await;
+    }
+    hand.stage.rest.store(false, Ordering::Relaxed);
 }
 
 /// Sometimes in a life that ends, or is held up, at one of the steps.

@@ -2,177 +2,174 @@
 
 use std::fmt::Write;
 
+use super::rows::change;
+use super::shapes;
 use crate::dice::Dice;
-use crate::tables::WRITERS;
+use crate::tables::AUTHORS;
 
-/// Rows of a table that one writer has, about.
-const ROWS: u64 = 60;
-/// More than fits into a page, and is not compressed.
-const LONG: &str = "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 120))";
+/// One thing that a writer asks of the source.
+pub(super) enum Step {
+    /// Statements.
+    Run(String),
+    /// A COPY, with its rows as the client sends them.
+    CopyIn { sql: String, rows: String },
+}
 
-/// One transaction of a writer.
-pub(crate) fn transaction(writer: u64, dice: &mut Dice) -> String {
-    match dice.roll(200) {
-        0 => return add_column(dice),
-        1 => return truncate(dice),
+/// More subtransactions than a backend keeps in the memory that all others look at (64).
+const SUBTRANSACTIONS: (u64, u64) = (66, 90);
+
+/// One transaction of a writer; `gid` is a name that no other one has.
+pub(super) fn transaction(writer: u64, gid: &str, dice: &mut Dice) -> Vec<Step> {
+    match dice.roll(250) {
+        0 | 1 => return shapes::told(dice),
+        2 => return shapes::untold(dice),
+        3 => return vec![truncate(dice)],
         // One that is sent and stored in many pieces.
-        2..=4 => return many_rows(writer, dice),
-        5..=7 => return copy_like(writer, dice),
+        4 | 5 => return vec![many_rows(writer, dice)],
+        6..=8 => return vec![copy_of_program(writer, dice)],
+        9..=12 => return copy_in(writer, dice),
+        13..=15 => return vec![many_savepoints(writer, dice)],
+        16..=18 => return shapes::upkeep(dice),
         _ => {}
     }
     let mut sql = String::from("BEGIN;");
-    for _ in 0..dice.between(1, 6) {
+    let author_at = dice.once_in(3).then(|| dice.roll(3));
+    for number in 0..dice.between(1, 6) {
+        if author_at == Some(number) {
+            write!(sql, "{};", author(dice)).unwrap();
+        }
+        statement(&mut sql, writer, 0, dice);
+    }
+    match dice.roll(24) {
+        0 | 1 => sql += "ROLLBACK",
+        2 | 3 => return prepared(sql, gid, dice),
+        _ => sql += "COMMIT",
+    }
+    vec![Step::Run(sql)]
+}
+
+/// A transaction of so many rows.
+pub(super) fn bulk(writer: u64, rows: u64) -> Vec<Step> {
+    let (inserted, kept) = (rows / 2, 200);
+    vec![Step::Run(format!(
+        "BEGIN; INSERT INTO item SELECT nextval('item_id'), {writer}, i, repeat('b', 60), NULL, now() FROM generate_series(1, {inserted}) i;
+         DELETE FROM item WHERE owner = {writer} AND id <= (SELECT last_value FROM item_id) - {kept}; COMMIT"
+    ))]
+}
+
+/// From here on the transaction is that client's. When the writer came to it is told, so that it can be known whether the client was
+/// there before.
+fn author(dice: &mut Dice) -> String {
+    let (name, moment) = (dice.pick(&AUTHORS), waldelta_testkit::recorder::moment());
+    format!("SELECT waldelta.set_client('{name}', '{{\"begun\": {moment}}}')")
+}
+
+/// A change, or a few of them in a subtransaction that stays or goes.
+fn statement(sql: &mut String, writer: u64, depth: u64, dice: &mut Dice) {
+    if depth > 3 || !dice.once_in(6) {
+        write!(sql, "{};", change(writer, dice)).unwrap();
+        return;
+    }
+    write!(sql, "SAVEPOINT s{depth};").unwrap();
+    for _ in 0..dice.between(1, 3) {
+        statement(sql, writer, depth + 1, dice);
+    }
+    match dice.roll(4) {
+        0 => write!(sql, "RELEASE s{depth};").unwrap(),
+        1 | 2 => write!(sql, "ROLLBACK TO s{depth};").unwrap(),
+        // It stays open to the end.
+        _ => {}
+    }
+}
+
+/// Prepared, and then either decided at once, or left for somebody else.
+fn prepared(mut sql: String, gid: &str, dice: &mut Dice) -> Vec<Step> {
+    write!(sql, "PREPARE TRANSACTION '{gid}'").unwrap();
+    let mut steps = vec![Step::Run(sql)];
+    match dice.roll(4) {
+        0 => steps.push(Step::Run(format!("COMMIT PREPARED '{gid}'"))),
+        1 => steps.push(Step::Run(format!("ROLLBACK PREPARED '{gid}'"))),
+        _ => {}
+    }
+    steps
+}
+
+/// Each a row, in a subtransaction inside the one before.
+fn many_savepoints(writer: u64, dice: &mut Dice) -> Step {
+    let mut sql = String::from("BEGIN;");
+    let mut open: Vec<u64> = Vec::new();
+    for number in 0..dice.between(SUBTRANSACTIONS.0, SUBTRANSACTIONS.1) {
+        open.push(number);
+        write!(
+            sql,
+            "SAVEPOINT s{number}; INSERT INTO pair VALUES ({writer}, {}, {number}, 's') ON CONFLICT (a, b) DO UPDATE SET n = excluded.n;",
+            dice.roll(50)
+        )
+        .unwrap();
         if dice.once_in(6) {
-            let end = if dice.once_in(3) { "RELEASE s;" } else { "ROLLBACK TO s;" };
-            write!(sql, "SAVEPOINT s; {}; {end}", change(writer, dice)).unwrap();
-        } else {
-            write!(sql, "{};", change(writer, dice)).unwrap();
+            let back = usize::try_from(dice.between(1, 4)).unwrap();
+            open.truncate(open.len().saturating_sub(back).max(1));
+            write!(sql, "ROLLBACK TO s{};", open.last().unwrap()).unwrap();
         }
     }
-    sql += if dice.once_in(12) { "ROLLBACK" } else { "COMMIT" };
-    sql
+    sql += "COMMIT";
+    Step::Run(sql)
 }
 
-/// One statement.
-fn change(writer: u64, dice: &mut Dice) -> String {
-    match dice.roll(24) {
-        0..=4 => item(writer, dice),
-        5..=9 => big(writer, dice),
-        10..=13 => pair(writer, dice),
-        14..=16 => whole(writer, dice),
-        17..=20 => part(writer, dice),
-        21 => grows(writer, dice),
-        22 => format!(
-            "INSERT INTO line SELECT {}, 'line' FROM generate_series(1, {})",
-            dice.roll(9),
-            dice.between(1, 4)
-        ),
-        _ => format!("SELECT pg_logical_emit_message(true, 'torture', 'of {writer}: {}')", dice.roll(1000)),
-    }
-}
-
-/// A row's number that belongs to this writer.
-fn own(writer: u64, dice: &mut Dice) -> u64 {
-    dice.roll(ROWS) * WRITERS + writer
-}
-
-fn item(writer: u64, dice: &mut Dice) -> String {
-    let (n, rows) = (dice.roll(1_000_000), dice.between(1, 12));
-    let mine =
-        format!("SELECT id FROM item WHERE owner = {writer} ORDER BY id DESC OFFSET {} LIMIT {rows}", n % 9);
-    match dice.roll(5) {
-        0 | 1 => format!(
-            "INSERT INTO item SELECT nextval('item_id'), {writer}, {n} / 100.0, 'v{n} é \"\\', '{{\"n\": [{n}, null]}}', now()
-             FROM generate_series(1, {rows})"
-        ),
-        2 => format!("UPDATE item SET value = value || '-{n}', price = price * 1.10 WHERE id IN ({mine})"),
-        3 => format!("UPDATE item SET tags = NULL, at = 'infinity' WHERE id IN ({mine})"),
-        _ => format!("DELETE FROM item WHERE id IN ({mine})"),
-    }
-}
-
-fn big(writer: u64, dice: &mut Dice) -> String {
-    let (id, other) = (own(writer, dice), own(writer, dice));
-    match dice.roll(6) {
-        0 | 1 => format!(
-            "INSERT INTO big VALUES ({id}, 'new', {LONG}) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-        ),
-        // What is out of line stays there, and is not sent.
-        2 | 3 => format!(
-            "UPDATE big SET note = 'n{}' WHERE id % {WRITERS} = {writer} AND id < {id}",
-            dice.roll(1000)
-        ),
-        4 => format!(
-            "UPDATE big SET id = {other} WHERE id = {id} AND NOT EXISTS (SELECT FROM big WHERE id = {other})"
-        ),
-        _ => format!("DELETE FROM big WHERE id = {id}"),
-    }
-}
-
-fn pair(writer: u64, dice: &mut Dice) -> String {
-    let (b, n) = (dice.roll(ROWS), dice.roll(10_000));
-    match dice.roll(5) {
-        0 | 1 => format!("INSERT INTO pair VALUES ({writer}, {b}, {n}, 'p') ON CONFLICT (a, b) DO UPDATE SET n = excluded.n"),
-        2 => format!("UPDATE pair SET n = n + 1, v = 'p{n}' WHERE a = {writer} AND b > {b}"),
-        // Keys move in a row: each may go where another one was.
-        3 => format!(
-            "UPDATE pair SET b = b + 1000 WHERE a = {writer} AND b = {b}; UPDATE pair SET b = b - 1000 WHERE a = {writer} AND b >= 1000
-             AND NOT EXISTS (SELECT FROM pair other WHERE other.a = pair.a AND other.b = pair.b - 1000)"
-        ),
-        _ => format!("DELETE FROM pair WHERE a = {writer} AND b % 7 = {}", b % 7),
-    }
-}
-
-fn whole(writer: u64, dice: &mut Dice) -> String {
-    let (id, other) = (own(writer, dice), own(writer, dice));
-    match dice.roll(5) {
-        0 | 1 => format!(
-            "INSERT INTO whole VALUES ({id}, 'w', {LONG}) ON CONFLICT (id) DO UPDATE SET v = whole.v || '+'"
-        ),
-        2 => format!("UPDATE whole SET v = NULL WHERE id = {id}"),
-        3 => format!(
-            "UPDATE whole SET id = {other} WHERE id = {id} AND NOT EXISTS (SELECT FROM whole WHERE id = {other})"
-        ),
-        _ => format!("DELETE FROM whole WHERE id = {id}"),
-    }
-}
-
-fn part(writer: u64, dice: &mut Dice) -> String {
-    let (id, region) = (own(writer, dice), dice.roll(3));
-    match dice.roll(5) {
-        0 | 1 => format!(
-            "INSERT INTO part VALUES ({id}, {region}, 'r') ON CONFLICT (id, region) DO UPDATE SET v = part.v || '{region}'"
-        ),
-        2 => format!("UPDATE part SET v = 'u' WHERE id = {id}"),
-        // To another partition: a delete there, an insert here.
-        3 => format!(
-            "UPDATE part SET region = {region} WHERE id = {id} AND region = {} AND NOT EXISTS (SELECT FROM part WHERE id = {id} AND region = {region})",
-            (region + 1) % 3
-        ),
-        _ => format!("DELETE FROM part WHERE id = {id} AND region = {region}"),
-    }
-}
-
-fn grows(writer: u64, dice: &mut Dice) -> String {
-    let id = own(writer, dice);
-    match dice.roll(4) {
-        0 | 1 => format!(
-            "INSERT INTO grows (id, v) VALUES ({id}, 'g') ON CONFLICT (id) DO UPDATE SET v = grows.v || 'g'"
-        ),
-        2 => format!("UPDATE grows SET v = 'u{}' WHERE id = {id}", dice.roll(1000)),
-        _ => format!("DELETE FROM grows WHERE id = {id}"),
-    }
-}
-
-/// In one transaction with changes before and after: what lies before it has the old shape.
-fn add_column(dice: &mut Dice) -> String {
-    let n = dice.roll(12);
-    format!(
-        "BEGIN; UPDATE grows SET v = 'before {n}' WHERE id < 20; ALTER TABLE grows ADD COLUMN IF NOT EXISTS c{n} int;
-         UPDATE grows SET c{n} = id WHERE id % 2 = 0; COMMIT"
-    )
-}
-
-fn truncate(dice: &mut Dice) -> String {
-    let tables = *dice.pick(&["item", "big, whole", "line", "part", "pair, item"]);
+fn truncate(dice: &mut Dice) -> Step {
+    let tables = *dice.pick(&[
+        "item",
+        "big, whole",
+        "line, log",
+        "part",
+        "child",
+        "pair CASCADE",
+        "indexed, every",
+        "odd, item RESTART IDENTITY",
+    ]);
     let end = if dice.once_in(3) { "ROLLBACK" } else { "COMMIT" };
-    format!("BEGIN; SET LOCAL lock_timeout = '5s'; TRUNCATE {tables}; {end}")
+    Step::Run(format!("BEGIN; TRUNCATE {tables}; {end}"))
 }
 
-fn many_rows(writer: u64, dice: &mut Dice) -> String {
+fn many_rows(writer: u64, dice: &mut Dice) -> Step {
     let rows = dice.between(500, 3000);
-    format!(
+    Step::Run(format!(
         "BEGIN; INSERT INTO item SELECT nextval('item_id'), {writer}, i, repeat('x', 80), NULL, now() FROM generate_series(1, {rows}) i;
          UPDATE item SET value = 'many' WHERE owner = {writer} AND id % 3 = 0;
          DELETE FROM item WHERE owner = {writer} AND id < (SELECT max(id) - 400 FROM item); COMMIT"
-    )
+    ))
 }
 
 /// Many rows in one WAL record each page, as COPY writes them.
-fn copy_like(writer: u64, dice: &mut Dice) -> String {
+fn copy_of_program(writer: u64, dice: &mut Dice) -> Step {
     let (rows, first) = (dice.between(50, 300), dice.roll(1000));
-    format!(
+    Step::Run(format!(
         "COPY item FROM PROGRAM 'seq -f \"{}%06g,{writer},{first}.50,copied,{{}},2026-01-01\" 1 {rows}' WITH (FORMAT csv)",
         dice.between(1_000_000, 9_000_000)
-    )
+    ))
+}
+
+/// The same from the client, alone or inside a transaction.
+fn copy_in(writer: u64, dice: &mut Dice) -> Vec<Step> {
+    let (rows, first) = (dice.between(1, 200), dice.between(1_000_000, 9_000_000) * 1_000_000);
+    let (sql, lines): (&str, Vec<String>) = match dice.roll(3) {
+        0 => ("COPY log FROM STDIN", (0..rows).map(|n| format!("{n}\tline \\\\ {n}")).collect()),
+        1 => {
+            ("COPY line (text, number) FROM STDIN", (0..rows.min(20)).map(|n| format!("\\N\t{n}")).collect())
+        }
+        _ => (
+            "COPY item (id, owner, value) FROM STDIN",
+            (0..rows).map(|n| format!("{}\t{writer}\tin\\t{n}", first + n)).collect(),
+        ),
+    };
+    let copy = Step::CopyIn { sql: sql.to_owned(), rows: lines.join("\n") + "\n" };
+    if dice.once_in(2) {
+        return vec![copy];
+    }
+    let mut begun = String::from("BEGIN;");
+    statement(&mut begun, writer, 0, dice);
+    let mut end = String::new();
+    statement(&mut end, writer, 0, dice);
+    end += if dice.once_in(5) { "ROLLBACK" } else { "COMMIT" };
+    vec![Step::Run(begun), copy, Step::Run(end)]
 }

@@ -1,19 +1,14 @@
-//! Real bytes of a walsender that were damaged on the way, or made so by somebody: an answer or an error, never a panic, and no more
-//! memory than the bytes are worth. What is undamaged reads back.
+//! Real bytes of a walsender that were damaged on the way, or made so by somebody: an answer that means what they say or an error,
+//! never a panic, and no more memory than the bytes are worth. What has to hold of each is in `targets`.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use serde_json::value::RawValue;
-use waldelta_wal::{
-    Assembler, CopyText, EndLsn, Epoch, Lsn, Message, Position, Relation, TableName, Translated, Translator,
-    Value, Wal2jsonError,
-};
+use waldelta_wal::{Epoch, Lsn, Position, TableName};
 
-use crate::values::one_column;
-use crate::walsender::{Catalog, NO_CUT, assembler, messages};
+use crate::targets;
+use crate::walsender::{messages, recorded_by};
 
 /// What is put in place of a piece: texts that mean something, and numbers at their bounds.
 const PIECES: [&[u8]; 22] = [
@@ -141,148 +136,116 @@ static STREAM: LazyLock<Vec<Vec<u8>>> = LazyLock::new(messages);
 static LINES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     include_str!("../../fixtures/wal2json/lines.txt").lines().map(|line| line.as_bytes().to_vec()).collect()
 });
-/// The shapes of the tables in the lines, as the catalog had them in the end.
-static SHAPES: LazyLock<HashMap<TableName, Relation>> = LazyLock::new(|| {
-    let mut shapes = HashMap::new();
-    for message in crate::wal2json::stream() {
-        if let Ok(Message::Relation(relation)) = Message::parse(&message) {
-            shapes.insert(relation.table_name(), relation);
-        }
-    }
-    shapes
-});
+/// What servers of each version sent for a small workload.
+static BY_VERSION: LazyLock<Vec<Vec<Vec<u8>>>> =
+    LazyLock::new(|| recorded_by().map(|(_, messages)| messages).collect());
 
-/// Reads on past what is refused, which nobody else does: so more is read than a real reader would.
-fn assemble(assembler: &mut Assembler, catalog: &mut Catalog, message: &[u8]) {
-    use waldelta_wal::Output;
-    while let Ok(Some(Output::Undefined(relation))) = assembler.push(message) {
-        if catalog.define(assembler, &relation).is_err() {
-            return;
-        }
-    }
+/// One of these, damaged; what the damage takes from is another of them.
+fn damaged(seeds: &[Vec<u8>], which: &[Index; 2], damages: &[Damage]) -> Vec<u8> {
+    let mut inputs: Vec<_> = which.iter().map(|which| seeds[which.index(seeds.len())].clone()).collect();
+    damages.iter().for_each(|damage| damage.befalls(&mut inputs));
+    inputs.swap_remove(0)
 }
 
-/// The messages of a line; none where it is refused.
-fn translate(translator: &mut Translator, line: &[u8]) -> Vec<Vec<u8>> {
-    // One that asks for shapes without end would go round for ever.
-    for _ in 0..3 {
-        match translator.translate(line) {
-            Ok(Translated::Messages(messages)) => return messages,
-            Ok(Translated::Undefined(table)) => {
-                let Some(shape) = SHAPES.get(&table) else { return Vec::new() };
-                if translator.define(shape.clone(), &[]).is_err() {
-                    return Vec::new();
-                }
-            }
-            Err(_) => return Vec::new(),
-        }
-    }
-    Vec::new()
+fn damages(most: usize) -> impl Strategy<Value = Vec<Damage>> {
+    prop::collection::vec(damage(), 1..=most)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { cases: cases(60), ..ProptestConfig::default() })]
 
     #[test]
-    fn a_damaged_stream_of_pgoutput_is_never_a_panic(damages in prop::collection::vec(damage(), 1..6)) {
+    fn a_damaged_stream_of_pgoutput_is_never_a_panic(damages in damages(5)) {
         let mut messages = STREAM.clone();
         damages.iter().for_each(|damage| damage.befalls(&mut messages));
-        let (mut assembler, mut catalog) = (assembler(EndLsn::default(), 700), Catalog::default());
-        for message in &messages {
-            assemble(&mut assembler, &mut catalog, message);
-        }
+        targets::stream(&targets::framed(&messages));
+    }
+
+    #[test]
+    fn a_damaged_stream_of_any_version_is_never_a_panic(version: Index, damages in damages(3)) {
+        let mut messages = BY_VERSION[version.index(BY_VERSION.len())].clone();
+        damages.iter().for_each(|damage| damage.befalls(&mut messages));
+        targets::stream(&targets::framed(&messages));
     }
 
     /// J17: what it gives on is well-formed whatever the lines are.
     #[test]
-    fn damaged_lines_of_wal2json_are_never_a_panic(damages in prop::collection::vec(damage(), 1..6)) {
+    fn damaged_lines_of_wal2json_are_never_a_panic(damages in damages(5)) {
         let mut lines = LINES.clone();
         damages.iter().for_each(|damage| damage.befalls(&mut lines));
-        let mut translator = Translator::new(EndLsn::default());
-        let (mut assembler, mut catalog) = (assembler(EndLsn::default(), NO_CUT), Catalog::default());
-        for line in &lines {
-            for message in translate(&mut translator, line) {
-                prop_assert!(Message::parse(&message).is_ok(), "{:?} of {}", message, String::from_utf8_lossy(line));
-                assemble(&mut assembler, &mut catalog, &message);
-            }
-        }
+        targets::wal2json(&lines.join(&b'\n'));
     }
 }
 
-/// The texts of all built-in types, as a real server prints them: type, its name, text.
-static TEXTS: LazyLock<Vec<(u32, String, Vec<u8>)>> = LazyLock::new(|| {
-    let mut copy = CopyText::default();
-    let mut texts = Vec::new();
-    for line in include_str!("../../fixtures/types.txt").lines() {
-        let fields = copy.split(line.as_bytes(), 5).unwrap().map(|field| match field {
-            Value::Text(text) => text.to_vec(),
-            Value::Null | Value::Unchanged => Vec::new(),
-        });
-        let fields: Vec<Vec<u8>> = fields.collect();
-        let text = |index: usize| String::from_utf8(fields[index].clone()).unwrap();
-        texts.push((text(0).parse().unwrap(), text(1), fields[2].clone()));
-    }
-    texts
-});
+/// Inputs of each target, made once.
+static SEEDS: LazyLock<Vec<Vec<Vec<u8>>>> =
+    LazyLock::new(|| targets::TARGETS.iter().map(|target| (target.seeds)()).collect());
+
+/// Damages an input of this target, and looks whether what has to hold does.
+fn holds(name: &str, which: &[Index; 2], damages: &[Damage]) {
+    let place = targets::TARGETS.iter().position(|target| target.name == name).unwrap();
+    (targets::TARGETS[place].check)(&damaged(&SEEDS[place], which, damages));
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: cases(2_000), ..ProptestConfig::default() })]
 
-    /// Of a value that was damaged comes JSON, or a refusal. Those of json are not looked at: what PostgreSQL has checked is
-    /// taken over as it is.
     #[test]
-    fn a_damaged_text_of_any_type_is_json_or_refused(
-        which: Index,
-        of_another: Index,
-        damages in prop::collection::vec(damage(), 1..4),
-    ) {
-        let (oid, name, text) = &TEXTS[which.index(TEXTS.len())];
-        let mut texts = vec![text.clone(), TEXTS[of_another.index(TEXTS.len())].2.clone()];
-        damages.iter().for_each(|damage| damage.befalls(&mut texts));
-        let mut out = Vec::new();
-        let written = one_column(*oid, name).encode_key([Value::Text(&texts[0])], &mut out);
-        if written.is_ok() && !name.contains("json") {
-            prop_assert!(serde_json::from_slice::<&RawValue>(&out).is_ok(), "{} {:?}", name, texts[0]);
-        }
+    fn a_damaged_message_is_refused_or_all_that_was_read(which: [Index; 2], damages in damages(3)) {
+        holds("pgoutput", &which, &damages);
+    }
+
+    /// Of a value that was damaged comes JSON which says what the text did, or a refusal.
+    #[test]
+    fn a_damaged_text_of_any_type_is_json_or_refused(which: [Index; 2], damages in damages(3)) {
+        holds("value", &which, &damages);
     }
 
     #[test]
-    fn what_is_taken_for_a_cursor_prints_as_it_came(damages in prop::collection::vec(damage(), 0..4), at: (u32, u64, u32)) {
+    fn what_is_taken_for_a_name_or_a_cursor_prints_as_it_came(which: [Index; 2], damages in damages(3)) {
+        holds("name", &which, &damages);
+    }
+
+    #[test]
+    fn a_damaged_line_of_copy_is_refused_or_its_values(which: [Index; 2], damages in damages(3)) {
+        holds("copy", &which, &damages);
+    }
+
+    #[test]
+    fn a_damaged_envelope_is_refused_or_all_that_was_read(which: [Index; 2], damages in damages(2)) {
+        holds("envelope", &which, &damages);
+    }
+
+    #[test]
+    fn what_is_taken_for_a_cursor_is_never_another_one(damages in prop::collection::vec(damage(), 0..4), at: (u32, u64, u32)) {
         let position = Position { epoch: Epoch(at.0), commit_lsn: Lsn(at.1), index: at.2 };
-        let mut texts = vec![position.to_string().into_bytes()];
-        damages.iter().for_each(|damage| damage.befalls(&mut texts));
-        let text = String::from_utf8_lossy(&texts[0]);
-        match text.parse::<Position>() {
-            Ok(read) => prop_assert_eq!(read.to_string(), text),
-            Err(_) => prop_assert!(text != position.to_string()),
+        for printed in [position.to_string(), position.commit_lsn.to_string()] {
+            let mut texts = vec![printed.clone().into_bytes()];
+            damages.iter().for_each(|damage| damage.befalls(&mut texts));
+            targets::name(&texts[0]);
+            targets::name(printed.as_bytes());
         }
-    }
-
-    #[test]
-    fn what_is_taken_for_an_lsn_is_read_again(damages in prop::collection::vec(damage(), 0..4), lsn: u64) {
-        let mut texts = vec![Lsn(lsn).to_string().into_bytes()];
-        damages.iter().for_each(|damage| damage.befalls(&mut texts));
-        let text = String::from_utf8_lossy(&texts[0]);
-        match text.parse::<Lsn>() {
-            Ok(read) => prop_assert_eq!(read.to_string().parse(), Ok(read)),
-            Err(_) => prop_assert!(text != Lsn(lsn).to_string()),
-        }
+        prop_assert_eq!(position.to_string().parse(), Ok(position));
+        prop_assert_eq!(position.commit_lsn.to_string().parse(), Ok(position.commit_lsn));
     }
 
     #[test]
     fn every_name_of_a_table_survives_its_quotes(
         schema in "[^\\x00]{1,20}",
         name in "(\\PC|[\".;'\\\\ ]|select){1,8}",
-        damages in prop::collection::vec(damage(), 1..3),
+        damages in damages(2),
     ) {
         let table = TableName { schema, name };
         prop_assert_eq!(table.to_string().parse(), Ok(table.clone()));
         let mut texts = vec![table.to_string().into_bytes()];
         damages.iter().for_each(|damage| damage.befalls(&mut texts));
-        if let Ok(read) = String::from_utf8_lossy(&texts[0]).parse::<TableName>() {
-            prop_assert_eq!(read.to_string().parse(), Ok(read));
-        }
+        targets::name(&texts[0]);
     }
+}
+
+/// So many, and as many times more as `PROPTEST_CASES` is above what it is where nobody sets it.
+fn cases(usual: u32) -> u32 {
+    (usual * ProptestConfig::default().cases / 256).max(1)
 }
 
 /// Bytes of address space that the process has had at most. What is only reserved counts too.
@@ -313,10 +276,8 @@ fn lengths_that_are_only_told_cost_no_memory() {
             for large in LARGE {
                 let mut message = message.clone();
                 message[at..at + 4].copy_from_slice(large);
-                let _ = Message::parse(&message);
-                let (mut assembler, mut catalog) = (assembler(EndLsn::default(), NO_CUT), Catalog::default());
-                assemble(&mut assembler, &mut catalog, &STREAM[0]);
-                assemble(&mut assembler, &mut catalog, &message);
+                targets::pgoutput(&message);
+                targets::stream(&targets::framed(&[&STREAM[0], &message]));
             }
         }
     }
@@ -324,7 +285,7 @@ fn lengths_that_are_only_told_cost_no_memory() {
         let text = String::from_utf8(line.clone()).unwrap();
         for number in ["4294967295", "9223372036854775807"] {
             let line = text.replace("\"typeoid\":23", &format!("\"typeoid\":{number}"));
-            translate(&mut Translator::new(EndLsn::default()), line.as_bytes());
+            targets::wal2json(line.as_bytes());
         }
     }
     let more = address_space_max() - before;
@@ -346,10 +307,7 @@ fn lines_made_to_be_slow_are_not() {
     for (what, make) in makers {
         let line = make(200_000);
         let begun = std::time::Instant::now();
-        let result: Result<Translated, Wal2jsonError> =
-            Translator::new(EndLsn::default()).translate(line.as_bytes());
-        translate(&mut Translator::new(EndLsn::default()), line.as_bytes());
-        drop(result);
+        targets::wal2json(line.as_bytes());
         // What is quadratic takes hours.
         assert!(begun.elapsed().as_secs() < 60, "{what}: {:?}", begun.elapsed());
     }

@@ -5,11 +5,13 @@
 mod damage;
 mod errors;
 mod manifest;
+mod model;
 mod nested;
 mod same_json;
 mod schema;
 mod skipping;
 mod stream;
+mod targets;
 mod values;
 mod wal2json;
 mod walsender;

@@ -255,7 +255,7 @@ fn wal2json_passes_a_whole_transaction_over_unread() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
 
     /// Whatever is left out and however it is cut: the others have their numbers, and are what they were.
     #[test]

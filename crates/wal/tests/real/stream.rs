@@ -132,6 +132,21 @@ fn every_shape_is_announced_before_its_first_use() {
     }
 }
 
+/// Nobody sends it so; how much of a transaction has left already must not decide.
+#[test]
+fn an_origin_behind_changes_is_that_of_the_following_ones_however_it_is_cut() {
+    let mut messages = followed_messages();
+    let place = |messages: &[Vec<u8>], kind| messages.iter().position(|message| is(message, kind)).unwrap();
+    let origin = messages.remove(place(&messages, b'O'));
+    messages.insert(place(&messages, b'I') + 1, origin);
+    for piece_bytes_max in [0, 500, NO_CUT] {
+        let pieces = pieces(&mut assembler(EndLsn::default(), piece_bytes_max), &messages).unwrap();
+        let origins: Vec<bool> =
+            pieces.iter().flat_map(|piece| &piece.changes).map(|change| change.origin.is_some()).collect();
+        assert_eq!(origins[..3], [false, true, false], "{piece_bytes_max}");
+    }
+}
+
 #[test]
 fn pieces_add_up_to_the_transaction() {
     let whole = transactions();

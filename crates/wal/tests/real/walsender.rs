@@ -13,7 +13,24 @@ pub(crate) const NO_CUT: usize = 1 << 20;
 
 /// The messages captured, in order.
 pub(crate) fn messages() -> Vec<Vec<u8>> {
-    include_str!("../../fixtures/stream.hex").lines().map(unhex).collect()
+    recorded(include_str!("../../fixtures/stream.hex"))
+}
+
+/// What servers of each major version sent for one and the same small workload (see `fixtures/versions/capture.sh`).
+pub(crate) fn recorded_by() -> impl Iterator<Item = (u32, Vec<Vec<u8>>)> {
+    let all = [
+        (14, include_str!("../../fixtures/versions/14.hex")),
+        (15, include_str!("../../fixtures/versions/15.hex")),
+        (16, include_str!("../../fixtures/versions/16.hex")),
+        (17, include_str!("../../fixtures/versions/17.hex")),
+        (18, include_str!("../../fixtures/versions/18.hex")),
+    ];
+    all.into_iter().map(|(version, text)| (version, recorded(text)))
+}
+
+/// A message in each line, in hexadecimal.
+pub(crate) fn recorded(text: &str) -> Vec<Vec<u8>> {
+    text.lines().map(unhex).collect()
 }
 
 /// The messages up to the transaction that cannot be followed.
@@ -110,7 +127,7 @@ fn primary_key(table: &str) -> Option<Vec<String>> {
 }
 
 /// The types that are not built in, by the columns of the table nested.
-fn kind_of(column: &str) -> (&'static str, Kind) {
+pub(crate) fn kind_of(column: &str) -> (&'static str, Kind) {
     let array = |element| Kind::Array(Arc::new(ArrayKind { element, delimiter: b',' }));
     let composite = |fields: &[(i16, &str, &str, Kind)]| {
         let field = |(number, name, type_name, kind): &(i16, &str, &str, Kind)| Field {

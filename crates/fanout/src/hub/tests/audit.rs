@@ -302,7 +302,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
 
     #[test]
     fn nothing_is_delivered_that_the_rules_forbid_and_nothing_is_missing(transactions in transactions()) {

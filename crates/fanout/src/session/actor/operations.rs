@@ -36,7 +36,7 @@ impl<S: Socket> Actor<S> {
     pub(super) fn list_tables(&mut self) {
         let inner = self.inner.clone();
         self.operations.push(Box::pin(async move {
-            Event::Tables(inner.captured.tables(&inner.history, &inner.source).await)
+            Event::Tables(inner.captured.tables(&*inner.log, &*inner.origin).await)
         }));
     }
 
@@ -54,7 +54,7 @@ impl<S: Socket> Actor<S> {
                 let cursor = match after {
                     None => None,
                     Some(After::Cursor(cursor)) => Some(Some(cursor)),
-                    Some(After::Lsn(lsn)) => Some(inner.history.cursor_of_lsn(lsn).await?),
+                    Some(After::Lsn(lsn)) => Some(inner.log.cursor_of_lsn(lsn).await?),
                 };
                 Ok::<_, Error>((inner.admission.extent_of_session(cursor.flatten()).await?, cursor))
             };

@@ -73,6 +73,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let op = prop_oneof![
         6 => (which(), id()).prop_map(|(table, id)| Op::Put { table, id }),
         2 => (which(), id()).prop_map(|(table, id)| Op::Delete { table, id }),
+        2 => (which(), id(), id()).prop_map(|(table, id, to)| Op::Move { table, id, to }),
+        1 => which().prop_map(|table| Op::Truncate { table }),
         1 => (which(), id()).prop_map(|(table, id)| Op::Unseen { table, id }),
         2 => which().prop_map(|table| Op::Reset { table }),
     ];

@@ -91,6 +91,10 @@ struct World {
     /// Where the connection began, and the version that the client was told since.
     from: Position,
     told: Option<u32>,
+    /// Changes that it was told of the transaction that comes in parts.
+    parts: usize,
+    /// It was told that it has caught up.
+    is_live: bool,
 }
 
 /// A session of the bounds that the random tests run with.
@@ -124,6 +128,8 @@ impl World {
             got: Vec::new(),
             from: position(10),
             told: None,
+            parts: 0,
+            is_live: false,
         };
         world.connect();
         world
@@ -131,7 +137,7 @@ impl World {
 
     fn connect(&mut self) {
         self.sessions += 1;
-        (self.from, self.told) = (self.cursor, None);
+        (self.from, self.told, self.parts, self.is_live) = (self.cursor, None, 0, false);
         self.session = session(self.sessions, self.now);
         self.session.entrance = Entrance::Open(self.grant.clone());
         let some =
@@ -182,12 +188,14 @@ impl World {
             ("tx", Some(at)) => {
                 assert!(cursor("prev").unwrap() <= self.cursor, "a gap: {frame}, at {}", self.cursor);
                 assert!(at > self.cursor, "twice or out of order");
+                // What is dropped as the client's own needs no shape.
+                let changes = frame["changes"].as_array().unwrap();
+                self.parts += changes.len();
                 if at.is_whole() {
                     self.move_to(at);
                     self.got.push(at.commit_lsn.0);
+                    assert_eq!(std::mem::take(&mut self.parts), self.told_of(at), "{frame}");
                 }
-                // What is dropped as the client's own needs no shape.
-                let changes = frame["changes"].as_array().unwrap();
                 assert!(changes.is_empty() || self.told.is_some(), "a row before its shape");
                 for change in changes {
                     let columns = change["data"].as_object().unwrap().len();
@@ -197,6 +205,7 @@ impl World {
             }
             ("live" | "heartbeat", Some(at)) => {
                 assert!(at >= self.cursor);
+                self.is_live |= frame["type"] == "live";
                 self.move_to(at);
             }
             ("schema", None) => {
@@ -206,6 +215,23 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// How many changes of a transaction the client is told: once it has caught up, not those that it made since it connected.
+    fn told_of(&self, at: Position) -> usize {
+        let frontier = &self.session.client().unwrap().frontier;
+        let is_new = self.is_live && at.commit_lsn.0 >= frontier.load(std::sync::atomic::Ordering::Acquire);
+        let transaction = self.log.iter().find(|transaction| transaction.head.position() == at);
+        let changes = transaction.unwrap().changes.iter().filter(|change| {
+            let is_row =
+                change.operation != Operation::Schema && change.table.as_ref().unwrap().name.name == "t";
+            is_row && self.passes(change) && !(is_new && change.author.is_some())
+        });
+        changes.count()
+    }
+
+    fn passes(&self, change: &Change) -> bool {
+        !self.filters || change.row_key.as_deref() != Some(b"[0]")
     }
 
     /// A client that may store a cursor knows the shape there, if it was connected when that came up.
@@ -313,8 +339,8 @@ impl World {
     fn expected(&self) -> Vec<u64> {
         let concerns = |transaction: &&Arc<Transaction>| {
             transaction.changes.iter().filter(|change| change.operation != Operation::Schema).any(|change| {
-                let passes = !self.filters || change.row_key.as_deref() != Some(b"[0]");
-                change.table.as_ref().unwrap().name.name == "t" && passes || change.author.is_some()
+                let is_followed = change.table.as_ref().unwrap().name.name == "t";
+                is_followed && self.passes(change) || change.author.is_some()
             })
         };
         self.log.iter().filter(concerns).map(|transaction| transaction.head.commit_lsn.0).collect()

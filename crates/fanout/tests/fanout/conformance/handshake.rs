@@ -135,7 +135,7 @@ async fn a_request_as_it_should_be_is_accepted_however_it_is_written() {
             with(&[("Sec-WebSocket-Protocol", Some("other")), ("sec-websocket-protocol", Some(name))]),
             named,
         ),
-        // Accepted, and closed with 4406, which a page sees: see the test below.
+        // Accepted, and closed with 4406 (see the test below). Clients see that; pages see 1006, as browsers take it for a failure.
         ("a subprotocol in another case", protocol("WALDELTA.V1.JSON"), "101"),
         ("another subprotocol", protocol("other"), "101"),
     ];

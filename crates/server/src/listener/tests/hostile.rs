@@ -111,6 +111,10 @@ async fn a_request_whose_end_is_in_doubt_is_refused() {
         "Transfer-Encoding : chunked",
         "X: a\r\n Content-Length: 5",
         "Content-Length:\u{b}5",
+        // What some take for the end of a line and others do not.
+        "Content-Length: 5\r",
+        "X: a\rContent-Length: 5",
+        "X: a\r\rContent-Length: 5",
     ] {
         let answers = world
             .tell(&format!("POST /body HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n12345{GET}\r\n"))
@@ -120,7 +124,14 @@ async fn a_request_whose_end_is_in_doubt_is_refused() {
     }
     let old = "POST /body HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert!(world.tell(old).await.contains(" 400 "));
-    for chunk in ["5;\r\n", "-5\r\n12345\r\n", "5\n12345\r\n", "5\r\n12345X\r\n", "ffffffffffffffffff\r\n"] {
+    for chunk in [
+        "5;\r\n",
+        "-5\r\n12345\r\n",
+        "5\n12345\r\n",
+        "5\r12345\r",
+        "5\r\n12345X\r\n",
+        "ffffffffffffffffff\r\n",
+    ] {
         let head = "POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
         let answers = world.tell(&format!("{head}{chunk}0\r\n\r\n{GET}\r\n")).await;
         assert!(

@@ -29,6 +29,15 @@ pub(super) enum Op {
         table: usize,
         id: i64,
     },
+    /// A row gets another key, which no row has.
+    Move {
+        table: usize,
+        id: i64,
+        to: i64,
+    },
+    Truncate {
+        table: usize,
+    },
     /// A row that changes and of which no change tells: the table needs repair.
     Unseen {
         table: usize,
@@ -139,6 +148,24 @@ impl Source {
                             ..change(seq, Operation::Delete, &self.table(index), id)
                         });
                     }
+                }
+                Op::Move { table: index, id, to } => {
+                    if id == to || after[index].0.contains_key(&to) {
+                        continue;
+                    }
+                    if let Some(before) = after[index].0.remove(&id) {
+                        after[index].0.insert(to, value);
+                        let key = || Bytes::from(format!(r#"{{"id":{id}}}"#));
+                        let old_data = Some(self.image_before(id, before).unwrap_or_else(key));
+                        let data = Some(Bytes::from(text(to, value)));
+                        let update = change(seq, Operation::Update, &self.table(index), to);
+                        changes.push(Change { data, old_data, ..update });
+                    }
+                }
+                Op::Truncate { table: index } => {
+                    after[index].0.clear();
+                    let truncate = change(seq, Operation::Truncate, &self.table(index), 0);
+                    changes.push(Change { row_key: None, ..truncate });
                 }
                 Op::Unseen { table: index, id } => {
                     after[index].0.insert(id, value);

@@ -1,0 +1,149 @@
+//! The end of an era: somebody does what the stream cannot go over, or PostgreSQL does, and an operator lets capture go on as the
+//! documentation says. Nothing may be silent about it: capture stops in a named state, history has a gap, and every client that was
+//! there is told to begin anew and ends with the source's rows.
+//!
+//! What compares with an unbroken stream begins anew behind it, with empty tables and other clients. What history had before stays
+//! what it was.
+
+mod deed;
+mod survivors;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use waldelta_testkit::{program, wait_until};
+use waldelta_wal::Position;
+
+use self::deed::Deed;
+use self::survivors::Survivors;
+use crate::checkpoint::{self, Before, SETTLE_PATIENCE};
+use crate::clients::Clients;
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::round::Stage;
+use crate::tables::{ALL, REPAIRED};
+use crate::workload::Workload;
+
+/// `waldelta recover` has something to show that is not done.
+const EXIT_LEFT: i32 = 3;
+/// An operator is as slow as the machine, and tries again where a command could not be carried out.
+const COMMANDS_MAX: usize = 5;
+/// What happens here has numbers of its own beside those of parts.
+const PARTS_APART: u64 = 1_000_000;
+
+/// Ends an era under load, and begins the next. The copies of these clients live through it; nobody drives the clients any more.
+/// Where the next era begins, with tables that have no rows.
+pub(crate) async fn end(stage: &Arc<Stage>, clients: &Clients, part: u64, before: &mut Before) -> Position {
+    let mut dice = Dice::of(stage.seed, &format!("era of part {part}"));
+    let deed = Deed::pick(&mut dice);
+    stage.chronicle.note(format!("an era is to end: {deed:?}"));
+    let epoch_before = stage.world.head().await.epoch;
+    let mut survivors = Survivors::of(stage, clients, part).await;
+    let workload = Workload::start(stage.world.source.url(), stage.seed, PARTS_APART + part, &stage.rest);
+
+    faults(stage, &mut survivors, PARTS_APART + part, dice.between(2000, 9000)).await;
+    deed.do_it(stage, &mut dice).await;
+    faults(stage, &mut survivors, 2 * PARTS_APART + part, dice.between(2000, 9000)).await;
+    stage.fleet.disarm(&stage.chronicle).await;
+    survivors.meanwhile(help(stage, deed)).await;
+    faults(stage, &mut survivors, 3 * PARTS_APART + part, dice.between(2000, 9000)).await;
+
+    stage.add_transactions(workload.stop().await);
+    stage.fleet.disarm(&stage.chronicle).await;
+    stage.chronicle.note("everything is whole; wait for rest");
+    survivors.be_calm();
+    let last = survivors.meanwhile(settle(stage, deed)).await;
+    survivors.arrive(last).await;
+    survivors.compare(stage, deed).await;
+    checkpoint::sound(stage, before).await;
+    let gap = format!("SELECT count(*) > 0 FROM waldelta.gaps WHERE {}", deed.gap(epoch_before));
+    assert_eq!(stage.world.history.query_text(&gap).await, "t", "{deed:?} left no gap in history");
+    let epoch = stage.world.head().await.epoch;
+    assert_eq!(epoch > epoch_before, deed.begins_epoch(), "{deed:?}: epoch {epoch_before:?}, then {epoch:?}");
+    drop(survivors);
+    let since = begin(stage).await;
+    before.begin_anew(since);
+    since
+}
+
+/// Everything is broken as in any part, for so long.
+async fn faults(stage: &Arc<Stage>, survivors: &mut Survivors, part: u64, length_ms: u64) {
+    let mut faults = Faults::begin(stage, part);
+    survivors
+        .meanwhile(async {
+            tokio::select! {
+                () = sleep(Duration::from_millis(length_ms)) => {}
+                () = faults.failed() => {}
+            }
+            faults.end().await;
+        })
+        .await;
+}
+
+/// What an operator does about it.
+async fn help(stage: &Stage, deed: Deed) {
+    if !deed.needs_operator() {
+        return;
+    }
+    deed.stops(stage).await;
+    let (code, shown) = command(stage, &["recover"]).await;
+    assert_eq!(code, Some(EXIT_LEFT), "{deed:?}: waldelta recover: {shown}");
+    if deed == Deed::DropPublication {
+        assert!(shown.contains("waldelta init --apply"), "{deed:?}: waldelta recover: {shown}");
+        stage.chronicle.note("an operator publishes again");
+        // Its last step, to begin history, is not for one that has begun.
+        let (_, shown) = command(stage, &["init", "--apply", "--allow-keyless"]).await;
+        let published = "SELECT count(*) FROM pg_publication WHERE pubname = 'waldelta'";
+        assert_eq!(stage.world.source.query_text(published).await, "1", "waldelta init: {shown}");
+    }
+    stage.chronicle.note("an operator recovers");
+    for left in (0..COMMANDS_MAX).rev() {
+        let (code, shown) = command(stage, &["recover", "--yes"]).await;
+        if code == Some(0) {
+            return;
+        }
+        stage.chronicle.note(format!("waldelta recover --yes: {code:?} {shown}"));
+        assert!(left > 0, "{deed:?}: waldelta recover --yes: {code:?} {shown}");
+        sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// A command of an operator: its exit code, and what it says.
+async fn command(stage: &Stage, words: &[&str]) -> (Option<i32>, String) {
+    let mut args: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    args.extend(stage.world.databases_of_an_operator());
+    let done = tokio::task::spawn_blocking(move || {
+        Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap()
+    });
+    let done = done.await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), format!("{}{}", text(&done.stdout), text(&done.stderr)))
+}
+
+/// Waits until everything has come everywhere. The last place that clients have to come to.
+async fn settle(stage: &Stage, deed: Deed) -> Option<Position> {
+    let joining = "SELECT count(*) FROM waldelta.gaps WHERE to_lsn IS NULL AND reason = 'added'";
+    wait_until(&format!("what {deed:?} left has joined"), SETTLE_PATIENCE, async || {
+        stage.world.history.query_text(joining).await == "0"
+    })
+    .await;
+    checkpoint::settle(stage).await;
+    stage.world.last_of(&[&ALL[..], &REPAIRED].concat()).await
+}
+
+/// The next era begins: no table has a row, and the independent decoder tells what comes from now on.
+async fn begin(stage: &Stage) -> Position {
+    let world = &stage.world;
+    let (slot, tables) = (world.decoder_slot(), [&ALL[..], &REPAIRED].concat().join(", "));
+    world.source.exec(&format!("TRUNCATE {tables}")).await;
+    checkpoint::settle(stage).await;
+    world.source.query_text(&format!("SELECT pg_drop_replication_slot('{slot}')::text || 'dropped'")).await;
+    let create = format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'test_decoding')");
+    world.source.query_text(&create).await;
+    let since = world.head().await;
+    stage.chronicle.note(format!("an era begins after {since}"));
+    stage.count_checkpoint();
+    since
+}

@@ -1,0 +1,142 @@
+//! What ends an era.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+use waldelta_testkit::wait_until;
+use waldelta_wal::Epoch;
+
+use crate::access::Who;
+use crate::checkpoint::SETTLE_PATIENCE;
+use crate::dice::Dice;
+use crate::http::get_as;
+use crate::round::Stage;
+
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A lock that a writer holds.
+const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tables that are taken out of the publication: known by a key, and without values out of line. Until such a table is reset, an update
+/// may be of a row that no client has (docs/protocol.md, "Snapshots"), and a copy could not tell a value that is unchanged.
+const REPUBLISHED: [&str; 6] =
+    ["public.item", "public.pair", "public.child", "public.part", "public.odd", "public.owned"];
+
+/// One of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    DropSlot,
+    /// And makes another one of the same name.
+    ReplaceSlot,
+    DropPublication,
+    /// A table is taken out of the publication, and added again while it is written to.
+    RepublishTable,
+}
+
+const DEEDS: [Deed; 4] = [Deed::DropSlot, Deed::ReplaceSlot, Deed::DropPublication, Deed::RepublishTable];
+
+impl Deed {
+    pub(super) fn pick(dice: &mut Dice) -> Self {
+        *dice.pick(&DEEDS)
+    }
+
+    /// Does it. The servers are up, and everybody is at work.
+    pub(super) async fn do_it(self, stage: &Stage, dice: &mut Dice) {
+        let slot = stage.world.slot();
+        match self {
+            Deed::DropSlot => drop_slot(stage, "").await,
+            Deed::ReplaceSlot => {
+                let again = format!(
+                    ", pg_logical_emit_message(false, '', 'passed over'), pg_create_logical_replication_slot('{slot}', 'pgoutput')::text"
+                );
+                drop_slot(stage, &again).await;
+            }
+            Deed::DropPublication => sql(stage, "DROP PUBLICATION waldelta").await,
+            Deed::RepublishTable => {
+                let table = *dice.pick(&REPUBLISHED);
+                sql(stage, &format!("ALTER PUBLICATION waldelta DROP TABLE {table}")).await;
+                sleep(Duration::from_millis(dice.between(0, 4000))).await;
+                sql(stage, &format!("ALTER PUBLICATION waldelta ADD TABLE {table}")).await;
+            }
+        }
+        stage.chronicle.note(format!("{self:?} is done"));
+    }
+
+    /// Whether capture stops until somebody helps.
+    pub(super) fn needs_operator(self) -> bool {
+        self != Deed::RepublishTable
+    }
+
+    /// Whether it goes on in another epoch then.
+    pub(super) fn begins_epoch(self) -> bool {
+        self != Deed::RepublishTable
+    }
+
+    /// Why clients are told to begin anew.
+    pub(super) fn reason(self) -> &'static str {
+        if self.begins_epoch() { "epoch_changed" } else { "gap" }
+    }
+
+    /// What tells the gap that it leaves from others.
+    pub(super) fn gap(self, epoch: Epoch) -> String {
+        match self {
+            Deed::RepublishTable => "reason = 'added'".to_owned(),
+            _ => format!("table_oid IS NULL AND epoch = {}", epoch.0),
+        }
+    }
+
+    /// Waits until capture says by name why it has stopped.
+    pub(super) async fn stops(self, stage: &Stage) {
+        let (name, code) = match self {
+            Deed::DropSlot => ("slot_missing", "WD-SLOT-MISSING"),
+            Deed::ReplaceSlot => ("slot_ahead", "WD-SLOT-AHEAD"),
+            Deed::DropPublication => ("publication_missing", "WD-PUBLICATION-MISSING"),
+            Deed::RepublishTable => return,
+        };
+        wait_until(&format!("capture stops in {name}"), SETTLE_PATIENCE, async || {
+            for number in stage.fleet.writers() {
+                let capture = capture_of(stage, *number).await;
+                if capture["state"] == "stopped" {
+                    assert_eq!(
+                        (&capture["name"], &capture["code"]),
+                        (&name.into(), &code.into()),
+                        "{capture}"
+                    );
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        stage.chronicle.note(format!("capture has stopped in {name}"));
+    }
+}
+
+/// What a process says of its capture; null where it says nothing.
+async fn capture_of(stage: &Stage, number: usize) -> Value {
+    let token = stage.tokens.of(Who::Everything);
+    let answer = get_as(token, stage.fleet.address(number), "/v1/status", STATUS_TIMEOUT).await;
+    let Some((200, body)) = answer else { return Value::Null };
+    serde_json::from_str::<Value>(&body).map_or(Value::Null, |mut status| status["capture"].take())
+}
+
+/// Drops the slot, although whoever reads it comes back to it at once, and does this besides.
+async fn drop_slot(stage: &Stage, besides: &str) {
+    let slot = stage.world.slot();
+    let client = stage.world.source_client().await;
+    let end = format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+    );
+    let drop = format!("SELECT pg_drop_replication_slot('{slot}')::text{besides}");
+    wait_until("the slot is dropped", SETTLE_PATIENCE, async || {
+        client.batch_execute(&end).await.unwrap();
+        client.batch_execute(&drop).await.is_ok()
+    })
+    .await;
+}
+
+async fn sql(stage: &Stage, sql: &str) {
+    stage.chronicle.note(sql);
+    let done = timeout(STATEMENT_PATIENCE, stage.world.source.exec(sql)).await;
+    done.unwrap_or_else(|_| panic!("{sql} takes longer than {STATEMENT_PATIENCE:?}"));
+}
