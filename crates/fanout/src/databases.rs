@@ -90,7 +90,8 @@ pub(crate) trait Origin: Send + Sync {
 
 /// Counts transaction ids.
 pub(crate) trait Counting: Send {
-    /// An id at or below that of every transaction that has not begun yet; [`SourceError::Standby`] where it cannot be known.
+    /// An id at or below that of every transaction that has none yet, and above that of every one that has; [`SourceError::Standby`]
+    /// where it cannot be known.
     fn next_xid(&mut self) -> SourceAnswer<'_, u64>;
 }
 
@@ -220,7 +221,7 @@ impl Origin for Source {
 
 impl Counting for tokio_postgres::Client {
     fn next_xid(&mut self) -> SourceAnswer<'_, u64> {
-        async { Ok(snapshot::visible_to(self).await?.xmax()) }.boxed()
+        snapshot::next_xid(self).boxed()
     }
 }
 

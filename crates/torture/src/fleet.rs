@@ -231,6 +231,11 @@ fn clocks(seed: u64, processes: usize) -> Vec<Clock> {
 }
 
 impl Member {
+    /// Whether it was ended and is to be started again.
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_down
+    }
+
     /// kill -9.
     pub(crate) async fn kill(&mut self) {
         if self.service.exited().is_none() {

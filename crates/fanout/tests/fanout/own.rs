@@ -49,6 +49,22 @@ async fn what_began_before_the_client_connected_is_echoed_however_late_it_become
     assert_eq!((ids(&tx), &tx["own"]), (vec![1], &json!(true)));
 }
 
+/// Its id is the newest that was given, and lies above every id that a snapshot knows of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_open_when_the_client_connects_is_echoed() {
+    let mut world = World::new("own_open").await;
+    let writer = world.database.client().await;
+    writer.batch_execute("BEGIN").await.unwrap();
+    let answer = writer.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap();
+    let xid = answer.get::<_, String>(0).parse().unwrap();
+    let mut me = world.live("me").await;
+    writer.batch_execute("COMMIT").await.unwrap();
+    let mine = by("me", insert(&world.t, 0, 1));
+    world.commit(xid, vec![mine]).await;
+    let tx = me.next_of_type("tx", PATIENCE).await;
+    assert_eq!((ids(&tx), &tx["own"]), (vec![1], &json!(true)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_may_ask_for_its_own_changes() {
     let mut world = World::new("own_include").await;

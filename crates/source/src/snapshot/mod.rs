@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 pub use rows::SnapshotRow;
 use tokio_postgres::Client;
-pub use visibility::{visible_now, visible_to, wait_visible};
+pub use visibility::{next_xid, visible_now, wait_visible};
 use waldelta_pgconn::{ConnectionGuard, Target};
 use waldelta_wal::{FENCE_PREFIX, Lsn, PgSnapshot, Table};
 

@@ -59,7 +59,10 @@ pub(super) async fn launch_all(hand: &mut Hand) {
     let stage = hand.stage.clone();
     for number in 0..stage.fleet.len() {
         let mut member = stage.fleet.member(number).await;
-        launch(hand, &mut member);
+        // Another hand may have started it meanwhile.
+        if member.is_down() {
+            launch(hand, &mut member);
+        }
     }
 }
 
