@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use waldelta_testkit::{program, wait_until};
-use waldelta_wal::Position;
+use waldelta_wal::{Epoch, Position};
 
 use self::deed::Deed;
 use self::survivors::Survivors;
@@ -29,7 +29,7 @@ use crate::workload::Workload;
 /// `waldelta recover` has something to show that is not done.
 const EXIT_LEFT: i32 = 3;
 /// An operator is as slow as the machine, and tries again where a command could not be carried out.
-const COMMANDS_MAX: usize = 5;
+const COMMANDS_MAX: usize = 15;
 /// What happens here has numbers of its own beside those of parts.
 const PARTS_APART: u64 = 1_000_000;
 
@@ -47,7 +47,7 @@ pub(crate) async fn end(stage: &Arc<Stage>, clients: &Clients, part: u64, before
     deed.do_it(stage, &mut dice).await;
     faults(stage, &mut survivors, 2 * PARTS_APART + part, dice.between(2000, 9000)).await;
     stage.fleet.disarm(&stage.chronicle).await;
-    survivors.meanwhile(help(stage, deed)).await;
+    survivors.meanwhile(help(stage, deed, epoch_before)).await;
     faults(stage, &mut survivors, 3 * PARTS_APART + part, dice.between(2000, 9000)).await;
 
     stage.add_transactions(workload.stop().await);
@@ -83,7 +83,7 @@ async fn faults(stage: &Arc<Stage>, survivors: &mut Survivors, part: u64, length
 }
 
 /// What an operator does about it.
-async fn help(stage: &Stage, deed: Deed) {
+async fn help(stage: &Stage, deed: Deed, epoch_before: Epoch) {
     if !deed.needs_operator() {
         return;
     }
@@ -101,7 +101,9 @@ async fn help(stage: &Stage, deed: Deed) {
     stage.chronicle.note("an operator recovers");
     for left in (0..COMMANDS_MAX).rev() {
         let (code, shown) = command(stage, &["recover", "--yes"]).await;
-        if code == Some(0) {
+        // It finds nothing to do while a process that was started just now streams, up to where that one stops too.
+        let has_begun = !deed.begins_epoch() || stage.world.head().await.epoch > epoch_before;
+        if code == Some(0) && has_begun {
             return;
         }
         stage.chronicle.note(format!("waldelta recover --yes: {code:?} {shown}"));

@@ -2,12 +2,18 @@
 //! rows come afresh to every client.
 
 use std::process::Command;
+use std::time::Duration;
 
-use waldelta_testkit::{program, wait_until};
+use tokio::time::{Instant, sleep};
+use waldelta_testkit::program;
 
 use super::SETTLE_PATIENCE;
 use crate::round::Stage;
 use crate::tables::REPAIRED;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// A table that still needs repair after this time needs another one.
+const REPAIR_TIME: Duration = Duration::from_secs(30);
 
 /// Tables with an open gap.
 const NEEDING: &str = "SELECT (SELECT schema_name || '.' || table_name FROM waldelta.table_schemas known WHERE known.table_oid = gap.table_oid
@@ -19,21 +25,36 @@ const NEEDING: &str = "SELECT (SELECT schema_name || '.' || table_name FROM wald
 /// (`waldelta_source::catalog::Fingerprint`), and nothing follows from it: its rows are compared as if there were none.
 const SUSPECTED: &str = "public.part";
 
-/// Repairs what needs it. No other table may.
+/// Repairs what needs it, also what is found out only meanwhile. No other table may.
 pub(super) async fn run(stage: &Stage) {
-    let needing = needing(stage).await;
-    if needing.is_empty() {
-        return;
+    let deadline = Instant::now() + SETTLE_PATIENCE;
+    let (mut repaired, mut again_at) = (Vec::new(), deadline);
+    loop {
+        let needing = needing(stage).await;
+        if needing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{needing:?} need repair after {SETTLE_PATIENCE:?}");
+        // One whose rows changed again, as was found out after the first time, needs it again.
+        if needing.iter().any(|table| !repaired.contains(table)) || Instant::now() > again_at {
+            repair(stage, &needing).await;
+            (repaired, again_at) = (needing, Instant::now() + REPAIR_TIME);
+        }
+        sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// What an operator does.
+async fn repair(stage: &Stage, tables: &[String]) {
     let mut args = vec!["recover".to_owned(), "--yes".to_owned()];
-    for table in &needing {
+    for table in tables {
         assert!(
             REPAIRED.contains(&table.as_str()),
             "{table} needs repair, and no DDL changed its rows unseen"
         );
         args.extend(["--table".to_owned(), table.clone()]);
     }
-    stage.chronicle.note(format!("repair {needing:?}"));
+    stage.chronicle.note(format!("repair {tables:?}"));
     args.extend(stage.world.databases_of_an_operator());
     let done = tokio::task::spawn_blocking(move || {
         Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap()
@@ -41,8 +62,6 @@ pub(super) async fn run(stage: &Stage) {
     let done = done.await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(done.status.success(), "waldelta recover: {}{}", text(&done.stdout), text(&done.stderr));
-    wait_until("all tables are repaired", SETTLE_PATIENCE, async || self::needing(stage).await.is_empty())
-        .await;
 }
 
 async fn needing(stage: &Stage) -> Vec<String> {
