@@ -38,7 +38,10 @@ pub(super) async fn run(client: Arc<Client>, shared: Arc<Shared>, mut dice: Dice
         let page: Option<Page> = serde_json::from_str(&body).ok();
         let Some(page) = page.filter(|_| code == 200) else {
             assert!(!(400..500).contains(&code) || code == 429, "GET {path}: {code} {body}");
-            shared.stage.tokens.check_public("the answer to a page that is none", &body);
+            // What was cut off has rows that the client may see.
+            if code != 200 {
+                shared.stage.tokens.check_public("the answer to a page that is none", &body);
+            }
             sleep(Duration::from_millis(dice.between(50, 500))).await;
             continue;
         };
