@@ -25,21 +25,22 @@ pub(crate) fn append(page: &Path, run: &Run) -> anyhow::Result<()> {
     let faults = if *kills_only { "kills" } else { "all" };
     let line = format!(
         "| {seed} | {faults} | {} | {minutes:.1} | {kills} | {transactions} | {checkpoints} | {result} |",
-        commit()
+        commit(page)
     );
     let file = std::fs::File::options().append(true).open(page);
     let mut file = file.with_context(|| format!("open {}", page.display()))?;
     writeln!(file, "{line}").with_context(|| format!("write to {}", page.display()))
 }
 
-/// What was tortured, as git names it; with a plus where the files are not those of the commit.
-fn commit() -> String {
+/// What was tortured, as git names it; with a plus where other files than the page are not those of the commit.
+fn commit(page: &Path) -> String {
     let git = |args: &[&str]| {
         let done = Command::new("git").args(args).output().ok().filter(|done| done.status.success())?;
         Some(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "?".to_owned() };
-    let is_changed =
-        git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|list| !list.is_empty());
+    let but_the_page = format!(":(exclude){}", page.display());
+    let is_changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", &but_the_page])
+        .is_none_or(|list| !list.is_empty());
     if is_changed { format!("{commit}+") } else { commit }
 }
