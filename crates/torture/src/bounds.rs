@@ -8,7 +8,8 @@ use tokio::time::{Instant, interval};
 
 use crate::round::Stage;
 
-const INTERVAL: Duration = Duration::from_millis(500);
+/// The kernel's table of sockets is long, and dear to read.
+const INTERVAL: Duration = Duration::from_secs(3);
 /// The clients of a round, connections to the databases, and as many again.
 const OPEN_FILES_MAX: usize = 300;
 /// Far beyond `stall_timeout_ms`, after which a connection that cannot be read is closed.
@@ -23,6 +24,7 @@ pub(crate) async fn run(stage: Arc<Stage>) {
     let mut unread: Vec<Unread> = (0..stage.fleet.len()).map(|_| Unread::new()).collect();
     loop {
         ticks.tick().await;
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
         for (number, unread) in unread.iter_mut().enumerate() {
             let Some((name, pid)) = stage.fleet.running(number) else {
                 unread.clear();
@@ -31,7 +33,6 @@ pub(crate) async fn run(stage: Arc<Stage>) {
             if let Some(files) = open_files(pid) {
                 assert!(files < OPEN_FILES_MAX, "{name} has {files} open files");
             }
-            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
             let before = std::mem::take(unread);
             for (port, bytes) in unread_of(&sockets, stage.fleet.route(number, 0).port()) {
                 let same = before.get(&port).filter(|(before, _)| *before == bytes);
@@ -60,7 +61,9 @@ fn unread_of(table: &str, to: u16) -> Vec<(u16, u64)> {
         let bytes = u64::from_str_radix(queues.split_once(':')?.1, 16).ok()?;
         (port(peer)? == to && state == ESTABLISHED && bytes > 0).then_some((port(own)?, bytes))
     };
-    table.lines().filter_map(socket).collect()
+    // Most of its lines are about others.
+    let named = format!(":{to:04X} ");
+    table.lines().filter(|line| line.contains(&named)).filter_map(socket).collect()
 }
 
 #[cfg(test)]
