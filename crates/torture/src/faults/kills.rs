@@ -2,10 +2,16 @@
 //! at once, as when the power goes.
 
 use std::process::Command;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+use tokio_postgres::NoTls;
 use waldelta_testkit::Shutdown;
 
 use super::{Hand, databases, processes};
+
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(60);
+const RECOVERY_LOOK: Duration = Duration::from_millis(50);
 
 /// A backend of ours, or the checkpointer: the server ends all of them with it, and recovers.
 const BACKENDS: &str = "SELECT pid::text FROM pg_stat_activity
@@ -41,8 +47,21 @@ async fn kill_backend(hand: &mut Hand, to: usize) {
     hand.note(format!("kill a backend of {}", databases::NAMES[to]));
     // It may have ended by itself.
     let is_killed = Command::new("kill").args(["-9", &pid]).status().is_ok_and(|status| status.success());
-    if is_killed {
-        hand.stage.fleet.count_kill();
+    if !is_killed {
+        return;
+    }
+    hand.stage.fleet.count_kill();
+    // It comes back by itself; whoever asks it next may do so without patience.
+    let url = if to == 0 { world.source.url() } else { world.history.url() }.to_owned();
+    let deadline = Instant::now() + RECOVERY_PATIENCE;
+    // It has ended our connection before it recovers.
+    while !client.is_closed() || tokio_postgres::connect(&url, NoTls).await.is_err() {
+        assert!(
+            Instant::now() < deadline,
+            "{} has not recovered in {RECOVERY_PATIENCE:?}",
+            databases::NAMES[to]
+        );
+        sleep(RECOVERY_LOOK).await;
     }
 }
 
