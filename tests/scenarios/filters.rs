@@ -1,10 +1,9 @@
 //! A client that asks for some rows and columns has exactly these, as SQL would select them, whatever happens to the rows.
 
 use serde_json::{Value, json};
-use waldelta_testkit::{Replica, TestDatabase, WsClient, connect, source_rows};
+use waldelta_testkit::{Dice, Replica, TestDatabase, WsClient, connect, source_rows};
 
 use crate::fold::assert_same;
-use crate::load::Dice;
 use crate::setting::{PATIENCE, Setting, changes, record, waldelta_ok, with_databases};
 
 /// `d` has the default replica identity, `f` tells whole rows; what is in `body` is sent only where it changes, or with the row
@@ -180,7 +179,7 @@ fn writes(dice: &mut Dice, transactions: usize) -> String {
 async fn each_copy_is_what_its_query_selects() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
-    let mut dice = Dice::new(seed);
+    let mut dice = Dice::of(seed, "filters");
     let (source, history) = (TestDatabase::create("filters").await, TestDatabase::create("filters_h").await);
     source.exec(SCHEMA).await;
     waldelta_ok(&with_databases(&["init", "--apply", "--allow-keyless"], &source, &history));
@@ -276,7 +275,7 @@ async fn a_change_is_told_as_what_it_is_to_the_client() {
 #[tokio::test]
 async fn other_rows_of_a_table_are_asked_for_while_connected() {
     let setting = Setting::new("filters_more", SCHEMA).await;
-    setting.source.exec(&writes(&mut Dice::new(7), 80)).await;
+    setting.source.exec(&writes(&mut Dice::of(7, "writes"), 80)).await;
     let eu = || case("d", Some("region = 'eu'"), Some(&["n"]), false);
     let mut client = Client::connect(&setting, "c".into(), eu()).await;
     check_all(&setting, std::slice::from_mut(&mut client), "at first").await;

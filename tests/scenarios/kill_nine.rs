@@ -3,9 +3,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use waldelta_testkit::{Service, wait_until};
+use waldelta_testkit::{Dice, Service, wait_until};
 
-use crate::load::{Dice, Load, SCHEMA, TABLES};
+use crate::load::{Load, SCHEMA, TABLES};
 use crate::oracle::Oracle;
 use crate::setting::{PATIENCE, Setting};
 
@@ -61,7 +61,7 @@ async fn at_each_step_around_the_append() {
 async fn at_any_time() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
-    let mut dice = Dice::new(seed);
+    let mut dice = Dice::of(seed, "kills");
     let mut setting = Setting::new("kill_any", SCHEMA).await;
     let oracle = Oracle::begin(&setting.source, &setting.history).await;
     let (mut socket, mut replica) = setting.client("away").await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::{Client, NoTls};
-use waldelta_testkit::wait_until;
+use waldelta_testkit::{Dice, wait_until};
 
 use crate::setting::PATIENCE;
 
@@ -21,24 +21,6 @@ pub const SCHEMA: &str = "
     CREATE TABLE counter (id int PRIMARY KEY, n bigint NOT NULL, by int)";
 /// A writer begins a transaction at most this often: a debug build of the service has to keep up.
 const PACE: Duration = Duration::from_millis(8);
-
-/// Numbers that a seed determines.
-pub struct Dice(u64);
-
-impl Dice {
-    /// Seeds that are near each other give sequences that are not.
-    pub fn new(seed: u64) -> Self {
-        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// A number below `sides`.
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % sides
-    }
-}
 
 /// Writers at work. They stop when this is dropped.
 pub struct Load {
@@ -53,7 +35,7 @@ impl Load {
         let (stop, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut load = Load { stop: stop.clone(), committed: committed.clone(), writers: JoinSet::new() };
         for writer in 0..writers {
-            let dice = Dice::new(seed.wrapping_add(writer).wrapping_add(1));
+            let dice = Dice::of(seed, &format!("writer {writer}"));
             load.writers.spawn(write(url.to_owned(), writer, dice, stop.clone(), committed.clone()));
         }
         load

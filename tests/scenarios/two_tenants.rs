@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use waldelta_testkit::{Frame, HttpStream, Replica, Service, TestDatabase, WsClient, connect, source_rows};
+use waldelta_testkit::{
+    Dice, Frame, HttpStream, Replica, Service, TestDatabase, WsClient, connect, source_rows,
+};
 
 use crate::fold::assert_same;
-use crate::load::Dice;
 use crate::setting::{ConfigFile, PATIENCE, Setting, config_file, run_options, waldelta_ok, with_databases};
 
 /// Every value of a tenant's row has a mark of that tenant; what nobody may see has one of its own. `doc` names its rows by tenant and
@@ -236,7 +237,7 @@ async fn check_all(rented: &Rented, clients: &mut [Client], when: &str) {
 async fn each_has_its_own_and_not_one_byte_of_the_other() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
-    let mut dice = Dice::new(seed);
+    let mut dice = Dice::of(seed, "tenants");
     let rented = rented("tenants").await;
     rented.setting.source.exec(&writes(&mut dice, 80)).await;
     let mut clients = Vec::new();

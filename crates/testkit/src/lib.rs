@@ -9,6 +9,7 @@
 //! - [`HttpStream`]: an answer over HTTP, read as it comes.
 //! - [`Service`]: the `waldelta` program as a process.
 //! - [`tls`]: certificates of this machine, and a client that trusts them.
+//! - [`Dice`]: everything random in a test, from one seed.
 //! - [`json_schema`]: whether JSON is as it is described; [`pgbench`], [`wait_until`], [`source_rows`].
 //!
 //! Everything panics when it fails, with what it was doing: a test that cannot set up its world has failed.
@@ -17,6 +18,7 @@
 mod canonical;
 mod cluster;
 mod database;
+mod dice;
 pub mod fold;
 mod http_stream;
 pub mod json_schema;
@@ -37,6 +39,7 @@ mod websocket;
 pub use canonical::canonical;
 pub use cluster::{TestCluster, test_binaries, test_program};
 pub use database::{TestDatabase, connect, source_rows};
+pub use dice::Dice;
 pub use http_stream::{Event, HttpStream};
 pub use replica::{Replica, Violation};
 pub use route::Route;

@@ -1,13 +1,11 @@
 //! Who the clients of a round are, and what they may see: some everything, some what is a tenant's. And what must be nowhere: their
 //! tokens, the password of the databases, the values of rows.
 
-use std::process::Command;
-
 use serde_json::Value;
-use waldelta_testkit::program;
 
 use crate::tables::WRITERS;
 use crate::workload::owned::{HIDDEN, MARK, text_of};
+use crate::world::World;
 
 /// In the URLs of the databases, which ask for none.
 pub(crate) const PASSWORD: &str = "planted-password-5c1e";
@@ -59,27 +57,22 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Makes them, with the program that is told by these words where history is.
-    pub(crate) fn create(databases: &[String]) -> Self {
-        let token = |name: &str, more: &[&str]| {
+    /// Makes them.
+    pub(crate) async fn create(world: &World) -> Self {
+        let token = async |name: &str, more: &[&str]| {
             let words = ["token", "create", "--json", "--name", name, "--subject", name];
-            let mut command = Command::new(program());
-            let done =
-                command.args(words).args(more).args(databases).env_remove("FAILPOINTS").output().unwrap();
-            let text = String::from_utf8_lossy(&done.stdout);
-            assert!(
-                done.status.success(),
-                "waldelta token create: {}",
-                String::from_utf8_lossy(&done.stderr)
-            );
-            let made: Value = serde_json::from_str(&text).unwrap();
+            let done = world.command(&[&words, more].concat()).await;
+            done.expect_success();
+            let made: Value = serde_json::from_str(&done.output).unwrap();
             made["token"].as_str().unwrap().to_owned()
         };
-        let tenant = |number| token(&format!("tenant-{number}"), &["--claim", &format!("tenant={number}")]);
-        Tokens {
-            everything: token("everything", &["--claim", r#"role="all""#, "--admin"]),
-            tenants: (0..TENANTS).map(tenant).collect(),
+        let everything = token("everything", &["--claim", r#"role="all""#, "--admin"]).await;
+        let mut tenants = Vec::new();
+        for number in 0..TENANTS {
+            let claim = format!("tenant={number}");
+            tenants.push(token(&format!("tenant-{number}"), &["--claim", &claim]).await);
         }
+        Tokens { everything, tenants }
     }
 
     /// The token of somebody.
@@ -100,6 +93,11 @@ impl Tokens {
             absent(what, text, &planted);
         }
     }
+}
+
+/// A token that is nobody's.
+pub(crate) fn unknown_token() -> String {
+    format!("wd_{}.{}", "0".repeat(16), "a".repeat(64))
 }
 
 /// Panics if a tenant is told what is another's, or what is for nobody.

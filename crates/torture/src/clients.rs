@@ -3,7 +3,7 @@
 //! had a while ago. Others come with what is wrong, or never read.
 
 mod deaf;
-mod follower;
+pub(crate) mod follower;
 mod pages;
 mod selection;
 mod visitor;
@@ -16,13 +16,12 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use waldelta_testkit::Replica;
 use waldelta_testkit::recorder::{Archive, Recorder};
+use waldelta_testkit::{Dice, Replica};
 use waldelta_wal::Position;
 
 use self::selection::Selection;
 use crate::access::TENANTS;
-use crate::dice::Dice;
 use crate::round::Stage;
 
 /// Followers with a copy of every table.

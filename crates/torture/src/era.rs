@@ -8,19 +8,17 @@
 mod deed;
 mod survivors;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use waldelta_testkit::{program, wait_until};
+use waldelta_testkit::{Dice, wait_until};
 use waldelta_wal::{Epoch, Position};
 
 use self::deed::Deed;
 use self::survivors::Survivors;
 use crate::checkpoint::{self, Before, SETTLE_PATIENCE};
 use crate::clients::Clients;
-use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::round::Stage;
 use crate::tables::{ALL, REPAIRED};
@@ -41,14 +39,14 @@ pub(crate) async fn end(stage: &Arc<Stage>, clients: &Clients, part: u64, before
     stage.chronicle.note(format!("an era is to end: {deed:?}"));
     let epoch_before = stage.world.head().await.epoch;
     let mut survivors = Survivors::of(stage, clients, part).await;
-    let workload = Workload::start(stage.world.source.url(), stage.seed, PARTS_APART + part, &stage.rest);
+    let mut workload = Workload::start(stage.world.source.url(), stage.seed, PARTS_APART + part, &stage.rest);
 
-    faults(stage, &mut survivors, PARTS_APART + part, dice.between(2000, 9000)).await;
+    faults(stage, &mut survivors, &mut workload, PARTS_APART + part, dice.between(2000, 9000)).await;
     deed.do_it(stage, &mut dice).await;
-    faults(stage, &mut survivors, 2 * PARTS_APART + part, dice.between(2000, 9000)).await;
+    faults(stage, &mut survivors, &mut workload, 2 * PARTS_APART + part, dice.between(2000, 9000)).await;
     stage.fleet.disarm(&stage.chronicle).await;
     survivors.meanwhile(help(stage, deed, epoch_before)).await;
-    faults(stage, &mut survivors, 3 * PARTS_APART + part, dice.between(2000, 9000)).await;
+    faults(stage, &mut survivors, &mut workload, 3 * PARTS_APART + part, dice.between(2000, 9000)).await;
 
     stage.add_transactions(workload.stop().await);
     stage.fleet.disarm(&stage.chronicle).await;
@@ -69,13 +67,20 @@ pub(crate) async fn end(stage: &Arc<Stage>, clients: &Clients, part: u64, before
 }
 
 /// Everything is broken as in any part, for so long.
-async fn faults(stage: &Arc<Stage>, survivors: &mut Survivors, part: u64, length_ms: u64) {
+async fn faults(
+    stage: &Arc<Stage>,
+    survivors: &mut Survivors,
+    workload: &mut Workload,
+    part: u64,
+    length_ms: u64,
+) {
     let mut faults = Faults::begin(stage, part);
     survivors
         .meanwhile(async {
             tokio::select! {
                 () = sleep(Duration::from_millis(length_ms)) => {}
                 () = faults.failed() => {}
+                () = workload.failed() => {}
             }
             faults.end().await;
         })
@@ -88,40 +93,28 @@ async fn help(stage: &Stage, deed: Deed, epoch_before: Epoch) {
         return;
     }
     deed.stops(stage).await;
-    let (code, shown) = command(stage, &["recover"]).await;
-    assert_eq!(code, Some(EXIT_LEFT), "{deed:?}: waldelta recover: {shown}");
+    let shown = stage.world.command(&["recover"]).await;
+    assert_eq!(shown.code, Some(EXIT_LEFT), "{deed:?}: {shown}");
     if deed == Deed::DropPublication {
-        assert!(shown.contains("waldelta init --apply"), "{deed:?}: waldelta recover: {shown}");
+        assert!(shown.output.contains("waldelta init --apply"), "{deed:?}: {shown}");
         stage.chronicle.note("an operator publishes again");
         // Its last step, to begin history, is not for one that has begun.
-        let (_, shown) = command(stage, &["init", "--apply", "--allow-keyless"]).await;
+        let done = stage.world.command(&["init", "--apply", "--allow-keyless"]).await;
         let published = "SELECT count(*) FROM pg_publication WHERE pubname = 'waldelta'";
-        assert_eq!(stage.world.source.query_text(published).await, "1", "waldelta init: {shown}");
+        assert_eq!(stage.world.source.query_text(published).await, "1", "{done}");
     }
     stage.chronicle.note("an operator recovers");
     for left in (0..COMMANDS_MAX).rev() {
-        let (code, shown) = command(stage, &["recover", "--yes"]).await;
+        let done = stage.world.command(&["recover", "--yes"]).await;
         // It finds nothing to do while a process that was started just now streams, up to where that one stops too.
         let has_begun = !deed.begins_epoch() || stage.world.head().await.epoch > epoch_before;
-        if code == Some(0) && has_begun {
+        if done.code == Some(0) && has_begun {
             return;
         }
-        stage.chronicle.note(format!("waldelta recover --yes: {code:?} {shown}"));
-        assert!(left > 0, "{deed:?}: waldelta recover --yes: {code:?} {shown}");
+        stage.chronicle.note(&done);
+        assert!(left > 0, "{deed:?}: {done}");
         sleep(Duration::from_secs(2)).await;
     }
-}
-
-/// A command of an operator: its exit code, and what it says.
-async fn command(stage: &Stage, words: &[&str]) -> (Option<i32>, String) {
-    let mut args: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    args.extend(stage.world.databases_of_an_operator());
-    let done = tokio::task::spawn_blocking(move || {
-        Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap()
-    });
-    let done = done.await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (done.status.code(), format!("{}{}", text(&done.stdout), text(&done.stderr)))
 }
 
 /// Waits until everything has come everywhere. The last place that clients have to come to.
@@ -142,8 +135,7 @@ async fn begin(stage: &Stage) -> Position {
     world.source.exec(&format!("TRUNCATE {tables}")).await;
     checkpoint::settle(stage).await;
     world.source.query_text(&format!("SELECT pg_drop_replication_slot('{slot}')::text || 'dropped'")).await;
-    let create = format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'test_decoding')");
-    world.source.query_text(&create).await;
+    world.begin_decoder().await;
     let since = world.head().await;
     stage.chronicle.note(format!("an era begins after {since}"));
     stage.count_checkpoint();

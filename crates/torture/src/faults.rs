@@ -10,13 +10,12 @@ mod replication;
 mod settings;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use waldelta_testkit::Dice;
 
-use crate::dice::Dice;
 use crate::round::{Stage, fail};
 
 /// Breaks things until it is told to end, by when everything is whole again.
@@ -74,7 +73,7 @@ struct Hand {
 impl Hand {
     /// Waits between these two, less if it is to end. Whether it may go on.
     async fn pause(&mut self, low_ms: u64, high_ms: u64) -> bool {
-        let until = Instant::now() + Duration::from_millis(self.dice.between(low_ms, high_ms));
+        let until = Instant::now() + self.dice.ms(low_ms, high_ms);
         let left = until.saturating_duration_since(Instant::now());
         let ended = timeout(left, self.end.wait_for(|end| *end)).await;
         ended.is_err()

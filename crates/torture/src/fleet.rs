@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
-use waldelta_testkit::{Route, Service, ServiceOptions};
+use waldelta_testkit::{Dice, Route, Service, ServiceOptions};
 
 use crate::chronicle::Chronicle;
 use crate::clocks::Clock;
-use crate::dice::Dice;
 use crate::world::World;
 
 /// How the work is shared: two processes that do all of it, of which one stands by to write, and one that only serves clients; or two
@@ -92,7 +91,7 @@ impl Fleet {
 
     /// One of those that serve clients.
     pub(crate) fn any_serving(&self, dice: &mut Dice) -> usize {
-        usize::try_from(dice.roll(u64::try_from(self.serving).unwrap())).unwrap()
+        dice.index(self.serving)
     }
 
     /// Those that may write history, by their numbers.

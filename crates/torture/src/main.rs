@@ -10,7 +10,6 @@ mod checkpoint;
 mod chronicle;
 mod clients;
 mod clocks;
-mod dice;
 mod era;
 mod faults;
 mod fleet;
@@ -155,7 +154,10 @@ async fn alone<T>(work: impl Future<Output = T>) -> Result<T, String> {
 async fn report(stage: &Stage, chronicle: &Chronicle, found: &str) {
     let seed = stage.seed;
     let folder = stage.folder();
-    say(&format!("\nFAILED, seed {seed}\n{found}\n\nWhat was done last:\n{}", chronicle.recent().join("\n")));
+    let summary =
+        format!("FAILED, seed {seed}\n{found}\n\nWhat was done last:\n{}", chronicle.recent().join("\n"));
+    say(&format!("\n{summary}"));
+    let _ = std::fs::write(folder.join("failure.txt"), summary);
     let token = stage.tokens.of(access::Who::Everything);
     for number in 0..stage.fleet.len() {
         let status = http::get_as(token, stage.fleet.address(number), "/v1/status", STATUS_TIMEOUT).await;

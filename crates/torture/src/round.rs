@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep};
+use waldelta_testkit::Dice;
 use waldelta_wal::Position;
 
 use crate::access::Tokens;
@@ -14,7 +15,6 @@ use crate::bounds;
 use crate::checkpoint::{self, Before};
 use crate::chronicle::Chronicle;
 use crate::clients::Clients;
-use crate::dice::Dice;
 use crate::era;
 use crate::faults::Faults;
 use crate::fleet::Fleet;
@@ -56,7 +56,7 @@ impl Stage {
     pub(crate) async fn new(seed: u64, kills_only: bool, chronicle: Arc<Chronicle>) -> Self {
         let world = World::new(seed).await;
         let fleet = Fleet::start(&world, seed, &chronicle).await;
-        let tokens = world.tokens();
+        let tokens = Tokens::create(&world).await;
         Stage {
             seed,
             tokens,
@@ -142,7 +142,7 @@ async fn play_era(
     let clients = Clients::start(stage, since, &mut tasks);
     tasks.spawn(sampler::run(stage.clone()));
     while let Some(left) = end.left(stage) {
-        let length = Duration::from_millis(dice.between(20_000, 50_000)).min(left);
+        let length = dice.ms(20_000, 50_000).min(left);
         let compared = tokio::select! {
             compared = run_part(stage, &clients, *part, length, before) => compared,
             Some(ended) = tasks.join_next() => fail(ended),
@@ -175,11 +175,12 @@ async fn run_part(
     before: &mut Before,
 ) -> checkpoint::Compared {
     clients.be_calm(false);
-    let workload = Workload::start(stage.world.source.url(), stage.seed, part, &stage.rest);
+    let mut workload = Workload::start(stage.world.source.url(), stage.seed, part, &stage.rest);
     let mut faults = Faults::begin(stage, part);
     tokio::select! {
         () = sleep(length) => {}
         () = faults.failed() => {}
+        () = workload.failed() => {}
     }
     faults.end().await;
     stage.add_transactions(workload.stop().await);

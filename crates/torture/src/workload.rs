@@ -18,8 +18,8 @@ use futures_util::SinkExt;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls};
+use waldelta_testkit::Dice;
 
-use crate::dice::Dice;
 use crate::round::fail;
 use crate::tables::WRITERS;
 use sql::Step;
@@ -66,6 +66,13 @@ impl Workload {
         let dice = Dice::of(seed, &format!("prepared of part {part}"));
         writers.spawn(prepared::decide_some(url.to_owned(), dice, stop.clone()));
         Workload { url: url.to_owned(), stop, committed, writers }
+    }
+
+    /// Waits for ever, unless a writer fails.
+    pub(crate) async fn failed(&mut self) {
+        if let Some(ended) = self.writers.join_next().await {
+            fail(ended)
+        }
     }
 
     /// Lets each writer finish what it is at, and says how many transactions were committed. None is left prepared.
@@ -140,7 +147,7 @@ impl Writer {
                 }
             }
             self.committed.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_millis(self.dice.between(10, 250))).await;
+            sleep(self.dice.ms(10, 250)).await;
         }
     }
 
@@ -189,10 +196,9 @@ fn is_of_faults(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use waldelta_testkit::TestDatabase;
+    use waldelta_testkit::{Dice, TestDatabase};
 
     use super::values;
-    use crate::dice::Dice;
     use crate::tables::schema;
 
     #[tokio::test]

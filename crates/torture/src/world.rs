@@ -1,6 +1,7 @@
 //! What a round is played in: a source and a history, each a PostgreSQL of its own, processes of the program between them, and routes
 //! that can be cut and held.
 
+use std::fmt;
 use std::process::Command;
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -9,7 +10,7 @@ use waldelta_testkit::recorder::HistoryLog;
 use waldelta_testkit::{Route, ServiceOptions, SmallDisk, TestCluster, TestDatabase, connect, program};
 use waldelta_wal::{EndLsn, Epoch, Position};
 
-use crate::access::{PASSWORD, RULES, Tokens};
+use crate::access::{PASSWORD, RULES};
 use crate::checkpoint::native::Native;
 use crate::chronicle::say;
 use crate::tables::schema;
@@ -75,20 +76,30 @@ impl World {
         let native = Native::create(&source, source_cluster.port(), &history_cluster).await;
         let world =
             World { source_cluster, history_cluster, source, history, native, servers, disks, config };
-        world.init();
+        world.command(&["init", "--apply", "--allow-keyless"]).await.expect_success();
         HistoryLog::record_ends(&world.history).await;
-        let slot = world.decoder_slot();
-        let create = format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'test_decoding')");
-        world.source.query_text(&create).await;
+        world.begin_decoder().await;
         world
     }
 
-    fn init(&self) {
-        let mut args = vec!["init".to_owned(), "--apply".to_owned(), "--allow-keyless".to_owned()];
+    /// The independent decoder tells what comes from now on.
+    pub(crate) async fn begin_decoder(&self) {
+        let slot = self.decoder_slot();
+        let create = format!("SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'test_decoding')");
+        self.source.query_text(&create).await;
+    }
+
+    /// A command of an operator, past all routes.
+    pub(crate) async fn command(&self, words: &[&str]) -> Done {
+        let mut args: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         args.extend(self.databases(self.source_cluster.port(), self.history_cluster.port()));
-        let done = Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap();
+        let name = args[0].clone();
+        let done = tokio::task::spawn_blocking(move || {
+            Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap()
+        });
+        let done = done.await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(done.status.success(), "waldelta init: {}{}", text(&done.stdout), text(&done.stderr));
+        Done { name, code: done.status.code(), output: text(&done.stdout), errors: text(&done.stderr) }
     }
 
     /// How a process of this role is started that reaches the two by these routes.
@@ -108,16 +119,6 @@ impl World {
         ["--database-url", &source, "--history-url", &history, "--slot", &self.slot()]
             .map(str::to_owned)
             .into()
-    }
-
-    /// The same words for a command of an operator, past all routes.
-    pub(crate) fn databases_of_an_operator(&self) -> Vec<String> {
-        self.databases(self.source_cluster.port(), self.history_cluster.port())
-    }
-
-    /// The tokens of those who come as clients.
-    pub(crate) fn tokens(&self) -> Tokens {
-        Tokens::create(&self.databases(self.source_cluster.port(), self.history_cluster.port()))
     }
 
     /// The slot of the program.
@@ -168,6 +169,29 @@ impl World {
         let row = self.history.query(&sql).await.into_iter().next()?;
         let [epoch, lsn] = [0, 1].map(|column: usize| row[column].clone().unwrap());
         Some(Position::whole(Epoch(epoch.parse().unwrap()), lsn.parse().unwrap()))
+    }
+}
+
+/// A command that was carried out, or not.
+pub(crate) struct Done {
+    name: String,
+    pub code: Option<i32>,
+    pub output: String,
+    errors: String,
+}
+
+impl Done {
+    /// Panics with what it said if it was not.
+    #[track_caller]
+    pub(crate) fn expect_success(&self) {
+        assert_eq!(self.code, Some(0), "{self}");
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Done { name, code, output, errors } = self;
+        write!(formatter, "waldelta {name}: {code:?} {output}{errors}")
     }
 }
 

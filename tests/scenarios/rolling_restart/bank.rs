@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use waldelta_testkit::{connect, wait_until};
+use waldelta_testkit::{Dice, connect, wait_until};
 
-use crate::load::Dice;
 use crate::setting::PATIENCE;
 
 /// The tables that clients follow; of `teller` they are told nothing.
@@ -42,7 +41,7 @@ impl Bank {
         let mut writers = JoinSet::new();
         for writer in 1..=WRITERS {
             let pace = Duration::from_micros(1_000_000 * WRITERS / rate);
-            let dice = Dice::new(seed.wrapping_add(writer));
+            let dice = Dice::of(seed, &format!("writer {writer}"));
             writers.spawn(write(url.to_owned(), writer, dice, pace, stop.clone(), committed.clone()));
         }
         Bank { stop, committed, writers }

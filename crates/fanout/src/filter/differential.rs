@@ -12,10 +12,10 @@ use tokio_postgres::Client;
 use waldelta_pgconn::{Environment, Target};
 use waldelta_source::snapshot::Snapshot;
 use waldelta_source::{Plugin, Source};
-use waldelta_testkit::TestDatabase;
+use waldelta_testkit::{Dice, TestDatabase};
 use waldelta_wal::{Table, ValuePolicy};
 
-use super::random::{self, COLLATION, Dice, SETUP, SUBJECTS, Wish};
+use super::random::{self, COLLATION, SETUP, SUBJECTS, Wish};
 use super::{Filter, Predicate, Row, Verdict};
 use crate::wire::json;
 
@@ -64,9 +64,9 @@ impl World {
         database.exec(&create).await;
         let mut rows = Vec::new();
         for id in 0..ROWS {
-            let value = |subject: &random::Subject| match dice.one_in(6) {
+            let value = |subject: &random::Subject| match dice.once_in(6) {
                 true => "NULL".to_owned(),
-                false => dice.pick(subject.values).to_owned(),
+                false => (*dice.pick(subject.values)).to_owned(),
             };
             let values: Vec<_> = SUBJECTS.iter().map(value).collect();
             rows.push(format!("({id}, {})", values.join(", ")));
@@ -140,11 +140,11 @@ impl World {
     /// Of a row without some of its columns nothing is said that the whole row does not say.
     fn check_partial(&self, predicate: &Predicate, dice: &mut Dice) {
         for _ in 0..PARTIAL {
-            let image = &self.images[dice.below(self.images.len())];
+            let image = &self.images[dice.index(self.images.len())];
             let whole = predicate.verdict(&self.row(image));
             let mut partial = b"{".to_vec();
             for (name, value) in json::members(image) {
-                if !dice.one_in(3) {
+                if !dice.once_in(3) {
                     partial.extend([name, b":", value, b","].concat());
                 }
             }
@@ -162,7 +162,7 @@ impl World {
 
 #[tokio::test]
 async fn rows_that_pass_are_those_that_postgresql_selects() {
-    let mut dice = Dice::new(seed());
+    let mut dice = Dice::of(seed(), "filters");
     let world = World::new(&mut dice).await;
     // What is printed is safe either way; the filter's own text is not. A literal without zone means what it means in the
     // product's sessions.

@@ -1,31 +1,7 @@
 //! For tests: a table of all types that filters know, and random filters over it.
 
 use serde_json::Value;
-
-/// Numbers that a seed determines.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Dice(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// A number below `end`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from((self.0 >> 20) % end as u64).unwrap()
-    }
-
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-
-    pub(super) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len())]
-    }
-}
+use waldelta_testkit::Dice;
 
 /// A column, and what is asked of it.
 #[derive(Clone, Copy)]
@@ -366,16 +342,16 @@ pub(super) struct Wish {
 /// A random filter, some parts deep.
 pub(super) fn filter(dice: &mut Dice, depth: usize) -> Wish {
     let of = |text, parts: &[&Wish]| Wish { text, is_sql: parts.iter().all(|part| part.is_sql) };
-    if depth == 0 || dice.one_in(4) {
+    if depth == 0 || dice.once_in(4) {
         return leaf(dice);
     }
     let a = filter(dice, depth - 1);
-    if dice.one_in(4) {
+    if dice.once_in(4) {
         return of(format!("not ({})", a.text), &[&a]);
     }
     let b = filter(dice, depth - 1);
     let word = dice.pick(&["AND", "and", "OR", "or", "Or"]);
-    let sides = if dice.one_in(2) {
+    let sides = if dice.once_in(2) {
         format!("({}) {word} ({})", a.text, b.text)
     } else {
         format!("{} {word} {}", a.text, b.text)
@@ -396,18 +372,18 @@ pub(super) struct Claimed {
 /// A random comparison with the claim `name`, whose value is one of what its column is compared with, or several.
 pub(super) fn claimed(dice: &mut Dice, name: &str) -> Claimed {
     loop {
-        let subject = &SUBJECTS[dice.below(SUBJECTS.len())];
+        let subject = &SUBJECTS[dice.index(SUBJECTS.len())];
         let values: Vec<(&str, Value)> =
             subject.literals.iter().filter_map(|literal| Some((*literal, as_claim(literal)?))).collect();
         if !subject.is_sql || values.is_empty() {
             continue;
         }
         let column = subject.name;
-        let mut pick = || values[dice.below(values.len())].clone();
+        let mut pick = || values[dice.index(values.len())].clone();
         let ((one, claim), (other, second)) = (pick(), pick());
         let can_order = matches!(subject.asks, Asks::Order | Asks::All);
         // SQL takes several values of IN as real where it takes one as double precision.
-        return match dice.below(if column == "r" { 2 } else { 3 }) {
+        return match dice.roll(if column == "r" { 2 } else { 3 }) {
             0 if can_order => Claimed {
                 rule: format!("{column} < :claims.{name}"),
                 claim,
@@ -439,13 +415,13 @@ fn as_claim(literal: &str) -> Option<Value> {
 }
 
 fn leaf(dice: &mut Dice) -> Wish {
-    let subject = &SUBJECTS[dice.below(SUBJECTS.len())];
+    let subject = &SUBJECTS[dice.index(SUBJECTS.len())];
     let Subject { name, literals, asks, is_sql, .. } = *subject;
-    let not = if dice.one_in(3) { " NOT" } else { "" };
+    let not = if dice.once_in(3) { " NOT" } else { "" };
     let wish = |text: String| Wish { text, is_sql };
     let null = format!("{name} IS{not} NULL");
     let can_order = matches!(asks, Asks::Order | Asks::All);
-    match dice.below(9) {
+    match dice.roll(9) {
         _ if asks == Asks::Null => wish(null),
         0 => wish(null),
         1 if name == "flag" => wish(format!("{not} flag")),
@@ -453,7 +429,7 @@ fn leaf(dice: &mut Dice) -> Wish {
             wish(format!("{name}{not} LIKE {}", dice.pick(PATTERNS)))
         }
         3 if name != "r" => {
-            let values: Vec<_> = (0..=dice.below(4)).map(|_| dice.pick(literals)).collect();
+            let values: Vec<_> = (0..=dice.index(4)).map(|_| *dice.pick(literals)).collect();
             wish(format!("{name}{not} IN ({})", values.join(" , ")))
         }
         4 if can_order => {

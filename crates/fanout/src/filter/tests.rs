@@ -1,10 +1,12 @@
 //! What filters are, and what is refused. That they select what PostgreSQL selects, `differential` shows.
 
 use proptest::prelude::*;
-use waldelta_wal::{Column, Kind, ReplicaIdentity, Table, TableName, type_name};
+use waldelta_testkit::Dice;
+use waldelta_wal::Table;
 
-use super::random::{self, Dice};
+use super::random;
 use super::*;
+use crate::fuzzing::table;
 
 fn parse(text: &str) -> Result<Filter, FilterError> {
     text.parse()
@@ -16,27 +18,6 @@ fn printed(text: &str) -> String {
 }
 
 /// A table of columns by name and type, of which the first is its key.
-fn table(columns: &[(&str, u32)]) -> Table {
-    let column = |(name, type_oid): &(&str, u32)| Column {
-        number: 0,
-        name: (*name).into(),
-        type_oid: *type_oid,
-        type_modifier: -1,
-        type_name: type_name(*type_oid).unwrap_or("public.thing").into(),
-        kind: Kind::builtin(*type_oid).unwrap_or(Kind::TEXT),
-        nullable: true,
-        identity: false,
-    };
-    Table {
-        oid: 1,
-        version: 1,
-        name: TableName { schema: "public".into(), name: "t".into() },
-        columns: columns.iter().map(column).collect(),
-        key: vec![0],
-        identity: ReplicaIdentity::Default,
-    }
-}
-
 fn numbers() -> Table {
     table(&[("id", 23), ("a", 23), ("b", 25), ("c", 16), ("n", 1700)])
 }
@@ -385,7 +366,7 @@ fn sql_has_every_name_and_value_in_quotes() {
 #[test]
 fn random_filters_print_and_parse() {
     for seed in 0..2_000 {
-        let wish = random::filter(&mut Dice::new(seed), 4);
+        let wish = random::filter(&mut Dice::of(seed, "filters"), 4);
         let filter = parse(&wish.text).unwrap_or_else(|error| panic!("{}: {error}", wish.text));
         let again = parse(&filter.to_string()).unwrap_or_else(|error| panic!("{filter}: {error}"));
         assert_eq!(again, filter, "{}", wish.text);

@@ -17,9 +17,9 @@ use waldelta_history::{
 use waldelta_source::Error as SourceError;
 use waldelta_source::catalog::PublishedTable;
 use waldelta_source::snapshot::{Rows, SnapshotRow};
+use waldelta_testkit::Dice;
 use waldelta_wal::{Change, EndLsn, Epoch, Lsn, PgSnapshot, Position, Table, TableName};
 
-use super::dice::Dice;
 use super::model::{Commit, IDS, Model, TABLES, text};
 use crate::databases::{Clientele, Counting, Log, OpenSnapshot, Origin};
 use crate::lock::lock;
@@ -36,14 +36,13 @@ impl Answers {
     /// The dice of a question: which depend on what is asked and when, and not on who else asks in the same moment.
     fn dice(&self, what: &str, about: u64) -> Dice {
         let at = u64::try_from((Instant::now() - self.0.began).as_micros()).unwrap();
-        let what = what.bytes().fold(0u64, |what, byte| (what << 5) ^ (what >> 59) ^ u64::from(byte));
-        Dice::of(self.0.seed, &[2, what, at, about])
+        Dice::of(self.0.seed, &format!("{what} {about} at {at}"))
     }
 
     /// An answer takes its time.
     async fn wait(&self, what: &str, about: u64) -> Dice {
         let mut dice = self.dice(what, about);
-        let time = if dice.one_in(30) { dice.ms(50, 400) } else { dice.ms(0, 12) };
+        let time = if dice.once_in(30) { dice.ms(50, 400) } else { dice.ms(0, 12) };
         tokio::time::sleep(time).await;
         dice
     }
@@ -51,7 +50,7 @@ impl Answers {
     /// Sometimes a database is out of reach.
     async fn answer<T>(&self, asked: &str, what: impl FnOnce(&Model) -> T) -> Result<T, Error> {
         let mut dice = self.wait(asked, 0).await;
-        match dice.one_in(400) {
+        match dice.once_in(400) {
             true => Err(Error::Corrupt { what: "out of reach".to_owned() }),
             false => Ok(what(&self.0)),
         }
@@ -115,7 +114,7 @@ impl Log for Answers {
         async move {
             let mut dice = self.wait("read_after", after.commit_lsn.0 ^ u64::from(after.index)).await;
             let changes_max = 1 + dice.index((limit.changes_max as usize).min(40));
-            match dice.one_in(400) {
+            match dice.once_in(400) {
                 true => Err(Error::Corrupt { what: "out of reach".to_owned() }),
                 false => page(&self.0, after, upto, changes_max),
             }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use tokio_util::sync::CancellationToken;
+use waldelta_testkit::Dice;
 
 use super::copy::{Connection, Copy, Follows, Seen, Told};
-use super::dice::Dice;
 use super::network::{self, Conditions, End, Link};
 use super::world::{HEARTBEAT, WRITE_TIMEOUT, World};
 
@@ -86,8 +86,8 @@ impl Report {
 
 /// Lives until the service has let it go for good; what was wrong otherwise.
 pub(super) async fn run(world: Arc<World>, number: u64) -> Result<Report, String> {
-    let mut dice = Dice::of(world.model.seed, &[3, number]);
-    let (follows, include_own) = (dice.pick(&Follows::ALL), dice.one_in(4));
+    let mut dice = Dice::of(world.model.seed, &format!("client {number}"));
+    let (follows, include_own) = (*dice.pick(&Follows::ALL), dice.once_in(4));
     let copy = Copy::new(format!("c{number}"), follows, include_own);
     let mut client = Client {
         world,
@@ -104,7 +104,7 @@ pub(super) async fn run(world: Arc<World>, number: u64) -> Result<Report, String
     tokio::time::sleep(wait).await;
     loop {
         if let Some(older) = client.older.clone()
-            && client.dice.one_in(4)
+            && client.dice.once_in(4)
             && !client.world.settles.is_cancelled()
         {
             client.copy = older;
@@ -142,10 +142,10 @@ impl Client {
         if self.world.settles.is_cancelled() {
             return Manner::Prompt;
         }
-        match self.dice.below(10) {
+        match self.dice.roll(10) {
             0 => Manner::Slow(self.dice.ms(1, 150)),
-            1 => Manner::Stalls(self.dice.below(30), self.dice.ms(300, 2_500)),
-            2 => Manner::Never(self.dice.below(30)),
+            1 => Manner::Stalls(self.dice.roll(30), self.dice.ms(300, 2_500)),
+            2 => Manner::Never(self.dice.roll(30)),
             _ => Manner::Prompt,
         }
     }
@@ -153,9 +153,9 @@ impl Client {
     /// One connection; whether it was the last.
     async fn connect(&mut self) -> Result<bool, String> {
         let conditions = Conditions {
-            delay_ms: self.dice.pick(&[(0, 0), (1, 5), (5, 60), (20, 100)]),
-            buffer_bytes: self.dice.pick(&[300, 2_000, 16_384]),
-            piece_bytes: self.dice.pick(&[50, 1_000, 4_096]),
+            delay_ms: *self.dice.pick(&[(0, 0), (1, 5), (5, 60), (20, 100)]),
+            buffer_bytes: *self.dice.pick(&[300, 2_000, 16_384]),
+            piece_bytes: *self.dice.pick(&[50, 1_000, 4_096]),
         };
         self.is_wide = conditions.buffer_bytes > 10_000 || conditions.delay_ms.1 == 0;
         let manner = self.manner();
@@ -245,10 +245,10 @@ impl Client {
                 return Err(format!("{position} came {delay:?} after it was durable"));
             }
         }
-        if self.dice.one_in(8) {
+        if self.dice.once_in(8) {
             self.older = Some(self.copy.clone());
         }
-        if self.dice.one_in(8) {
+        if self.dice.once_in(8) {
             let ack = serde_json::json!({"type": "ack", "cursor": position.to_string()});
             let _ = socket.send(Message::text(ack.to_string())).now_or_never();
         }
@@ -274,7 +274,7 @@ impl Client {
     }
 
     async fn leave(&mut self, socket: &mut Socket, link: &Link) {
-        match self.dice.pick(&[Leaves::Cut, Leaves::Cut, Leaves::Vanishes, Leaves::Closes]) {
+        match *self.dice.pick(&[Leaves::Cut, Leaves::Cut, Leaves::Vanishes, Leaves::Closes]) {
             Leaves::Cut => link.cut(),
             Leaves::Vanishes => socket.get_mut().vanish(),
             Leaves::Closes => {

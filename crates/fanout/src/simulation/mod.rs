@@ -10,7 +10,6 @@
 mod answers;
 mod client;
 mod copy;
-mod dice;
 mod model;
 mod network;
 mod world;

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use tokio::time::Instant;
 use waldelta_history::{Entry, Feed, Head, Large, Touched, Transaction};
+use waldelta_testkit::Dice;
 use waldelta_wal::{
     Author, Change, EndLsn, Epoch, Lsn, Operation, PgSnapshot, Position, Table, TransactionHead,
 };
 
-use super::dice::Dice;
 use crate::lock::lock;
 use crate::testing::{change, table};
 
@@ -68,7 +68,7 @@ impl Commit {
         if self.ops.len() <= WHOLE_MAX {
             return Entry::Whole(self.transaction.clone());
         }
-        let touched = (!dice.one_in(3)).then(|| {
+        let touched = (!dice.once_in(3)).then(|| {
             let changes = &self.transaction.changes;
             let mut tables: Vec<_> =
                 changes.iter().filter_map(|change| Some(change.table.as_ref()?.name.clone())).collect();
@@ -127,7 +127,7 @@ impl Model {
     pub(super) fn new(seed: u64) -> Self {
         let head = Head { epoch: Epoch(1), durable_end: EndLsn(Lsn(START)) };
         let state = State {
-            dice: Dice::of(seed, &[1]),
+            dice: Dice::of(seed, "model"),
             commits: Vec::new(),
             end: START,
             next_xid: FIRST_XID,
@@ -154,30 +154,30 @@ impl Model {
     pub(super) fn happen(&self, authors: u64) -> Option<String> {
         let mut state = lock(&self.state);
         let state = &mut *state;
-        if state.open.is_empty() || state.open.len() < 4 && state.dice.one_in(3) {
+        if state.open.is_empty() || state.open.len() < 4 && state.dice.once_in(3) {
             state.open.push((state.next_xid, Instant::now()));
             state.next_xid += 1;
             return None;
         }
         let which = state.dice.index(state.open.len());
         let (xid, began) = state.open.remove(which);
-        if state.dice.one_in(12) {
+        if state.dice.once_in(12) {
             state.aborted.push(xid);
             return None;
         }
-        let count = match state.dice.below(20) {
-            0 => 15 + state.dice.below(10),
-            1..6 => 3 + state.dice.below(4),
-            _ => 1 + state.dice.below(2),
+        let count = match state.dice.roll(20) {
+            0 => 15 + state.dice.roll(10),
+            1..6 => 3 + state.dice.roll(4),
+            _ => 1 + state.dice.roll(2),
         };
-        let author = state.dice.below(authors * 2);
+        let author = state.dice.roll(authors * 2);
         let author =
             (author < authors).then(|| Arc::new(Author { client_id: format!("c{author}"), metadata: None }));
         // What came before in the same transaction is nobody's.
-        let authored_from = if state.dice.one_in(4) { 1 } else { 0 };
+        let authored_from = if state.dice.once_in(4) { 1 } else { 0 };
         let (mut changes, mut ops) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let row = (state.dice.index(TABLES.len()), state.dice.below(IDS).cast_signed());
+            let row = (state.dice.index(TABLES.len()), state.dice.roll(IDS).cast_signed());
             if state.busy.get(&row).is_some_and(|visible| *visible > Instant::now()) {
                 continue;
             }
@@ -188,7 +188,7 @@ impl Model {
             ops.push(op);
         }
         let visible = Instant::now()
-            + match state.dice.below(12) {
+            + match state.dice.roll(12) {
                 0 => state.dice.ms(1, 2_000),
                 1..4 => state.dice.ms(1, 100),
                 _ => std::time::Duration::ZERO,
@@ -205,7 +205,7 @@ impl Model {
         let (table, id) = row;
         let of = |operation| change(seq, operation, &self.tables[table], id);
         let before = state.rows.get(&row).copied();
-        if state.dice.one_in(4) {
+        if state.dice.once_in(4) {
             before?;
             state.rows.remove(&row);
             let old_data = Some(Bytes::from(format!(r#"{{"id":{id}}}"#)));
@@ -297,10 +297,10 @@ impl State {
 
     fn append(&mut self, xid: u64, changes: Vec<Change>, ops: Vec<Op>, began: Instant, visible: Instant) {
         // A record may begin where the one before ends.
-        let lsn = self.end + self.dice.pick(&[0, 0, 8, 64]);
+        let lsn = self.end + *self.dice.pick(&[0, 0, 8, 64]);
         let committed_at_us = i64::try_from(lsn).unwrap();
         let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(lsn), xid, committed_at_us };
-        self.end = lsn + 16 + self.dice.below(3) * 8;
+        self.end = lsn + 16 + self.dice.roll(3) * 8;
         let transaction = Arc::new(Transaction { head, changes });
         let (durable, end) = (OnceLock::new(), self.end);
         self.commits.push(Arc::new(Commit { transaction, ops, began, visible, durable, end }));

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
+use waldelta_testkit::Dice;
 
-use super::dice::Dice;
 use crate::lock::lock;
 
 /// What a connection is like.
@@ -73,7 +73,7 @@ pub(super) fn connect(conditions: Conditions, dice: &mut Dice) -> (End, End, Lin
             pieces: VecDeque::new(),
             bytes: 0,
             conditions,
-            dice: Dice::of(dice.draw(), &[]),
+            dice: Dice::of(dice.roll(u64::MAX), "a way"),
             last_arrival: Instant::now(),
             has_ended: false,
             is_broken: false,

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use waldelta_access::Access;
 use waldelta_history::History;
 use waldelta_pgconn::{Environment, Target};
+use waldelta_testkit::Dice;
 use waldelta_wal::Position;
 
 use super::answers::Answers;
 use super::client::{self, Report};
-use super::dice::Dice;
 use super::model::Model;
 use super::network::End;
 use crate::clock::Clock;
@@ -173,9 +173,9 @@ pub(super) fn simulate(seed: u64, clients: Option<u64>, is_told: bool) -> Result
 }
 
 async fn run(seed: u64, clients: Option<u64>, is_told: bool) -> Result<Outcome, String> {
-    let mut dice = Dice::of(seed, &[0]);
+    let mut dice = Dice::of(seed, "world");
     BEGAN.set(Some(Instant::now()));
-    let drawn = 2 + dice.below(4);
+    let drawn = 2 + dice.roll(4);
     let clients_count = clients.unwrap_or(drawn);
     let world = Arc::new(World {
         model: Arc::new(Model::new(seed)),
@@ -188,7 +188,7 @@ async fn run(seed: u64, clients: Option<u64>, is_told: bool) -> Result<Outcome, 
         stopped: CancellationToken::new(),
         is_told,
     });
-    let feed_bytes_max = dice.pick(&[600, 3_000, 20_000, 1 << 20]);
+    let feed_bytes_max = *dice.pick(&[600, 3_000, 20_000, 1 << 20]);
     let mut process = Process::start(&world, feed_bytes_max);
     let mut background = JoinSet::new();
     background.spawn(commits(world.clone(), clients_count));
@@ -199,7 +199,7 @@ async fn run(seed: u64, clients: Option<u64>, is_told: bool) -> Result<Outcome, 
     }
 
     let mut outcome = Outcome::default();
-    let restarts = dice.below(5) / 3;
+    let restarts = dice.roll(5) / 3;
     for part in 0..=restarts {
         watched(&mut clients, tokio::time::sleep(dice.ms(1_500, 6_000))).await?;
         if part < restarts {
@@ -261,14 +261,14 @@ fn config(dice: &mut Dice) -> Config {
     Config {
         heartbeat_interval: HEARTBEAT,
         write_timeout: WRITE_TIMEOUT,
-        scope_bytes_max: dice.pick(&[300, 2_000, 16_384, 1 << 20]),
+        scope_bytes_max: *dice.pick(&[300, 2_000, 16_384, 1 << 20]),
         // Nobody waits for another's turn: whom a watch of tokio's wakes first is chance, and who comes first in the same moment
         // must not matter.
         catch_up_bytes_max: 1 << 20,
         catch_up_reads_max: 100,
         snapshots_max: 100,
         snapshot_age_max: dice.ms(0, 4_000),
-        snapshot_bytes_max: dice.pick(&[0, 1_000, 1 << 20]),
+        snapshot_bytes_max: *dice.pick(&[0, 1_000, 1 << 20]),
         drain: DRAIN,
         ..Config::default()
     }
@@ -276,12 +276,12 @@ fn config(dice: &mut Dice) -> Config {
 
 /// Transactions begin and commit, in bursts and with pauses between them, and some of the log is pruned, until everything settles.
 async fn commits(world: Arc<World>, clients: u64) {
-    let mut dice = Dice::of(world.model.seed, &[4]);
+    let mut dice = Dice::of(world.model.seed, "writers");
     let happening = async {
         loop {
-            let (burst, pause) = match dice.below(12) {
+            let (burst, pause) = match dice.roll(12) {
                 0 => (1, dice.ms(1_000, 4_000)),
-                1..4 => (1 + dice.below(12), dice.ms(0, 100)),
+                1..4 => (1 + dice.roll(12), dice.ms(0, 100)),
                 _ => (1, dice.ms(10, 150)),
             };
             for _ in 0..burst {
@@ -289,7 +289,7 @@ async fn commits(world: Arc<World>, clients: u64) {
                     world.tell(|| commit);
                 }
             }
-            if dice.one_in(60) {
+            if dice.once_in(60) {
                 world.model.prune();
             }
             tokio::time::sleep(pause).await;
@@ -300,9 +300,9 @@ async fn commits(world: Arc<World>, clients: u64) {
 
 /// What commits becomes durable.
 async fn stores(world: Arc<World>) {
-    let mut dice = Dice::of(world.model.seed, &[5]);
+    let mut dice = Dice::of(world.model.seed, "capture");
     loop {
-        let pause = if dice.one_in(40) { dice.ms(500, 2_000) } else { dice.ms(1, 40) };
+        let pause = if dice.once_in(40) { dice.ms(500, 2_000) } else { dice.ms(1, 40) };
         tokio::time::sleep(pause).await;
         world.model.store(false);
     }

@@ -1,11 +1,9 @@
 //! Tables whose rows were changed by DDL that no message tells: the operator repairs them, as docs/reference/states.md says, and their
 //! rows come afresh to every client.
 
-use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use waldelta_testkit::program;
 
 use super::SETTLE_PATIENCE;
 use crate::round::Stage;
@@ -46,22 +44,16 @@ pub(super) async fn run(stage: &Stage) {
 
 /// What an operator does.
 async fn repair(stage: &Stage, tables: &[String]) {
-    let mut args = vec!["recover".to_owned(), "--yes".to_owned()];
+    let mut words = vec!["recover", "--yes"];
     for table in tables {
         assert!(
             REPAIRED.contains(&table.as_str()),
             "{table} needs repair, and no DDL changed its rows unseen"
         );
-        args.extend(["--table".to_owned(), table.clone()]);
+        words.extend(["--table", table]);
     }
     stage.chronicle.note(format!("repair {tables:?}"));
-    args.extend(stage.world.databases_of_an_operator());
-    let done = tokio::task::spawn_blocking(move || {
-        Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap()
-    });
-    let done = done.await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(done.status.success(), "waldelta recover: {}{}", text(&done.stdout), text(&done.stderr));
+    stage.world.command(&words).await.expect_success();
 }
 
 async fn needing(stage: &Stage) -> Vec<String> {

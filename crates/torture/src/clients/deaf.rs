@@ -8,11 +8,11 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
+use waldelta_testkit::Dice;
 use waldelta_wal::Position;
 
 use super::Shared;
 use crate::access::Who;
-use crate::dice::Dice;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PEEK_INTERVAL: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut dice: Dice, start: Position) {
     loop {
         // What broke off says nothing.
         _ = come(&shared, &mut dice, start).await;
-        sleep(Duration::from_millis(dice.between(500, 3000))).await;
+        sleep(dice.ms(500, 3000)).await;
     }
 }
 

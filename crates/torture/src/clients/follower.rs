@@ -9,25 +9,24 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use waldelta_testkit::recorder::{Heard, Recorder};
-use waldelta_testkit::{ConnectOptions, Frame, Replica, WsClient};
+use waldelta_testkit::{ConnectOptions, Dice, Frame, Replica, WsClient};
 
 use super::wrong::{Answer, Wrong};
 use super::{Client, Shared, Store};
 use crate::access::check_told;
-use crate::dice::Dice;
 use crate::tables::REPAIRED;
 
 /// A connection that a frozen process has taken is given up after this time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// A quiet session has a heartbeat every 2 seconds. One that says nothing for so long hangs, with its process or alone.
-const SILENCE_MAX: Duration = Duration::from_secs(25);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(25);
 /// With a small one, a client that does not read is noticed soon.
 const RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
 /// Close codes after which a client comes back. The others say that somebody did something that is not allowed.
-const COMES_BACK: [u16; 9] = [1000, 1001, 1006, 1012, 1013, 4408, 4418, 4429, 4500];
+pub(crate) const COMES_BACK: [u16; 9] = [1000, 1001, 1006, 1012, 1013, 4408, 4418, 4429, 4500];
 /// A newer connection of the same client: of this one, before it left.
-const REPLACED: u16 = 4409;
+pub(crate) const REPLACED: u16 = 4409;
 
 /// How a frame of this type begins.
 const RESET: &str = r#"{"type":"reset""#;
@@ -45,15 +44,14 @@ pub(super) async fn run(
 ) {
     let mut follower = Follower { client, shared, dice, calm, earlier: None };
     if comes_late {
-        let late = Duration::from_millis(follower.dice.between(5_000, 30_000));
+        let late = follower.dice.ms(5_000, 30_000);
         // Not later than the first time that everybody has to have everything.
         _ = timeout(late, follower.calm.wait_for(|is_calm| *is_calm)).await;
     }
     loop {
         follower.session().await;
         follower.client.set_live(false);
-        let pause = follower.dice.between(0, 700);
-        sleep(Duration::from_millis(pause)).await;
+        sleep(follower.dice.ms(0, 700)).await;
         follower.between_sessions().await;
     }
 }
@@ -88,14 +86,13 @@ impl Follower {
             return;
         }
         self.shared.sessions.fetch_add(1, Ordering::Relaxed);
-        let leaves_at = Instant::now() + Duration::from_millis(self.dice.between(100, 25_000));
-        let mut stalls_at =
-            self.dice.once_in(3).then(|| Instant::now() + Duration::from_millis(self.dice.between(0, 5000)));
+        let leaves_at = Instant::now() + self.dice.ms(100, 25_000);
+        let mut stalls_at = self.dice.once_in(3).then(|| Instant::now() + self.dice.ms(0, 5000));
         let mut heard_at = Instant::now();
         while self.is_calm() || Instant::now() < leaves_at {
             if !self.is_calm() && stalls_at.is_some_and(|at| at <= Instant::now()) {
                 stalls_at = None;
-                let stall = Duration::from_millis(self.dice.between(500, 9000));
+                let stall = self.dice.ms(500, 9000);
                 _ = timeout(stall, self.calm.wait_for(|is_calm| *is_calm)).await;
                 heard_at = Instant::now();
             }

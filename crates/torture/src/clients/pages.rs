@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
+use waldelta_testkit::Dice;
 use waldelta_wal::Position;
 
 use super::{Client, Shared, Store};
 use crate::access::Who;
-use crate::dice::Dice;
 use crate::http::get_as;
 use crate::tables::RECORDED;
 
@@ -42,7 +42,7 @@ pub(super) async fn run(client: Arc<Client>, shared: Arc<Shared>, mut dice: Dice
             if code != 200 {
                 shared.stage.tokens.check_public("the answer to a page that is none", &body);
             }
-            sleep(Duration::from_millis(dice.between(50, 500))).await;
+            sleep(dice.ms(50, 500)).await;
             continue;
         };
         let text =
@@ -54,7 +54,7 @@ pub(super) async fn run(client: Arc<Client>, shared: Arc<Shared>, mut dice: Dice
         take(&client, text("transactions"), &after).await;
         shared.sessions.fetch_add(1, Ordering::Relaxed);
         if text("has_more") == "false" {
-            sleep(Duration::from_millis(dice.between(20, 300))).await;
+            sleep(dice.ms(20, 300)).await;
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use waldelta_testkit::Dice;
 use waldelta_wal::{Epoch, Lsn, Position};
 
 use super::Shared;
-use crate::access::{TENANTS, Who, check_told};
-use crate::dice::Dice;
+use crate::access::{TENANTS, Who, check_told, unknown_token};
 use crate::http::get_as;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -42,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut dice: Dice, start: Position) {
             let is_typed = code == 200 || LATER.contains(&code) || body.contains(name);
             assert!(is_typed, "GET {path}: {code} without {name}: {body}");
         }
-        sleep(Duration::from_millis(dice.between(50, 400))).await;
+        sleep(dice.ms(50, 400)).await;
     }
 }
 
@@ -77,8 +77,8 @@ fn question(token: &str, start: Position, dice: &mut Dice) -> Question {
             ask(format!("/v1/changes?after={}", dice.pick(&far)), &[410], "WD-CURSOR-NOT-RESUMABLE")
         }
         _ => {
-            let token = format!("wd_{}.{}", "0".repeat(16), "a".repeat(64));
-            Question { path: "/v1/changes".to_owned(), token, answers: &[401], code: "WD-TOKEN-INVALID" }
+            let (path, token) = ("/v1/changes".to_owned(), unknown_token());
+            Question { path, token, answers: &[401], code: "WD-TOKEN-INVALID" }
         }
     }
 }

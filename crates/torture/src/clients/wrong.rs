@@ -2,9 +2,10 @@
 //! meanwhile, it is told that, or to come back.
 
 use serde_json::{Value, json};
+use waldelta_testkit::Dice;
 use waldelta_wal::{Epoch, Lsn, Position};
 
-use crate::dice::Dice;
+use crate::access::unknown_token;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +93,7 @@ impl Wrong {
             Wrong::Access => hello["access"] = "0123456789abcdef".into(),
             Wrong::Garbage => hello["after"] = "00000001-no-cursor".into(),
             Wrong::NoToken => drop(hello.as_object_mut().and_then(|hello| hello.remove("token"))),
-            Wrong::UnknownToken => {
-                hello["token"] = format!("wd_{}.{}", "0".repeat(16), "a".repeat(64)).into()
-            }
+            Wrong::UnknownToken => hello["token"] = unknown_token().into(),
             Wrong::AlteredToken => {
                 let token = hello["token"].as_str().unwrap_or_default();
                 let mut altered = token.to_owned();

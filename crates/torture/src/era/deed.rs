@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
-use waldelta_testkit::wait_until;
+use waldelta_testkit::{Dice, wait_until};
 use waldelta_wal::Epoch;
 
 use crate::access::Who;
 use crate::checkpoint::SETTLE_PATIENCE;
-use crate::dice::Dice;
 use crate::http::get_as;
 use crate::round::Stage;
 
@@ -55,7 +54,7 @@ impl Deed {
             Deed::RepublishTable => {
                 let table = *dice.pick(&REPUBLISHED);
                 sql(stage, &format!("ALTER PUBLICATION waldelta DROP TABLE {table}")).await;
-                sleep(Duration::from_millis(dice.between(0, 4000))).await;
+                sleep(dice.ms(0, 4000)).await;
                 sql(stage, &format!("ALTER PUBLICATION waldelta ADD TABLE {table}")).await;
             }
         }

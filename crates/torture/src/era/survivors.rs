@@ -3,29 +3,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use waldelta_testkit::fold::assert_same;
 use waldelta_testkit::{ConnectOptions, Frame, Replica, WsClient, source_rows};
+use waldelta_testkit::{Dice, fold::assert_same};
 use waldelta_wal::Position;
 
 use super::deed::Deed;
 use crate::access::Who;
 use crate::checkpoint::SETTLE_PATIENCE;
+use crate::clients::follower::{COMES_BACK, CONNECT_TIMEOUT, LOOK_INTERVAL, REPLACED, SILENCE_MAX};
 use crate::clients::{Clients, Store};
-use crate::dice::Dice;
 use crate::round::{Stage, fail};
 use crate::tables::{ALL, source_of};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-const SILENCE_MAX: Duration = Duration::from_secs(25);
-/// Close codes after which a client comes back; 4409 is its own earlier connection.
-const COMES_BACK: [u16; 10] = [1000, 1001, 1006, 1012, 1013, 4408, 4409, 4418, 4429, 4500];
 
 /// All of them.
 pub(super) struct Survivors {
@@ -155,7 +148,7 @@ async fn run(
     loop {
         session(&stage, &survivor, &mut dice, &calm, &mut known).await;
         survivor.is_live.store(false, Ordering::Relaxed);
-        sleep(Duration::from_millis(dice.between(0, 700))).await;
+        sleep(dice.ms(0, 700)).await;
     }
 }
 
@@ -177,7 +170,7 @@ async fn session(
     if !socket.try_send(&hello).await {
         return;
     }
-    let leaves_at = Instant::now() + Duration::from_millis(dice.between(500, 25_000));
+    let leaves_at = Instant::now() + dice.ms(500, 25_000);
     let mut heard_at = Instant::now();
     while *calm.borrow() || Instant::now() < leaves_at {
         match socket.frame_within(LOOK_INTERVAL).await {
@@ -193,7 +186,8 @@ async fn session(
                 survivor.is_live.store(copy.replica.is_live(), Ordering::Relaxed);
             }
             Some(Frame::Closed { code, reason }) => {
-                assert!(COMES_BACK.contains(&code), "{} is closed with {code}: {reason}", survivor.name);
+                let comes_back = COMES_BACK.contains(&code) || code == REPLACED;
+                assert!(comes_back, "{} is closed with {code}: {reason}", survivor.name);
                 return;
             }
         }

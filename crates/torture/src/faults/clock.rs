@@ -25,7 +25,7 @@ pub(super) async fn run(mut hand: Hand) {
             hand.note(format!("all clocks are off by {by_s} s"));
             clocks.iter().for_each(|clock| clock.put_off(by_s));
         } else {
-            let number = usize::try_from(hand.dice.roll(u64::try_from(clocks.len()).unwrap())).unwrap();
+            let number = hand.dice.index(clocks.len());
             hand.note(format!("clock {number} is off by {by_s} s"));
             clocks[number].put_off(by_s);
         }

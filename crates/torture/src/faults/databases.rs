@@ -16,7 +16,7 @@ const OURS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 /// Breaks until the end.
 pub(super) async fn run(mut hand: Hand) {
     while hand.pause(500, 7000).await {
-        let to = usize::try_from(hand.dice.roll(2)).unwrap();
+        let to = hand.dice.index(2);
         match hand.dice.roll(14) {
             0 => crash(&mut hand, to, Shutdown::Immediate).await,
             1 => crash(&mut hand, to, Shutdown::Kill).await,
@@ -83,7 +83,7 @@ fn concerned(hand: &mut Hand) -> Vec<usize> {
     if hand.dice.once_in(3) {
         return (0..all).collect();
     }
-    vec![usize::try_from(hand.dice.roll(u64::try_from(all).unwrap())).unwrap()]
+    vec![hand.dice.index(all)]
 }
 
 fn port(hand: &Hand, to: usize) -> u16 {

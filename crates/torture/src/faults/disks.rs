@@ -33,7 +33,7 @@ const SYNCING: [(&str, &str); 4] = [
 /// Breaks until the end.
 pub(super) async fn run(mut hand: Hand) {
     while hand.pause(4000, 20_000).await {
-        let to = usize::try_from(hand.dice.roll(2)).unwrap();
+        let to = hand.dice.index(2);
         if hand.dice.once_in(2) {
             fill(&mut hand, to).await;
         } else {
@@ -82,7 +82,7 @@ async fn lose_syncs(hand: &mut Hand, to: usize) {
         Ok(injection) => injection,
         Err(error) => return hand.note(format!("it does not, there is no strace ({error})")),
     };
-    let until = Instant::now() + Duration::from_millis(hand.dice.between(1000, 8000));
+    let until = Instant::now() + hand.dice.ms(1000, 8000);
     while Instant::now() < until {
         // Nobody else asks for checkpoints in so short a time.
         if ask(&cluster, "CHECKPOINT").await.is_none() || !hand.pause(100, 1000).await {

@@ -25,9 +25,8 @@ pub(super) async fn run(mut hand: Hand) {
         if !hand.pause(50, high_ms).await {
             return;
         }
-        let fleet_len = u64::try_from(hand.stage.fleet.len()).unwrap();
-        let number = usize::try_from(hand.dice.roll(fleet_len)).unwrap();
-        let to = usize::try_from(hand.dice.roll(2)).unwrap();
+        let number = hand.dice.index(hand.stage.fleet.len());
+        let to = hand.dice.index(2);
         match hand.dice.roll(14) {
             0..=8 => processes::kill(&mut hand, number).await,
             9 => processes::kill_all(&mut hand).await,

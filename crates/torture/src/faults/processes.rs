@@ -19,7 +19,7 @@ const STEPS: [&str; 8] = [
 /// Breaks until the end.
 pub(super) async fn run(mut hand: Hand) {
     while hand.pause(500, 6000).await {
-        let number = usize::try_from(hand.dice.roll(u64::try_from(hand.stage.fleet.len()).unwrap())).unwrap();
+        let number = hand.dice.index(hand.stage.fleet.len());
         match hand.dice.roll(10) {
             0..=4 => kill(&mut hand, number).await,
             5 => stop(&mut hand, number).await,
@@ -94,7 +94,7 @@ async fn freeze(hand: &mut Hand, number: usize, low_ms: u64, high_ms: u64) {
 /// One that may write history, for longer than it takes until another writes. Sometimes there are no rows meanwhile: what it has left to
 /// store when it goes on is its durable end alone, and no row that is there already keeps it from that.
 async fn freeze_until_another_takes_over(hand: &mut Hand) {
-    let number = usize::try_from(hand.dice.roll(2)).unwrap();
+    let number = hand.dice.index(2);
     let rests = hand.dice.once_in(2);
     hand.stage.rest.store(rests, Ordering::Relaxed);
     if rests {

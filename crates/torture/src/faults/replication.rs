@@ -102,7 +102,7 @@ async fn confirmed(client: &Client, slot: &str) -> Option<String> {
 /// Somebody looks at what lies in the slot, again and again.
 async fn peek(hand: &mut Hand) {
     let (url, slot) = (hand.stage.world.source.url().to_owned(), hand.stage.world.slot());
-    let until = Instant::now() + Duration::from_millis(hand.dice.between(500, 5000));
+    let until = Instant::now() + hand.dice.ms(500, 5000);
     hand.note("somebody looks into our slot");
     on(&url, async |client| {
         _ = client.execute(END_READER, &[&slot]).await;

@@ -32,7 +32,7 @@ pub(super) async fn run(mut hand: Hand) {
                 shorten(&mut hand, 0, WAL_SENDER_TIMEOUT, limit_ms).await;
             }
             _ => {
-                let to = usize::try_from(hand.dice.roll(2)).unwrap();
+                let to = hand.dice.index(2);
                 let (limit, limit_ms) = (*hand.dice.pick(&LIMITS), hand.dice.between(50, 1000));
                 shorten(&mut hand, to, limit, limit_ms).await;
             }

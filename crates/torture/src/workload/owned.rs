@@ -1,7 +1,8 @@
 //! Writes to the table of which each row belongs to somebody: rows come, change, go, and go over from one owner to another. Its texts
 //! say whose they are, so that a text at somebody else is seen at once.
 
-use crate::dice::Dice;
+use waldelta_testkit::Dice;
+
 use crate::tables::WRITERS;
 
 /// Whole old rows are sent: so it can be decided whose a row was.

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, NoTls};
-
-use crate::dice::Dice;
+use waldelta_testkit::Dice;
 
 const LOOK_INTERVAL_MS: (u64, u64) = (50, 1500);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +42,7 @@ async fn decide(client: &Client, dice: &mut Dice, stop: &AtomicBool) {
                 return;
             }
         }
-        sleep(Duration::from_millis(dice.between(LOOK_INTERVAL_MS.0, LOOK_INTERVAL_MS.1))).await;
+        sleep(dice.ms(LOOK_INTERVAL_MS.0, LOOK_INTERVAL_MS.1)).await;
     }
 }
 

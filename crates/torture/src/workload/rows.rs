@@ -1,8 +1,9 @@
 //! Single statements that change rows: of each table in the ways that are of interest there.
 
+use waldelta_testkit::Dice;
+
 use super::owned::{self, MARK};
 use super::values;
-use crate::dice::Dice;
 use crate::tables::WRITERS;
 
 /// Rows of a table that one writer has, about.

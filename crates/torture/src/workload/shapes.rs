@@ -1,8 +1,9 @@
 //! DDL on tables that are written to meanwhile: what the rows of the WAL tell, what they do not tell (the table is repaired
 //! afterwards), and what changes nothing that could be seen.
 
+use waldelta_testkit::Dice;
+
 use super::sql::Step;
-use crate::dice::Dice;
 
 /// Columns come and go, types change without a rewrite, the identity changes: rows before and after are told in the shape that
 /// they had. In one transaction with changes before and after.
@@ -36,7 +37,9 @@ pub(super) fn untold(dice: &mut Dice) -> Vec<Step> {
             "DO $$ BEGIN ALTER TABLE recast RENAME COLUMN k{n} TO n{n}; EXCEPTION WHEN undefined_column OR duplicate_column THEN NULL; END $$"
         ),
         4 => "TRUNCATE leaves_0".to_owned(),
+        // Two writers may be at it: the second one looks when the first one is done.
         _ => "DO $$ BEGIN
+            LOCK TABLE leaves;
             IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = 'leaves_1'::regclass) THEN
                 ALTER TABLE leaves DETACH PARTITION leaves_1;
                 INSERT INTO leaves_1 SELECT i, 1, 'apart' FROM generate_series(0, 9) i ON CONFLICT DO NOTHING;

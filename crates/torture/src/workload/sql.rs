@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use waldelta_testkit::Dice;
+
 use super::rows::change;
 use super::shapes;
-use crate::dice::Dice;
 use crate::tables::AUTHORS;
 
 /// One thing that a writer asks of the source.
@@ -107,7 +108,7 @@ fn many_savepoints(writer: u64, dice: &mut Dice) -> Step {
         )
         .unwrap();
         if dice.once_in(6) {
-            let back = usize::try_from(dice.between(1, 4)).unwrap();
+            let back = 1 + dice.index(4);
             open.truncate(open.len().saturating_sub(back).max(1));
             write!(sql, "ROLLBACK TO s{};", open.last().unwrap()).unwrap();
         }

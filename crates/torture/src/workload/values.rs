@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::dice::Dice;
+use waldelta_testkit::Dice;
 
 /// Name and type of a column, and values as the inside of a literal. Where there are none they are made by the dice, see [`made`].
 pub(crate) const EVERY: &[(&str, &str, &[&str])] = &[

@@ -38,7 +38,7 @@ fn policy(dice: &mut Dice) -> Policy {
         3 => format!("{one} AND ({fixed})"),
         _ => format!("({one} OR ({fixed})) AND NOT ({two})"),
     };
-    let form = dice.below(5);
+    let form = dice.index(5);
     let uses_two = !matches!(form, 0 | 3);
     Policy {
         rule: join(&one.rule, &two.rule, form),
@@ -88,7 +88,7 @@ fn under_key(image: &[u8], id: u16) -> String {
 
 /// Some of an image's values, always the key.
 fn part_of(image: &str, dice: &mut Dice) -> String {
-    let members = json::members(image.as_bytes()).filter(|(name, _)| *name == b"\"id\"" || !dice.one_in(3));
+    let members = json::members(image.as_bytes()).filter(|(name, _)| *name == b"\"id\"" || !dice.once_in(3));
     let text = |part: &[u8]| String::from_utf8(part.to_vec()).unwrap();
     format!(
         "{{{}}}",
@@ -125,9 +125,9 @@ impl Checked<'_> {
     /// A change of a random row into another, under its own key or the other's.
     fn check(&self, dice: &mut Dice) -> &'static str {
         let images = &self.world.images;
-        let [old, new] = [0, 1].map(|_| &images[dice.below(images.len())]);
+        let [old, new] = [0, 1].map(|_| &images[dice.index(images.len())]);
         let (from, to) = (self.id(old), self.id(new));
-        let key = if dice.one_in(2) { from } else { to };
+        let key = if dice.once_in(2) { from } else { to };
         let (old, new) = (under_key(old, from), under_key(new, key));
         let update = Change {
             row_key: Some(format!("[{key}]").into()),
@@ -170,7 +170,7 @@ impl Checked<'_> {
 
 #[tokio::test]
 async fn what_a_grant_shows_is_what_postgresql_says_that_it_shows() {
-    let mut dice = Dice::new(seed());
+    let mut dice = Dice::of(seed(), "filters");
     let world = World::new(&mut dice).await;
     let table = Arc::new(Table { identity: ReplicaIdentity::Full, ..(*world.table).clone() });
     let client = world.database.client().await;
@@ -181,7 +181,7 @@ async fn what_a_grant_shows_is_what_postgresql_says_that_it_shows() {
         let own = loop {
             let wish = random::filter(&mut dice, 1);
             if wish.is_sql {
-                break dice.one_in(2).then_some(wish.text);
+                break dice.once_in(2).then_some(wish.text);
             }
         };
         policy.check_missing(&table);
