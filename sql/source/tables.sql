@@ -18,6 +18,7 @@ SELECT c.oid,
            THEN 'm'
            ELSE c.relreplident::text
        END AS identity,
+       c.relnatts AS last_number,
        coalesce(a.numbers, '{}') AS numbers,
        coalesce(a.names, '{}') AS names,
        coalesce(a.type_oids, '{}') AS type_oids,

@@ -14,6 +14,7 @@ pub mod setup;
 
 mod pump;
 
+mod columns;
 mod intake;
 mod lines;
 mod listed;

@@ -9,6 +9,8 @@
 use waldelta_source::catalog::PublishedTable;
 use waldelta_wal::{Column, ColumnFacts, Relation, RelationColumn, ReplicaIdentity, Table};
 
+use crate::columns::Known;
+
 /// What is known to be new of a table since it was defined last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum News {
@@ -41,18 +43,31 @@ pub(crate) fn from_catalog(
     news: News,
 ) -> Table {
     let is_as_stored = news == News::None && stored.is_some_and(|stored| fits(stored, relation));
-    let facts = |column: &RelationColumn| {
-        let before = stored.and_then(|stored| named(&stored.columns, column));
-        let now = today.and_then(|today| named(&today.table.columns, column));
-        match (now, before) {
-            (_, Some(before)) if is_as_stored && before.number != 0 => Some(facts_of(before)),
-            // The same column: what its type is made of can have changed since these rows were written.
-            (Some(now), Some(before)) if now.number == before.number && news != News::Types => {
-                Some(ColumnFacts { kind: before.kind.clone(), ..facts_of(now) })
-            }
-            (Some(known), _) | (None, Some(known)) => Some(facts_of(known)),
-            (None, None) => None,
+    let before = stored.map_or(&[][..], |stored| &stored.columns);
+    let now = today.map_or(&[][..], |today| &today.table.columns);
+    let numbers = match today {
+        Some(today) if !is_as_stored && fits(&today.table, relation) => {
+            now.iter().map(|column| column.number).collect()
         }
+        _ => {
+            let last_number = today.map_or(0, |today| today.last_number);
+            Known { before, today: now, last_number }.numbers(&relation.columns)
+        }
+    };
+    let mut numbers = numbers.into_iter();
+    let facts = |column: &RelationColumn| {
+        let number = numbers.next().unwrap_or_default();
+        let (before, now) = (known(before, column, number), known(now, column, number));
+        let facts = match (now, before) {
+            (_, Some(before)) if is_as_stored && before.number != 0 => return Some(facts_of(before)),
+            // The same column: what its type is made of can have changed since these rows were written.
+            (Some(now), Some(before)) if news != News::Types => {
+                ColumnFacts { kind: before.kind.clone(), ..facts_of(now) }
+            }
+            (Some(known), _) | (None, Some(known)) => facts_of(known),
+            (None, None) => column.facts(),
+        };
+        Some(ColumnFacts { number, ..facts })
     };
     let primary_key = match today {
         Some(today) => today.primary_key.clone(),
@@ -85,8 +100,13 @@ pub(crate) fn fits(table: &Table, relation: &Relation) -> bool {
         && table.columns.iter().zip(&relation.columns).all(same_column)
 }
 
-fn named<'a>(columns: &'a [Column], column: &RelationColumn) -> Option<&'a Column> {
-    columns.iter().find(|known| known.name == column.name && known.type_oid == column.type_oid)
+/// The column of this number, or of this name where it has none; if it is of the same type.
+fn known<'a>(columns: &'a [Column], column: &RelationColumn, number: i16) -> Option<&'a Column> {
+    let is_it = |known: &&Column| match number {
+        0 => known.name == column.name,
+        _ => known.number == number,
+    };
+    columns.iter().find(is_it).filter(|known| known.type_oid == column.type_oid)
 }
 
 fn facts_of(column: &Column) -> ColumnFacts {
@@ -159,7 +179,8 @@ mod tests {
 
     fn published(table: Table, primary_key: &[&str]) -> PublishedTable {
         let primary_key = primary_key.iter().map(|name| (*name).to_owned()).collect();
-        PublishedTable { table, primary_key: Some(primary_key), rows_estimate: 0 }
+        let last_number = table.columns.iter().map(|column| column.number).max().unwrap_or_default();
+        PublishedTable { table, primary_key: Some(primary_key), last_number, rows_estimate: 0 }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use fail::fail_point;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -106,6 +107,7 @@ pub(crate) async fn take_over_lock(client: &Client, known: Option<Backend>) -> R
     };
     let revoked = client.query_opt(REVOKE, &[&CAPTURE_ID, &"being taken over"]).await;
     let revoked = revoked.map_err(|source| waited_too_long(source, 0))?;
+    fail_point!("history::lease_revoked");
     let leased =
         revoked.and_then(|row| Some(Backend { pid: row.get::<_, Option<i32>>(0)?, start: row.get(1) }));
     if let Some(leased) = leased.filter(|leased| holder != Some(*leased)) {

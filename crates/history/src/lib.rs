@@ -59,6 +59,7 @@ pub use clients::{ClientNote, KnownClient};
 pub use connections::{ConnectionListener, NewestConnection, NumberedClient};
 pub use epochs::{EpochSpan, Lineage, NewEpoch};
 pub use error::Error;
+use fail::fail_point;
 pub use feed::{Behind, Entry, Feed, Transaction};
 pub use follow::FollowFailure;
 pub use gaps::{Gap, NewGap};
@@ -239,6 +240,7 @@ impl History {
 
     async fn writer_with_lock(&self, link: Link, holder: &str) -> Result<Writer, Error> {
         let taken = lease::take(&link.client, holder).await?;
+        fail_point!("history::lease_taken");
         let tables = self.tables().await?;
         // For its metric.
         self.open_gaps().await?;

@@ -127,7 +127,9 @@ impl Link {
             .await
             .map_err(failed)?;
         if !known.get::<_, bool>(0) {
+            fail_point!("history::before_partition");
             self.client.batch_execute(&partition.create_statements()).await.map_err(failed)?;
+            fail_point!("history::after_partition");
         }
         let copy = format!("COPY waldelta.{name} ({COLUMNS}) FROM STDIN (FORMAT binary)");
         let copy = self.client.prepare(&copy).await.map_err(failed)?;

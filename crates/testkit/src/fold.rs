@@ -128,16 +128,22 @@ async fn fold(
 /// A column as `table_schemas` has it.
 #[derive(serde::Deserialize)]
 struct Column {
+    /// 0 where it is not known.
+    #[serde(default)]
     number: i16,
     name: String,
 }
 
-/// A row in another shape of its table: a column is the same where its number is.
+/// A row in another shape of its table: a column is the same where its number is, or its name where a number is not known.
 fn reshaped(row: &str, before: &[Column], after: &[Column]) -> String {
     let mut row: BTreeMap<String, Box<RawValue>> = serde_json::from_str(row).unwrap();
     let null = || RawValue::from_string("null".to_owned()).unwrap();
     let mut value = |column: &Column| {
-        let before = before.iter().find(|before| before.number == column.number);
+        let is_it = |before: &&Column| match (before.number, column.number) {
+            (0, _) | (_, 0) => before.name == column.name,
+            (before, number) => before == number,
+        };
+        let before = before.iter().find(is_it);
         before.and_then(|before| row.remove(&before.name)).unwrap_or_else(null)
     };
     let row: BTreeMap<_, _> = after.iter().map(|column| (&column.name, value(column))).collect();

@@ -57,14 +57,14 @@ impl Relation {
     /// The table, with version 0, which the caller sets.
     ///
     /// `primary_key` are the names of the primary key's columns by the catalog, `facts` tells what else it knows of a
-    /// column. Where it knows nothing, a type that is not built in is its text.
+    /// column, and is asked in their order. Where it knows nothing, a type that is not built in is its text.
     ///
     /// The key is the primary key, if all of it is published and every old row carries it; else the columns of the
     /// identity index; never those of FULL.
     pub fn to_table(
         &self,
         primary_key: Option<&[String]>,
-        facts: impl Fn(&RelationColumn) -> Option<ColumnFacts>,
+        mut facts: impl FnMut(&RelationColumn) -> Option<ColumnFacts>,
     ) -> Table {
         let column = |column: &RelationColumn| {
             let facts = facts(column).unwrap_or_else(|| column.facts());
@@ -113,8 +113,8 @@ impl Relation {
 }
 
 impl RelationColumn {
-    /// What the stream alone tells.
-    fn facts(&self) -> ColumnFacts {
+    /// What the stream alone tells: no number, and of a type that is not built in the text.
+    pub fn facts(&self) -> ColumnFacts {
         let name = || {
             let known = type_name(self.type_oid).map(str::to_owned).or_else(|| self.type_name.clone());
             known.unwrap_or_else(|| format!("with object id {}", self.type_oid))

@@ -311,6 +311,7 @@ fn published(model: &Model) -> Vec<PublishedTable> {
     let published = |table: &Arc<Table>| PublishedTable {
         table: Table { version: 0, ..Table::clone(table) },
         primary_key: Some(vec!["id".to_owned()]),
+        last_number: 2,
         rows_estimate: IDS.cast_signed(),
     };
     model.tables.iter().map(published).collect()

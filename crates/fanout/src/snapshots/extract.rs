@@ -136,6 +136,7 @@ mod tests {
         let published = |name: &str| PublishedTable {
             table: Table { version: 0, ..table(name) },
             primary_key: Some(vec!["id".into()]),
+            last_number: 2,
             rows_estimate: 7,
         };
         let there = [published("t")];
@@ -164,6 +165,7 @@ mod tests {
         let published = |name: &str, identity| PublishedTable {
             table: Table { version: 0, identity, ..table(name) },
             primary_key: Some(vec!["id".into()]),
+            last_number: 2,
             rows_estimate: 7,
         };
         use ReplicaIdentity::{Default, Full};

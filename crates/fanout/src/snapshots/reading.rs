@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fail::fail_point;
 use futures_util::StreamExt;
 use waldelta_history::Gap;
 use waldelta_source::catalog::PublishedTable;
@@ -132,6 +133,7 @@ async fn read(tape: &Tape, inner: &Inner, deadline: Instant) -> Result<(), Stopp
     origin.wait_visible(&xids, inner.config.visibility_timeout).await?;
     // Asked before the snapshot is taken: a table that joins only afterwards has its reset after what the snapshot shows.
     let gaps = log.open_gaps().await?;
+    fail_point!("fanout::before_snapshot");
     let snapshot = origin.open_snapshot().await?;
     // After it was opened: history may have gone on to another timeline meanwhile.
     if let Some((captured, _)) = log.captured().await? {
@@ -192,6 +194,7 @@ impl Recording<'_> {
         let mut batches = snapshot.rows_where(extract.read.clone(), condition, FRAME_BYTES).await?;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
+            fail_point!("fanout::inside_snapshot");
             let mut rows = Vec::with_capacity(batch.len());
             for row in &batch {
                 let mut told = Vec::with_capacity(row.data.len());
@@ -276,6 +279,7 @@ mod tests {
         let published = |table: Table| PublishedTable {
             table: Table { version: 0, ..table },
             primary_key: Some(vec!["id".into()]),
+            last_number: 2,
             rows_estimate: 7,
         };
         let known =

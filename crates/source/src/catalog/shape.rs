@@ -14,6 +14,7 @@ pub(super) struct Shape {
     /// For each column, whether it is generated.
     generated: Vec<bool>,
     primary_key: Option<Vec<String>>,
+    last_number: i16,
     rows_estimate: i64,
 }
 
@@ -57,6 +58,7 @@ impl Shape {
             whole,
             generated: row.read("generated")?,
             primary_key,
+            last_number: row.read("last_number")?,
             rows_estimate: row.read("rows_estimate")?,
         })
     }
@@ -94,7 +96,12 @@ impl Shape {
         let mut table = Table { columns, ..self.whole.clone() };
         // What names a row, by the one rule that the stream has.
         table.key = relation(&table).to_table(self.primary_key.as_deref(), |_| None).key;
-        PublishedTable { table, primary_key: self.primary_key.clone(), rows_estimate: self.rows_estimate }
+        PublishedTable {
+            table,
+            primary_key: self.primary_key.clone(),
+            last_number: self.last_number,
+            rows_estimate: self.rows_estimate,
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct PublishedTable {
     pub table: Table,
     /// Names of the primary key's columns, if it has one; also where they are not all published.
     pub primary_key: Option<Vec<String>>,
+    /// The highest number (`attnum`) that one of its columns has or had.
+    pub last_number: i16,
     /// The planner's estimate of its rows; 0 where it has none yet.
     pub rows_estimate: i64,
 }

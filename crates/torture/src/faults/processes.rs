@@ -4,16 +4,22 @@ use std::sync::atomic::Ordering;
 
 use super::Hand;
 
-/// Steps at which a process can be ended, or kept waiting.
-const STEPS: [&str; 8] = [
-    "capture::before_append",
-    "history::before_copy",
-    "history::after_copy",
-    "history::before_commit",
-    "history::after_commit",
-    "history::before_publish",
-    "capture::after_append_before_feedback",
-    "capture::after_feedback",
+/// Steps at which a process can be ended, or kept waiting, and how often it comes by in a part.
+const STEPS: [(&str, u64); 14] = [
+    ("capture::before_append", 40),
+    ("history::before_copy", 40),
+    ("history::after_copy", 40),
+    ("history::before_commit", 40),
+    ("history::after_commit", 40),
+    ("history::before_publish", 40),
+    ("capture::after_append_before_feedback", 40),
+    ("capture::after_feedback", 40),
+    ("history::lease_revoked", 0),
+    ("history::lease_taken", 1),
+    ("history::before_partition", 0),
+    ("history::after_partition", 0),
+    ("fanout::before_snapshot", 4),
+    ("fanout::inside_snapshot", 8),
 ];
 
 /// Breaks until the end.
@@ -111,7 +117,8 @@ async fn freeze_until_another_takes_over(hand: &mut Hand) {
 /// Sometimes in a life that ends, or is held up, at one of the steps.
 fn launch(hand: &mut Hand, member: &mut crate::fleet::Member) {
     let armed = hand.dice.once_in(2).then(|| {
-        let (step, passes) = (*hand.dice.pick(&STEPS), hand.dice.between(0, 40));
+        let (step, passes_max) = *hand.dice.pick(&STEPS);
+        let passes = hand.dice.between(0, passes_max);
         match hand.dice.roll(4) {
             0 => format!("{step}={passes}*off->30*sleep({})", hand.dice.between(10, 200)),
             1 => format!("{step}={passes}*off->1*sleep({})->off", hand.dice.between(1000, 8000)),
