@@ -4,7 +4,8 @@
 //! catalog says by now: after the first step of a migration, say, and before the others. But the columns of a relation stand in the
 //! order of their numbers, a number is never given again, and what is there both before and afterwards was there in between. So
 //! the two lists are laid beside the relation's in the way that explains the most names. What can be laid in several ways that are
-//! as good has no number: readers go by its name then.
+//! as good has no number: readers go by its name then. Where it may be a column that is there today, what readers have of that one is
+//! in doubt.
 
 use waldelta_wal::{Column, RelationColumn};
 
@@ -28,9 +29,18 @@ pub(crate) struct Known<'a> {
     pub(crate) last_number: i16,
 }
 
+/// A relation beside what is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Laid {
+    /// The numbers of its columns, in their order; 0 where it is not known.
+    pub(crate) numbers: Vec<i16>,
+    /// Whether one whose number is not known may be one that is there by now.
+    pub(crate) is_doubtful: bool,
+}
+
 impl Known<'_> {
-    /// The numbers of a relation's columns, in their order; 0 where it is not known.
-    pub(crate) fn numbers(&self, relation: &[RelationColumn]) -> Vec<i16> {
+    /// Lays a relation's columns beside what is known.
+    pub(crate) fn lay(&self, relation: &[RelationColumn]) -> Laid {
         let named = self.before.iter().chain(self.today).map(|column| column.number).max().unwrap_or(0);
         // Where the catalog does not know the table, or another one that has its object id, there may be columns beyond.
         let knows_all = !self.today.is_empty() && named <= self.last_number;
@@ -38,7 +48,7 @@ impl Known<'_> {
         let beyond = if knows_all { 0 } else { relation.len() };
         let places = usize::try_from(last).unwrap_or(0) + beyond;
         if places < relation.len() {
-            return vec![0; relation.len()];
+            return Laid { numbers: vec![0; relation.len()], is_doubtful: false };
         }
         let (before, today) = (by_place(self.before, places), by_place(self.today, places));
         let last_before = self.before.iter().map(|column| column.number).max().unwrap_or(0);
@@ -51,11 +61,16 @@ impl Known<'_> {
             (0..places).map(at).collect()
         };
         let worth: Vec<Vec<u32>> = relation.iter().map(worth).collect();
-        let number = |(lowest, highest): (usize, usize)| match i16::try_from(lowest + 1) {
+        let (lowest, highest) = (lowest_best(&worth), highest_best(&worth));
+        let number = |(lowest, highest): (&usize, &usize)| match i16::try_from(lowest + 1) {
             Ok(number) if lowest == highest && number <= last => number,
             _ => 0,
         };
-        lowest_best(&worth).into_iter().zip(highest_best(&worth)).map(number).collect()
+        let numbers: Vec<i16> = lowest.iter().zip(&highest).map(number).collect();
+        let is_left = |place: usize| today[place].is_some_and(|column| !numbers.contains(&column.number));
+        let is_doubtful =
+            (0..relation.len()).any(|at| numbers[at] == 0 && (lowest[at]..=highest[at]).any(is_left));
+        Laid { numbers, is_doubtful }
     }
 }
 
@@ -96,19 +111,21 @@ fn lowest_best(worth: &[Vec<u32>]) -> Vec<usize> {
     // The best of the columns from this one on, in the places from this one on; `None`: there are too few.
     let mut best = vec![vec![None; places + 1]; worth.len() + 1];
     best[worth.len()] = vec![Some(0_u32); places + 1];
+    let here = |best: &[Vec<Option<u32>>], column: usize, place: usize| {
+        best[column + 1][place + 1].map(|rest| rest + worth[column][place])
+    };
     for column in (0..worth.len()).rev() {
         for place in (0..places).rev() {
-            let here = best[column + 1][place + 1].map(|rest| rest + worth[column][place]);
-            best[column][place] = here.max(best[column][place + 1]);
+            best[column][place] = here(&best, column, place).max(best[column][place + 1]);
         }
     }
-    let mut place = 0;
+    let mut next = 0;
     let take = |column: usize| {
-        while best[column][place] == best[column][place + 1] {
-            place += 1;
+        while here(&best, column, next) != best[column][next] {
+            next += 1;
         }
-        place += 1;
-        place - 1
+        next += 1;
+        next - 1
     };
     (0..worth.len()).map(take).collect()
 }
@@ -144,12 +161,9 @@ mod tests {
         all.iter().map(column).collect()
     }
 
-    fn numbers(
-        before: &[(i16, &str, u32)],
-        relation: &[(&str, u32)],
-        today: &[(i16, &str, u32)],
-        last_number: i16,
-    ) -> Vec<i16> {
+    type Of<'a> = &'a [(i16, &'a str, u32)];
+
+    fn lay(before: Of<'_>, relation: &[(&str, u32)], today: Of<'_>, last_number: i16) -> Laid {
         let column = |(name, type_oid): &(&str, u32)| RelationColumn {
             identity: false,
             name: (*name).into(),
@@ -158,7 +172,21 @@ mod tests {
             type_name: None,
         };
         let relation: Vec<RelationColumn> = relation.iter().map(column).collect();
-        Known { before: &columns(before), today: &columns(today), last_number }.numbers(&relation)
+        Known { before: &columns(before), today: &columns(today), last_number }.lay(&relation)
+    }
+
+    /// The numbers of columns of which none is in doubt.
+    fn numbers(before: Of<'_>, relation: &[(&str, u32)], today: Of<'_>, last_number: i16) -> Vec<i16> {
+        let laid = lay(before, relation, today, last_number);
+        assert!(!laid.is_doubtful, "{laid:?}");
+        laid.numbers
+    }
+
+    /// Those of columns of which one is.
+    fn in_doubt(before: Of<'_>, relation: &[(&str, u32)], today: Of<'_>, last_number: i16) -> Vec<i16> {
+        let laid = lay(before, relation, today, last_number);
+        assert!(laid.is_doubtful, "{laid:?}");
+        laid.numbers
     }
 
     #[test]
@@ -172,8 +200,8 @@ mod tests {
     fn a_column_that_takes_the_place_of_another_is_itself_before_that_too() {
         let (before, today) = ([(1, "id", INT), (2, "v", TEXT)], [(1, "id", INT), (3, "v", TEXT)]);
         assert_eq!(numbers(&before, &[("id", INT), ("v", TEXT), ("new_v", TEXT)], &today, 3), [1, 2, 3]);
-        assert_eq!(numbers(&before, &[("id", INT), ("new_v", TEXT)], &today, 3), [1, 0], "2 or 3");
-        assert_eq!(numbers(&before, &[("id", INT), ("v", INT)], &today, 3), [1, 0]);
+        assert_eq!(in_doubt(&before, &[("id", INT), ("new_v", TEXT)], &today, 3), [1, 0], "2 or 3");
+        assert_eq!(in_doubt(&before, &[("id", INT), ("v", INT)], &today, 3), [1, 0]);
         let is_int = [(1, "id", INT), (3, "v", INT)];
         assert_eq!(numbers(&before, &[("id", INT), ("v", INT)], &is_int, 3), [1, 3]);
         assert_eq!(numbers(&before, &[("id", INT), ("v", TEXT)], &is_int, 3), [1, 2]);
@@ -200,8 +228,13 @@ mod tests {
     fn columns_that_came_later_or_went_are_others() {
         let (before, today) = ([(1, "id", INT), (2, "v", TEXT)], [(1, "id", INT), (4, "x", TEXT)]);
         assert_eq!(numbers(&before, &[("id", INT)], &today, 4), [1]);
-        assert_eq!(numbers(&before, &[("id", INT), ("v", TEXT), ("w", TEXT)], &today, 4), [1, 2, 0]);
+        assert_eq!(
+            in_doubt(&before, &[("id", INT), ("v", TEXT), ("w", TEXT)], &today, 4),
+            [1, 2, 0],
+            "3 or 4"
+        );
         assert_eq!(numbers(&before, &[("id", INT), ("x", TEXT)], &today, 4), [1, 4]);
+        assert_eq!(in_doubt(&before, &[("id", INT), ("w", TEXT)], &today, 4), [1, 0], "2, 3 or 4");
         // Of a table that nobody knows any more there may be columns beyond.
         assert_eq!(numbers(&before, &[("id", INT), ("v", TEXT), ("w", TEXT)], &[], 0), [1, 2, 0]);
         assert_eq!(numbers(&[], &[("id", INT), ("v", TEXT)], &[], 0), [0, 0]);

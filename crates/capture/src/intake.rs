@@ -8,8 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::Value;
 use waldelta_wal::{
-    AssembleError, Assembler, DDL_PREFIX, EndLsn, Envelope, Lsn, Message, Operation, Output, Piece, Reset,
-    Table,
+    AssembleError, Assembler, DDL_PREFIX, EndLsn, Envelope, Lsn, Message, Operation, Output, Piece, Repair,
+    RepairReason, Reset, Table,
 };
 
 use crate::Error;
@@ -44,6 +44,8 @@ pub(crate) struct Intake {
     begun: Begun,
     /// Tables that are captured, as far as is known: only of those is it stored that they need repair.
     captured: HashSet<u32>,
+    /// Tables whose columns are in doubt, each with the version of its shape.
+    doubtful: HashSet<(u32, u32)>,
     ddl: Ddl,
 }
 
@@ -88,6 +90,7 @@ impl Intake {
             durable_at_start: durable,
             begun: Begun::default(),
             captured: HashSet::new(),
+            doubtful: HashSet::new(),
             ddl: Ddl::default(),
         }
     }
@@ -186,9 +189,17 @@ impl Intake {
         Ok(None)
     }
 
-    /// Answers a table that [`Self::decode_slice`] asked for.
-    pub(crate) fn define(&mut self, table: Arc<Table>, changed: bool) -> Result<(), Error> {
+    /// Answers a table that [`Self::decode_slice`] asked for. Whose columns are in doubt needs repair where it has changes.
+    pub(crate) fn define(
+        &mut self,
+        table: Arc<Table>,
+        changed: bool,
+        is_doubtful: bool,
+    ) -> Result<(), Error> {
         self.captured.insert(table.oid);
+        if is_doubtful {
+            self.doubtful.insert((table.oid, table.version));
+        }
         self.assembler.define(table, changed).map_err(|error| self.located(error.into()))
     }
 
@@ -298,6 +309,14 @@ impl Intake {
         if self.lines.is_some() && skipping::is_of_a_whole_transaction(&piece) {
             piece.repairs.extend(skipping::of_all(self.captured.iter().copied()));
         }
+        let shapes = piece.changes.iter().filter_map(|change| change.table.as_ref());
+        let shapes: HashSet<(u32, u32)> = shapes.map(|table| (table.oid, table.version)).collect();
+        let doubtful = shapes.intersection(&self.doubtful);
+        let unclear = |(table_oid, _): &(u32, u32)| Repair {
+            table_oid: *table_oid,
+            reason: RepairReason::ColumnsUnclear,
+        };
+        piece.repairs.extend(doubtful.map(unclear));
         piece.repairs.retain(|repair| self.captured.contains(&repair.table_oid));
         let truncates = piece.changes.iter().filter(|change| change.operation == Operation::Truncate);
         for table in truncates.filter_map(|change| change.table.as_ref()) {

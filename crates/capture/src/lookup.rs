@@ -12,7 +12,7 @@ use waldelta_source::Source;
 use waldelta_source::catalog::{self, PublishedTable};
 use waldelta_wal::{Relation, Table};
 
-use crate::shape::{News, fits, from_catalog, from_history};
+use crate::shape::{News, Shaped, fits, from_catalog, from_history};
 use crate::{Error, questions};
 
 /// The catalog answers in milliseconds, unless somebody holds a lock on it.
@@ -83,7 +83,10 @@ impl Lookup {
 
     /// The table that is wanted, without its version, if all is known by now; else sees to it that it will be. `stored`
     /// gives the latest shape that history has.
-    pub(crate) fn settle<'a>(&mut self, stored: impl FnOnce(u32) -> Option<&'a Arc<Table>>) -> Option<Table> {
+    pub(crate) fn settle<'a>(
+        &mut self,
+        stored: impl FnOnce(u32) -> Option<&'a Arc<Table>>,
+    ) -> Option<Shaped> {
         let (wanted, answer) = match std::mem::replace(&mut self.state, State::Idle) {
             State::Wanted(wanted) => (wanted, None),
             State::Answered(wanted, answer) => (wanted, Some(answer)),

@@ -25,7 +25,7 @@ use crate::lines::Outline;
 use crate::lookup::Lookup;
 use crate::outlines::Outlines;
 use crate::repairs::NeedsRepair;
-use crate::shape::News;
+use crate::shape::{News, Shaped};
 use crate::shown::ShownAt;
 use crate::start::Started;
 use crate::status::{Status, Stored};
@@ -248,12 +248,12 @@ impl Pump<'_> {
 
     fn begin_work(&mut self, now: Instant) -> Result<(), Error> {
         if let Some(writer) = self.appender.writer() {
-            if let Some(table) = self.lookup.settle(|oid| writer.latest_shape(oid)) {
+            if let Some(Shaped { table, is_doubtful }) = self.lookup.settle(|oid| writer.latest_shape(oid)) {
                 let Numbered { table, changed } = writer.number(table);
                 if changed {
                     self.sighting.set_changed();
                 }
-                self.intake.define(table, changed)?;
+                self.intake.define(table, changed, is_doubtful)?;
             }
             let may_note = !writer.is_in_transaction() && self.appender.knows_gaps();
             let stored = self.intake.progress().stored_until();

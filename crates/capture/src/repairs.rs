@@ -66,6 +66,10 @@ fn explanation(reason: &str) -> &'static str {
         Some(RepairReason::ColumnRenamed) => {
             "a column was renamed: older rows in history and at clients have the value under its old name"
         }
+        Some(RepairReason::ColumnsUnclear) => {
+            "a column came, went or was renamed more than once, with rows in between, before its table was looked at: rows in \
+             history and at clients may lack values that a column of today has"
+        }
         Some(RepairReason::PartitionsChanged) => {
             "partitions were attached, detached or dropped, which sends no changes: their rows are missing or left over in \
              history and at clients"

@@ -9,7 +9,7 @@
 use waldelta_source::catalog::PublishedTable;
 use waldelta_wal::{Column, ColumnFacts, Relation, RelationColumn, ReplicaIdentity, Table};
 
-use crate::columns::Known;
+use crate::columns::{Known, Laid};
 
 /// What is known to be new of a table since it was defined last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,15 +24,24 @@ pub(crate) enum News {
     Types,
 }
 
+/// The shape of a table's rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shaped {
+    /// The table, without its version.
+    pub(crate) table: Table,
+    /// Whether one of its columns may be one that is there today, under another number: see [`Laid`].
+    pub(crate) is_doubtful: bool,
+}
+
 /// The table, where history knows all of it; `None` where the catalog has to be asked.
-pub(crate) fn from_history(relation: &Relation, stored: Option<&Table>, news: News) -> Option<Table> {
+pub(crate) fn from_history(relation: &Relation, stored: Option<&Table>, news: News) -> Option<Shaped> {
     // DEFAULT marks the columns of the primary key. Under the others it can change unseen.
     let marks_key = relation.identity == ReplicaIdentity::Default;
     let knows_all = |stored: &&Table| stored.columns.iter().all(|column| column.number != 0);
     stored
         .filter(|stored| marks_key && news == News::None && fits(stored, relation))
         .filter(knows_all)
-        .cloned()
+        .map(|stored| Shaped { table: stored.clone(), is_doubtful: false })
 }
 
 /// The table by all that is known. `today` is the catalog's answer: `None` where the table is gone from it.
@@ -41,17 +50,20 @@ pub(crate) fn from_catalog(
     stored: Option<&Table>,
     today: Option<&PublishedTable>,
     news: News,
-) -> Table {
+) -> Shaped {
     let is_as_stored = news == News::None && stored.is_some_and(|stored| fits(stored, relation));
     let before = stored.map_or(&[][..], |stored| &stored.columns);
     let now = today.map_or(&[][..], |today| &today.table.columns);
-    let numbers = match today {
-        Some(today) if !is_as_stored && fits(&today.table, relation) => {
-            now.iter().map(|column| column.number).collect()
-        }
+    let as_in = |columns: &[Column]| {
+        let numbers = columns.iter().map(|column| column.number).collect();
+        Laid { numbers, is_doubtful: false }
+    };
+    let Laid { numbers, is_doubtful } = match today {
+        _ if is_as_stored && before.iter().all(|column| column.number != 0) => as_in(before),
+        Some(today) if fits(&today.table, relation) => as_in(now),
         _ => {
             let last_number = today.map_or(0, |today| today.last_number);
-            Known { before, today: now, last_number }.numbers(&relation.columns)
+            Known { before, today: now, last_number }.lay(&relation.columns)
         }
     };
     let mut numbers = numbers.into_iter();
@@ -79,7 +91,7 @@ pub(crate) fn from_catalog(
     if relation.identity == ReplicaIdentity::Full && identity == Some(ReplicaIdentity::Mixed) {
         table.identity = ReplicaIdentity::Mixed;
     }
-    table
+    Shaped { table, is_doubtful }
 }
 
 /// Whether the stream shows the table in this shape.
@@ -188,7 +200,8 @@ mod tests {
         let columns = [("id", 23, true), ("pair", COMPOSITE, false)];
         let relation = relation(ReplicaIdentity::Default, &columns);
         let stored = shape(&relation, 1, &["a"], false);
-        assert_eq!(from_history(&relation, Some(&stored), News::None), Some(stored.clone()));
+        let shaped = Shaped { table: stored.clone(), is_doubtful: false };
+        assert_eq!(from_history(&relation, Some(&stored), News::None), Some(shaped));
         assert_eq!(from_history(&relation, Some(&stored), News::Table), None, "something is new");
         assert_eq!(from_history(&relation, None, News::None), None);
         let full =
@@ -212,29 +225,29 @@ mod tests {
         let full = relation(ReplicaIdentity::Full, &[("id", 23, true), ("pair", COMPOSITE, true)]);
         let stored = shape(&full, 1, &["a"], true);
         let today = published(shape(&full, 1, &["a", "b"], false), &["id"]);
-        let table = from_catalog(&full, Some(&stored), Some(&today), News::None);
+        let table = from_catalog(&full, Some(&stored), Some(&today), News::None).table;
         assert_eq!(table.columns, stored.columns);
         assert_eq!(table.key, [0], "which the stream does not mark");
-        let table = from_catalog(&full, Some(&stored), Some(&today), News::Types);
+        let table = from_catalog(&full, Some(&stored), Some(&today), News::Types).table;
         assert_eq!(table.columns, today.table.columns, "the source said to ask anew");
 
         // Dropped and added again, which leaves the relation as it was.
         let again = published(shape(&full, 2, &["a", "b"], false), &["id"]);
-        let table = from_catalog(&full, Some(&stored), Some(&again), News::Table);
+        let table = from_catalog(&full, Some(&stored), Some(&again), News::Table).table;
         assert_eq!(table.columns, again.table.columns);
-        let table = from_catalog(&full, Some(&stored), Some(&today), News::Table);
+        let table = from_catalog(&full, Some(&stored), Some(&today), News::Table).table;
         assert_eq!((table.columns[1].nullable, &table.columns[1].kind), (false, &pair(&["a"])));
 
         // A column more, and the composite as it was.
         let columns = [("id", 23, true), ("pair", COMPOSITE, true), ("new", 25, true)];
         let wider = relation(ReplicaIdentity::Full, &columns);
         let today = published(shape(&wider, 1, &["a", "b"], false), &["id"]);
-        let table = from_catalog(&wider, Some(&stored), Some(&today), News::None);
+        let table = from_catalog(&wider, Some(&stored), Some(&today), News::None).table;
         assert_eq!(table.columns[1].kind, pair(&["a"]));
         assert_eq!((table.columns[2].number, table.columns[2].nullable), (3, false));
         // The same name and type, but another column.
         let today = published(shape(&wider, 5, &["a", "b"], false), &["id"]);
-        let table = from_catalog(&wider, Some(&stored), Some(&today), News::None);
+        let table = from_catalog(&wider, Some(&stored), Some(&today), News::None).table;
         assert_eq!((table.columns[1].number, &table.columns[1].kind), (6, &pair(&["a", "b"])));
     }
 
@@ -243,18 +256,18 @@ mod tests {
         let full = relation(ReplicaIdentity::Full, &[("id", 23, true), ("pair", COMPOSITE, true)]);
         let stored =
             Table { key: vec![0], identity: ReplicaIdentity::Mixed, ..shape(&full, 1, &["a"], false) };
-        let table = from_catalog(&full, Some(&stored), None, News::None);
+        let table = from_catalog(&full, Some(&stored), None, News::None).table;
         assert_eq!(table, Table { version: 0, ..stored.clone() });
         // Another table today, under an object id that was given out again.
         let foreign =
             published(shape(&relation(ReplicaIdentity::Default, &[("x", 25, true)]), 1, &[], false), &["x"]);
-        let table = from_catalog(&full, Some(&stored), Some(&foreign), News::None);
+        let table = from_catalog(&full, Some(&stored), Some(&foreign), News::None).table;
         assert_eq!(table.columns, stored.columns);
 
         let renamed = Relation { name: "u".into(), ..full.clone() };
-        let table = from_catalog(&renamed, Some(&stored), None, News::None);
+        let table = from_catalog(&renamed, Some(&stored), None, News::None).table;
         assert_eq!((&*table.name.name, table.columns), ("u", stored.columns));
-        let unknown = from_catalog(&full, None, None, News::None);
+        let unknown = from_catalog(&full, None, None, News::None).table;
         assert_eq!((unknown.columns[1].number, &unknown.columns[1].kind), (0, &Kind::TEXT));
     }
 
@@ -265,12 +278,12 @@ mod tests {
         let mut today = published(stored.clone(), &["id"]);
         today.table.identity = ReplicaIdentity::Mixed;
         assert_eq!(
-            from_catalog(&full, Some(&stored), Some(&today), News::None).identity,
+            from_catalog(&full, Some(&stored), Some(&today), News::None).table.identity,
             ReplicaIdentity::Mixed
         );
         today.table.identity = ReplicaIdentity::Full;
         assert_eq!(
-            from_catalog(&full, Some(&stored), Some(&today), News::None).identity,
+            from_catalog(&full, Some(&stored), Some(&today), News::None).table.identity,
             ReplicaIdentity::Full
         );
     }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use waldelta_testkit::Dice;
 
+pub(crate) use self::disks::NEXT_SEGMENT;
 use crate::round::{Stage, fail};
 
 /// Breaks things until it is told to end, by when everything is whole again.

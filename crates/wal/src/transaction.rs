@@ -71,6 +71,8 @@ pub enum RepairReason {
     DefaultAdded,
     /// A column was renamed: existing rows have the value under another name.
     ColumnRenamed,
+    /// A column came, went or was renamed more than once before the catalog was asked which one it is: it may be one of today's.
+    ColumnsUnclear,
     /// Partitions were attached, detached or dropped, where changes are published as the root's.
     PartitionsChanged,
     /// A partition was truncated or written anew, where changes are published as the root's.
@@ -90,6 +92,7 @@ impl RepairReason {
             RepairReason::Rewritten => "rewritten",
             RepairReason::DefaultAdded => "default_added",
             RepairReason::ColumnRenamed => "column_renamed",
+            RepairReason::ColumnsUnclear => "columns_unclear",
             RepairReason::PartitionsChanged => "partitions_changed",
             RepairReason::PartitionEmptied => "partition_emptied",
             RepairReason::TypeChanged => "type_changed",
@@ -105,6 +108,7 @@ impl RepairReason {
             Rewritten,
             DefaultAdded,
             ColumnRenamed,
+            ColumnsUnclear,
             PartitionsChanged,
             PartitionEmptied,
             TypeChanged,

@@ -180,7 +180,7 @@ impl World {
             let Wants::Shape(Wanted { relation, .. }) = wants else { panic!("no line was written") };
             let mut table = relation.to_table(None, |_| None);
             table.version = 1;
-            self.intake.define(Arc::new(table), false).unwrap();
+            self.intake.define(Arc::new(table), false, false).unwrap();
         }
     }
 

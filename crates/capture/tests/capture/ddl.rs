@@ -57,6 +57,29 @@ async fn columns_that_come_and_go_within_a_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_may_be_one_of_two_puts_its_table_into_needs_repair() {
+    let world = World::begun("ddldoubt", TABLE).await;
+    let capture = world.run();
+    world.source_db.exec("INSERT INTO t VALUES (1, 'a')").await;
+    world.wait_told(1).await;
+    let only_one =
+        "BEGIN; ALTER TABLE t ADD w int; INSERT INTO t VALUES (2, 'b', 20); ALTER TABLE t ADD x int;
+         UPDATE t SET x = 30; COMMIT";
+    world.source_db.exec(only_one).await;
+    world.wait_told(4).await;
+    let gaps = "SELECT coalesce(string_agg(reason, ' '), '') FROM waldelta.gaps";
+    assert_eq!(world.history_db.query_text(gaps).await, "");
+    let one_of_two = "BEGIN; ALTER TABLE t ADD y int; INSERT INTO t VALUES (3, 'c', 40, 41, 42);
+         ALTER TABLE t DROP y, ADD z int, ADD u int; COMMIT; INSERT INTO t VALUES (4, 'd', 50, 51, 52)";
+    world.source_db.exec(one_of_two).await;
+    world.wait_told(6).await;
+    let shapes = world.listed(SHAPE, "operation = 'schema'").await;
+    assert_eq!(shapes[2], "4 id integer 1, v text 2, w integer 3, x integer 4, y integer", "{shapes:?}");
+    assert_eq!(world.history_db.query_text(gaps).await, "columns_unclear");
+    capture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_types_and_names_that_change_between_transactions() {
     let world = World::begun("ddlbetween", TABLE).await;
     let capture = world.run();

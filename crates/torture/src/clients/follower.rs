@@ -14,7 +14,7 @@ use waldelta_testkit::{ConnectOptions, Dice, Frame, Replica, WsClient};
 use super::wrong::{Answer, Wrong};
 use super::{Client, Shared, Store};
 use crate::access::check_told;
-use crate::tables::REPAIRED;
+use crate::tables::MAY_BE_RESET;
 
 /// A connection that a frozen process has taken is given up after this time.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -240,7 +240,7 @@ fn check_reset(name: &str, text: &str) {
         return;
     }
     let reset: Value = serde_json::from_str(text).unwrap();
-    let is_repaired = |table: &Value| table.as_str().is_some_and(|table| REPAIRED.contains(&table));
+    let is_repaired = |table: &Value| table.as_str().is_some_and(|table| MAY_BE_RESET.contains(&table));
     let tables = reset["tables"].as_array();
     let is_repair = reset["reason"] == "gap" && tables.is_some_and(|tables| tables.iter().all(is_repaired));
     assert!(is_repair, "{name} is reset: {text}");

@@ -9,9 +9,12 @@ use waldelta_wal::Epoch;
 
 use crate::access::Who;
 use crate::checkpoint::SETTLE_PATIENCE;
+use crate::faults::NEXT_SEGMENT;
 use crate::http::get_as;
 use crate::round::Stage;
 
+/// WAL that the server keeps for slots where one is to be lost: several segments.
+const KEPT_MB: u32 = 96;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lock that a writer holds.
 const STATEMENT_PATIENCE: Duration = Duration::from_secs(60);
@@ -27,12 +30,15 @@ pub(super) enum Deed {
     DropSlot,
     /// And makes another one of the same name.
     ReplaceSlot,
+    /// Nobody reads for as long as the server keeps WAL for a slot.
+    InvalidateSlot,
     DropPublication,
     /// A table is taken out of the publication, and added again while it is written to.
     RepublishTable,
 }
 
-const DEEDS: [Deed; 4] = [Deed::DropSlot, Deed::ReplaceSlot, Deed::DropPublication, Deed::RepublishTable];
+const DEEDS: [Deed; 5] =
+    [Deed::DropSlot, Deed::ReplaceSlot, Deed::InvalidateSlot, Deed::DropPublication, Deed::RepublishTable];
 
 impl Deed {
     pub(super) fn pick(dice: &mut Dice) -> Self {
@@ -50,6 +56,7 @@ impl Deed {
                 );
                 drop_slot(stage, &again).await;
             }
+            Deed::InvalidateSlot => invalidate_slot(stage).await,
             Deed::DropPublication => sql(stage, "DROP PUBLICATION waldelta").await,
             Deed::RepublishTable => {
                 let table = *dice.pick(&REPUBLISHED);
@@ -89,6 +96,7 @@ impl Deed {
         let (name, code) = match self {
             Deed::DropSlot => ("slot_missing", "WD-SLOT-MISSING"),
             Deed::ReplaceSlot => ("slot_ahead", "WD-SLOT-AHEAD"),
+            Deed::InvalidateSlot => ("slot_lost", "WD-SLOT-LOST"),
             Deed::DropPublication => ("publication_missing", "WD-PUBLICATION-MISSING"),
             Deed::RepublishTable => return,
         };
@@ -132,6 +140,35 @@ async fn drop_slot(stage: &Stage, besides: &str) {
         client.batch_execute(&drop).await.is_ok()
     })
     .await;
+}
+
+/// Has the server go so far without us that it gives the slot up; not so far that it gives up that of the native subscription.
+async fn invalidate_slot(stage: &Stage) {
+    let (world, slot) = (&stage.world, stage.world.slot());
+    let port = world.source_cluster.port();
+    (0..stage.fleet.len()).for_each(|number| stage.fleet.route(number, 0).close());
+    let client = world.source_client().await;
+    let keep = async |what: &str| {
+        client.batch_execute(&format!("ALTER SYSTEM {what}")).await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    };
+    keep(&format!("SET max_slot_wal_keep_size = '{KEPT_MB}MB'")).await;
+    let is_lost = format!("SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    let others_behind = format!(
+        "SELECT coalesce(max(pg_current_wal_lsn() - restart_lsn), 0) > {KEPT_MB} * 512 * 1024::numeric
+         FROM pg_replication_slots WHERE active AND slot_name <> '{slot}'"
+    );
+    wait_until("the slot is lost", SETTLE_PATIENCE, async || {
+        // Each of these tells slots how far they may go.
+        client.batch_execute("CHECKPOINT").await.unwrap();
+        if world.source.query_text(&others_behind).await == "f" {
+            client.batch_execute(NEXT_SEGMENT).await.unwrap();
+        }
+        world.source.query_text(&is_lost).await == "t"
+    })
+    .await;
+    keep("RESET max_slot_wal_keep_size").await;
+    (0..stage.fleet.len()).for_each(|number| stage.fleet.route(number, 0).turn_to(port));
 }
 
 async fn sql(stage: &Stage, sql: &str) {

@@ -21,7 +21,7 @@ const MEND_INTERVAL: Duration = Duration::from_millis(100);
 /// A server has a few segments of WAL in advance.
 const SEGMENTS_MAX: u32 = 20;
 /// Writes something, so that there is something to leave behind; the restore point means nothing to a slot.
-const NEXT_SEGMENT: &str = "SELECT pg_create_restore_point('full'), pg_switch_wal()";
+pub(crate) const NEXT_SEGMENT: &str = "SELECT pg_create_restore_point('full'), pg_switch_wal()";
 /// Whose fsync fails: what they are, and how `pg_stat_activity` knows them.
 const SYNCING: [(&str, &str); 4] = [
     ("its checkpointer", "backend_type = 'checkpointer'"),
