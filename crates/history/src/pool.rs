@@ -11,7 +11,7 @@ pub(crate) const SCHEMA: &str = "waldelta";
 
 /// Fixed for every connection for reading. A page is planned anew each time: only then are partitions left out before
 /// they are locked and opened, and planning costs less than that.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("search_path", "waldelta,pg_catalog"),
     ("TimeZone", "UTC"),
     ("client_encoding", "UTF8"),
@@ -19,6 +19,8 @@ const SETTINGS: [(&str, &str); 9] = [
     ("jit", "off"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
 ];

@@ -240,3 +240,28 @@ async fn acknowledged_cursors_are_kept_and_only_rise() {
     assert_eq!(history.acked("web-7").await.unwrap(), Some(whole(START + 10)));
     assert_eq!(history.acked("o'brien").await.unwrap(), Some(whole(START + 2)));
 }
+
+/// What a database sets for everybody is not for us: a connection for reading rests for as long as nobody asks.
+#[tokio::test]
+async fn a_connection_that_rests_is_kept_whatever_the_database_sets() {
+    let database = TestDatabase::create("history_rests").await;
+    let name = database.name();
+    let limits = ["idle_session_timeout", "idle_in_transaction_session_timeout"];
+    for limit in limits {
+        database.exec(&format!("ALTER DATABASE {name} SET {limit} = '20ms'")).await;
+    }
+    let (history, mut writer) = written(&database).await;
+    fill(&mut writer).await;
+    let backends = async || {
+        let sql = format!(
+            "SELECT coalesce(string_agg(pid::text, ' ' ORDER BY pid), '') FROM pg_stat_activity
+             WHERE application_name = 'waldelta-history' AND datname = '{name}'"
+        );
+        database.query_text(&sql).await
+    };
+    assert_eq!(read_all(&history, whole(START - 1)).await.parts.len(), 4);
+    let before = backends().await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_ne!(before, "");
+    assert_eq!(backends().await, before);
+}

@@ -100,7 +100,8 @@ async fn freeze(hand: &mut Hand, number: usize, low_ms: u64, high_ms: u64) {
 /// One that may write history, for longer than it takes until another writes. Sometimes there are no rows meanwhile: what it has left to
 /// store when it goes on is its durable end alone, and no row that is there already keeps it from that.
 async fn freeze_until_another_takes_over(hand: &mut Hand) {
-    let number = hand.dice.index(2);
+    let stage = hand.stage.clone();
+    let number = *hand.dice.pick(stage.fleet.writers());
     let rests = hand.dice.once_in(2);
     hand.stage.rest.store(rests, Ordering::Relaxed);
     if rests {
