@@ -26,11 +26,11 @@ const STEPS: [(&str, u64); 14] = [
 pub(super) async fn run(mut hand: Hand) {
     while hand.pause(500, 6000).await {
         let number = hand.dice.index(hand.stage.fleet.len());
-        match hand.dice.roll(10) {
+        match hand.dice.roll(11) {
             0..=4 => kill(&mut hand, number).await,
             5 => stop(&mut hand, number).await,
-            6 => freeze_until_another_takes_over(&mut hand).await,
-            7 => kill_all(&mut hand).await,
+            6 | 7 => freeze_until_another_takes_over(&mut hand).await,
+            8 => kill_all(&mut hand).await,
             _ => freeze(&mut hand, number, 200, 4000).await,
         }
     }
