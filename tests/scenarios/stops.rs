@@ -11,9 +11,15 @@ const EXIT_STOPPED: i32 = 3;
 
 /// What the service says of itself.
 pub async fn status(setting: &Setting) -> Value {
-    let (code, answer) = setting.service.get("/v1/status").await;
-    assert_eq!(code, 200, "{answer}");
-    serde_json::from_str(&answer).unwrap()
+    let mut told = Value::Null;
+    wait_until("the service has started", PATIENCE, async || {
+        let (code, answer) = setting.service.get("/v1/status").await;
+        told = serde_json::from_str(&answer).unwrap();
+        assert!(code == 200 || told["code"] == "WD-STARTING", "{code} {answer}");
+        code == 200
+    })
+    .await;
+    told
 }
 
 /// Waits until capture has stopped in this named state, and checks that everything tells it: status, readiness, the cure.

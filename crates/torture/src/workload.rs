@@ -6,6 +6,7 @@ mod prepared;
 mod rows;
 mod shapes;
 mod sql;
+mod twins;
 pub(crate) mod values;
 
 use std::io::Cursor;
@@ -65,6 +66,8 @@ impl Workload {
         }
         let dice = Dice::of(seed, &format!("prepared of part {part}"));
         writers.spawn(prepared::decide_some(url.to_owned(), dice, stop.clone()));
+        let dice = Dice::of(seed, &format!("twins of part {part}"));
+        writers.spawn(twins::commit_some(url.to_owned(), dice, stop.clone(), rest.clone()));
         Workload { url: url.to_owned(), stop, committed, writers }
     }
 

@@ -1,6 +1,7 @@
 //! A connection pooler between us and the source: it is named, and nothing is left at the source.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -15,8 +16,10 @@ use crate::world::{PATIENCE, World, target};
 struct Pooler {
     child: Child,
     folder: PathBuf,
-    port: u16,
 }
+
+/// Names its socket.
+const PORT: u16 = 6432;
 
 impl Pooler {
     /// `None` where it is not installed. `pass_settings`: it passes over what clients want set at their start, as many are set up.
@@ -24,11 +27,10 @@ impl Pooler {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
             .into_iter()
             .find(|path| PathBuf::from(path).exists())?;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let folder = PathBuf::from(format!("/tmp/waldelta-pooler-{}-{port}", std::process::id()));
+        let folder = PathBuf::from(format!("/tmp/waldelta-pooler-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
+        // Whoever it runs as makes its socket there. A port that is free now may be another's by the time that it listens.
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
         let passed = if pass_settings {
             "ignore_startup_parameters = extra_float_digits, options, replication\n"
         } else {
@@ -36,9 +38,10 @@ impl Pooler {
         };
         let settings = format!(
             // With `any`, it logs in as who is written down here.
-            "[databases]\n* = user=postgres host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n\
-             unix_socket_dir =\npool_mode = transaction\n{passed}",
-            cluster.port()
+            "[databases]\n* = user=postgres host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nauth_type = any\n\
+             unix_socket_dir = {}\npool_mode = transaction\n{passed}",
+            cluster.port(),
+            folder.display()
         );
         let file = folder.join("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
@@ -49,7 +52,11 @@ impl Pooler {
         let log = std::fs::File::create(folder.join("log")).unwrap();
         let child =
             command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Some(Pooler { child, folder, port })
+        Some(Pooler { child, folder })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join(format!(".s.PGSQL.{PORT}"))
     }
 }
 
@@ -73,10 +80,11 @@ async fn a_pooler_in_between_is_named_and_nothing_is_captured_through_it() {
             return;
         };
         wait_until("the pooler listens", PATIENCE, async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", pooler.port)).await.is_ok()
+            tokio::net::UnixStream::connect(pooler.socket()).await.is_ok()
         })
         .await;
-        let url = format!("postgresql://postgres@127.0.0.1:{}/{}", pooler.port, world.source_db.name());
+        let (name, folder) = (world.source_db.name(), pooler.folder.display());
+        let url = format!("postgresql://postgres@/{name}?host={folder}&port={PORT}");
         let mut config = world.config();
         config.source = Source { target: target(&url), ..world.source.clone() };
         let capture = world.run_with(config);
