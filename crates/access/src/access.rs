@@ -46,14 +46,21 @@ struct Inner {
     hashing: Hashing,
     /// `None` until it was read once.
     known: watch::Sender<Option<Arc<Known>>>,
-    /// One reads at a time, so that an older picture never replaces a newer one. When it was last begun.
-    looked: Mutex<Option<Instant>>,
+    /// One reads at a time, so that an older picture never replaces a newer one. The last time.
+    looked: Mutex<Option<Look>>,
     is_out_of_reach: AtomicBool,
     redeeming: Semaphore,
     /// Those that are redeemed, too.
     redeem_waiting: Semaphore,
     /// Counts what makes identities worth another look: revocations, other settings, and keys that are gone.
     changes: watch::Sender<u64>,
+}
+
+/// A question to history.
+struct Look {
+    begun: Instant,
+    /// Whether there was no answer, so that what is known may be old.
+    has_failed: bool,
 }
 
 impl Access {
@@ -260,18 +267,26 @@ impl Inner {
     async fn look_again(&self) -> Result<(), Refusal> {
         let asked = Instant::now();
         let mut looked = timeout(LOOK_WAIT_MAX, self.looked.lock()).await.map_err(|_| Refusal::Busy)?;
-        if let Some(at) = *looked {
-            if at > asked {
-                return Ok(());
+        if let Some(Look { begun, has_failed }) = *looked {
+            if begun > asked {
+                return if has_failed { Err(Refusal::Unavailable) } else { Ok(()) };
             }
-            sleep_until(at + LOOK_INTERVAL_MIN).await;
+            sleep_until(begun + LOOK_INTERVAL_MIN).await;
         }
         self.look(&mut looked).await.map_err(|_| Refusal::Unavailable)
     }
 
     /// Reads what has changed.
-    async fn look(&self, looked: &mut Option<Instant>) -> Result<(), Error> {
-        *looked = Some(Instant::now());
+    async fn look(&self, looked: &mut Option<Look>) -> Result<(), Error> {
+        let begun = Instant::now();
+        // Also where nobody waits for the end of it.
+        *looked = Some(Look { begun, has_failed: true });
+        self.read().await?;
+        *looked = Some(Look { begun, has_failed: false });
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<(), Error> {
         let before = self.known.borrow().clone();
         let list = in_time("tokens and revocations", async {
             let revision = self.history.access_revision().await?;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use waldelta_history::Revoked;
 use waldelta_pgconn::{Environment, Target};
-use waldelta_testkit::TestDatabase;
+use waldelta_testkit::{Route, TestCluster, TestDatabase};
 
 use super::*;
 use crate::jwks::tests::endpoint::{Answer, Endpoint};
@@ -162,6 +162,23 @@ async fn a_token_that_was_made_just_now_is_taken_by_every_process() {
         assert_eq!(&*taken.unwrap().subject, subject);
         assert!(guesses.iter().all(Result::is_err));
     }
+}
+
+/// Whoever is told that its token is wrong does not come back.
+#[tokio::test]
+async fn nobody_is_told_that_a_new_token_is_wrong_while_history_is_out_of_reach() {
+    let cluster = TestCluster::own(&[]).await;
+    let route = Route::to(cluster.port());
+    let database = TestDatabase::create_on(&cluster, "access_cut").await;
+    let access = access(&history(&database.on(&cluster).through(&route)).await).await;
+    let made = new("ada").make(&history(&database).await).await.unwrap();
+    route.close();
+    let at_once = (0..8).map(|_| access.verify(&made.secret.0));
+    let refused: Vec<_> =
+        futures_util::future::join_all(at_once).await.into_iter().map(Result::unwrap_err).collect();
+    assert_eq!(refused, [Refusal::Unavailable; 8]);
+    route.turn_to(cluster.port());
+    assert_eq!(&*access.verify(&made.secret.0).await.unwrap().subject, "ada");
 }
 
 #[tokio::test]
