@@ -32,15 +32,7 @@ const STEPS: &[&str] = &[
 #[tokio::test]
 async fn clients_and_history_follow_every_shape() {
     let setting = Setting::new("shapes", TABLE).await;
-    let (mut live, mut copy) = setting.client("live").await;
-    let (away, mut away_copy) = setting.client("away").await;
-    drop(away);
-    for step in STEPS {
-        setting.source.exec(step).await;
-        setting.equal(&mut live, &mut copy, &["public.t"]).await;
-    }
-    let mut away = setting.resume("away", &mut away_copy).await;
-    setting.equal(&mut away, &mut away_copy, &["public.t"]).await;
+    are_followed(&setting, STEPS).await;
     let (mut late, mut late_copy) = setting.client("late").await;
     setting.equal(&mut late, &mut late_copy, &["public.t"]).await;
     assert_eq!(repairs(&setting).await, json!([]), "nothing of this changes rows unseen");
@@ -86,11 +78,16 @@ async fn clients_and_history_follow_migrations_with_rows_in_between() {
         INSERT INTO t VALUES (1, 'one', 10), (2, 'two', 20)",
     )
     .await;
+    are_followed(&setting, MIGRATIONS).await;
+}
+
+/// A client that is there has the source's rows after each of these, and one that was away has them once it is back.
+async fn are_followed(setting: &Setting, steps: &[&str]) {
     let (mut live, mut copy) = setting.client("live").await;
     let (away, mut away_copy) = setting.client("away").await;
     drop(away);
-    for migration in MIGRATIONS {
-        setting.source.exec(migration).await;
+    for step in steps {
+        setting.source.exec(step).await;
         setting.equal(&mut live, &mut copy, &["public.t"]).await;
     }
     let mut away = setting.resume("away", &mut away_copy).await;

@@ -41,7 +41,9 @@ pub(crate) struct Laid {
 impl Known<'_> {
     /// Lays a relation's columns beside what is known.
     pub(crate) fn lay(&self, relation: &[RelationColumn]) -> Laid {
-        let named = self.before.iter().chain(self.today).map(|column| column.number).max().unwrap_or(0);
+        let highest = |columns: &[Column]| columns.iter().map(|column| column.number).max().unwrap_or(0);
+        let last_before = highest(self.before);
+        let named = last_before.max(highest(self.today));
         // Where the catalog does not know the table, or another one that has its object id, there may be columns beyond.
         let knows_all = !self.today.is_empty() && named <= self.last_number;
         let last = if knows_all { self.last_number } else { named };
@@ -51,7 +53,6 @@ impl Known<'_> {
             return Laid { numbers: vec![0; relation.len()], is_doubtful: false };
         }
         let (before, today) = (by_place(self.before, places), by_place(self.today, places));
-        let last_before = self.before.iter().map(|column| column.number).max().unwrap_or(0);
         let worth = |column| {
             let at = |place: usize| {
                 let is_known = before[place].or(today[place]).is_some();
