@@ -392,9 +392,19 @@ fn source_is_link(source: &sqlx::Error) -> bool {
 
 fn pool_can_recover(source: &sqlx::Error) -> bool {
     match source {
-        sqlx::Error::Database(source) => source.code().is_some_and(|code| sqlstate_can_recover(&code)),
+        sqlx::Error::Database(source) => {
+            source.code().is_some_and(|code| sqlstate_can_recover(&code)) || is_of_connecting(&**source)
+        }
         other => source_is_link(other),
     }
+}
+
+/// Whether it is the server's own failure to begin a session, as `waldelta_pgconn` has it: the pool connects when it needs to.
+fn is_of_connecting(source: &dyn sqlx::error::DatabaseError) -> bool {
+    let source = source.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    source.is_some_and(|source| {
+        source.code().starts_with("XX") && matches!(source.severity(), sqlx::postgres::PgSeverity::Fatal)
+    })
 }
 
 fn driver_can_recover(source: &tokio_postgres::Error) -> bool {

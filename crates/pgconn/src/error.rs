@@ -155,9 +155,10 @@ impl Error {
             | Error::TooManyConnections { .. }
             | Error::NotReady { .. } => true,
             Error::Tls { source, .. } => cut_during_handshake(source),
-            // Short of memory or disk.
+            // Short of memory or disk, or failing at what is its own: with a full disk a server that has just started cannot write
+            // the file that sessions begin with, and calls that an internal error.
             Error::Refused { source, .. } => {
-                source.code().is_some_and(|state| state.code().starts_with("53"))
+                source.code().is_some_and(|state| matches!(state.code().get(..2), Some("53" | "58" | "XX")))
             }
             Error::Invalid(_)
             | Error::RootCertificates { .. }

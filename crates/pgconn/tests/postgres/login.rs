@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use waldelta_pgconn::Error;
-use waldelta_testkit::{TestCluster, TestDatabase, wait_until};
+use waldelta_testkit::{SmallDisk, TestCluster, TestDatabase, wait_until};
 use waldelta_wal::Code;
 
 use crate::{PATIENCE, connect, target, text};
@@ -69,6 +69,26 @@ async fn what_hinders_a_connection_is_told_apart() {
     let port = silent.local_addr().unwrap().port();
     let error = connect(&format!("host=127.0.0.1 port={port} user=u connect_timeout=1")).await.unwrap_err();
     assert!(matches!(error, Error::TimedOut { waited_ms: 1000, .. }) && error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_begin_a_session_for_want_of_room_is_tried_again() {
+    let disk = match SmallDisk::mount(64) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let cluster = TestCluster::own(&[]).await;
+    let folder = disk.folder_for(&cluster, "space");
+    let admin = waldelta_testkit::connect(&cluster.url("postgres")).await;
+    admin.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", folder.display())).await.unwrap();
+    admin.batch_execute("CREATE DATABASE unopened TABLESPACE small").await.unwrap();
+    disk.fill();
+    // Whoever is the first writes a file into its folder.
+    let error = connect(&cluster.url("unopened")).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }) && error.is_retryable(), "{error:?}");
+    assert_eq!(error.code(), Code::DatabaseUnreachable);
+    disk.clear();
+    connect(&cluster.url("unopened")).await.expect("room again");
 }
 
 #[tokio::test]

@@ -100,6 +100,12 @@ impl Replica {
             counted.insert(table.string("table")?, table.number("rows")?);
         }
         ensure!(counted == rows, "snapshot_end counts {counted:?}, received {rows:?}");
+        for table in rows.into_keys() {
+            // Also where the copy had a later one: a shared snapshot may be older than what it replaces.
+            if let Some(schema) = self.schemas.get(&table) {
+                self.shapes.insert(table, schema.clone());
+            }
+        }
         for table in reset.unwrap_or_default() {
             self.missing.remove(&table);
         }

@@ -305,6 +305,25 @@ fn a_reset_of_tables_drops_their_rows_alone_and_the_stream_goes_on() {
 }
 
 #[test]
+fn a_snapshot_that_is_older_than_a_change_of_shape_is_followed_by_it_once_more() {
+    let mut wider = schema("t", &["id"]);
+    wider["version"] = 2.into();
+    wider["columns"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "c", "type": "text", "nullable": true, "key": false}));
+    let row = json!({"id": 1, "v": "a"});
+    for tables in [&[][..], &["t"]] {
+        let mut replica = begun();
+        apply(&mut replica, &[wider.clone(), reset(tables)]);
+        apply(&mut replica, &late("t", &["id"], 0x100, 0x100, &[row.clone()]));
+        assert_eq!(replica.rows("t"), [r#"{"id":1,"v":"a"}"#]);
+        apply(&mut replica, &[wider.clone()]);
+        assert_eq!(replica.rows("t"), [r#"{"c":null,"id":1,"v":"a"}"#]);
+    }
+}
+
+#[test]
 fn a_reset_inside_a_transaction_takes_its_parts_back() {
     let mut replica = begun();
     let frames = [
