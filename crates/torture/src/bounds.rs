@@ -48,6 +48,11 @@ pub(crate) async fn run(stage: Arc<Stage>) {
 }
 
 fn open_files(pid: u32) -> Option<usize> {
+    let program = |of: &str| std::fs::read_link(format!("/proc/{of}/exe")).ok();
+    // Until it is the program, a process that was begun just now has what the rig has open.
+    if program(&pid.to_string()) == program("self") {
+        return None;
+    }
     Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 

@@ -53,6 +53,11 @@ impl Before {
     pub(crate) fn begin_anew(&mut self, since: Position) {
         (self.since, self.decoded) = (since, decoder::Decoded::since(since));
     }
+
+    /// What was there of history is not looked back to: some of it was removed.
+    pub(crate) fn forget_history(&mut self) {
+        self.history = None;
+    }
 }
 
 /// What was compared.

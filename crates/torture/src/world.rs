@@ -20,6 +20,8 @@ const CONFIG: &str = "
 [capture]
 canary_interval_ms = 1000
 takeover_after_ms = 10000
+[history]
+partition_bytes = 33554432
 [server]
 heartbeat_ms = 2000
 write_timeout_ms = 4000
@@ -92,7 +94,7 @@ impl World {
     /// A command of an operator, past all routes.
     pub(crate) async fn command(&self, words: &[&str]) -> Done {
         let mut args: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        args.extend(self.databases(self.source_cluster.port(), self.history_cluster.port()));
+        args.extend(self.options(self.source_cluster.port(), self.history_cluster.port()));
         let name = args[0].clone();
         let done = tokio::task::spawn_blocking(move || {
             Command::new(program()).args(args).env_remove("FAILPOINTS").output().unwrap()
@@ -104,19 +106,17 @@ impl World {
 
     /// How a process of this role is started that reaches the two by these routes.
     pub(crate) fn run_options(&self, role: &str, to_source: &Route, to_history: &Route) -> ServiceOptions {
-        ServiceOptions::new(["run"]).args(self.databases(to_source.port(), to_history.port())).args([
-            "--role",
-            role,
-            "--config",
-            self.config.to_str().unwrap(),
-        ])
+        ServiceOptions::new(["run"])
+            .args(self.options(to_source.port(), to_history.port()))
+            .args(["--role", role])
     }
 
-    fn databases(&self, source_port: u16, history_port: u16) -> Vec<String> {
+    fn options(&self, source_port: u16, history_port: u16) -> Vec<String> {
         let url = |port: u16, name: &str| format!("postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{name}");
         let (source, history) =
             (url(source_port, self.source.name()), url(history_port, self.history.name()));
-        ["--database-url", &source, "--history-url", &history, "--slot", &self.slot()]
+        let config = self.config.to_str().unwrap();
+        ["--config", config, "--database-url", &source, "--history-url", &history, "--slot", &self.slot()]
             .map(str::to_owned)
             .into()
     }

@@ -316,7 +316,7 @@ fn a_snapshot_that_is_older_than_a_change_of_shape_is_followed_by_it_once_more()
     for tables in [&[][..], &["t"]] {
         let mut replica = begun();
         apply(&mut replica, &[wider.clone(), reset(tables)]);
-        apply(&mut replica, &late("t", &["id"], 0x100, 0x100, &[row.clone()]));
+        apply(&mut replica, &late("t", &["id"], 0x100, 0x100, std::slice::from_ref(&row)));
         assert_eq!(replica.rows("t"), [r#"{"id":1,"v":"a"}"#]);
         apply(&mut replica, &[wider.clone()]);
         assert_eq!(replica.rows("t"), [r#"{"c":null,"id":1,"v":"a"}"#]);

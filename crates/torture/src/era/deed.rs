@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use waldelta_testkit::{Dice, wait_until};
-use waldelta_wal::Epoch;
+use waldelta_wal::{Epoch, Position};
 
 use crate::access::Who;
 use crate::checkpoint::SETTLE_PATIENCE;
@@ -35,18 +35,26 @@ pub(super) enum Deed {
     DropPublication,
     /// A table is taken out of the publication, and added again while it is written to.
     RepublishTable,
+    /// All of history goes that can, whoever has yet to read it.
+    Prune,
 }
 
-const DEEDS: [Deed; 5] =
-    [Deed::DropSlot, Deed::ReplaceSlot, Deed::InvalidateSlot, Deed::DropPublication, Deed::RepublishTable];
+const DEEDS: [Deed; 6] = [
+    Deed::DropSlot,
+    Deed::ReplaceSlot,
+    Deed::InvalidateSlot,
+    Deed::DropPublication,
+    Deed::RepublishTable,
+    Deed::Prune,
+];
 
 impl Deed {
     pub(super) fn pick(dice: &mut Dice) -> Self {
         *dice.pick(&DEEDS)
     }
 
-    /// Does it. The servers are up, and everybody is at work.
-    pub(super) async fn do_it(self, stage: &Stage, dice: &mut Dice) {
+    /// Does it. The servers are up, and everybody is at work; somebody has not come since `head_before`.
+    pub(super) async fn do_it(self, stage: &Stage, head_before: Position, dice: &mut Dice) {
         let slot = stage.world.slot();
         match self {
             Deed::DropSlot => drop_slot(stage, "").await,
@@ -64,30 +72,36 @@ impl Deed {
                 sleep(dice.ms(0, 4000)).await;
                 sql(stage, &format!("ALTER PUBLICATION waldelta ADD TABLE {table}")).await;
             }
+            Deed::Prune => prune(stage, head_before).await,
         }
         stage.chronicle.note(format!("{self:?} is done"));
     }
 
     /// Whether capture stops until somebody helps.
     pub(super) fn needs_operator(self) -> bool {
-        self != Deed::RepublishTable
+        !matches!(self, Deed::RepublishTable | Deed::Prune)
     }
 
     /// Whether it goes on in another epoch then.
     pub(super) fn begins_epoch(self) -> bool {
-        self != Deed::RepublishTable
+        self.needs_operator()
     }
 
     /// Why clients are told to begin anew.
     pub(super) fn reason(self) -> &'static str {
-        if self.begins_epoch() { "epoch_changed" } else { "gap" }
+        match self {
+            Deed::RepublishTable => "gap",
+            Deed::Prune => "history_pruned",
+            _ => "epoch_changed",
+        }
     }
 
-    /// What tells the gap that it leaves from others.
-    pub(super) fn gap(self, epoch: Epoch) -> String {
+    /// What tells the gap that it leaves from others, if it leaves one.
+    pub(super) fn gap(self, epoch: Epoch) -> Option<String> {
         match self {
-            Deed::RepublishTable => "reason = 'added'".to_owned(),
-            _ => format!("table_oid IS NULL AND epoch = {}", epoch.0),
+            Deed::RepublishTable => Some("reason = 'added'".to_owned()),
+            Deed::Prune => None,
+            _ => Some(format!("table_oid IS NULL AND epoch = {}", epoch.0)),
         }
     }
 
@@ -98,7 +112,7 @@ impl Deed {
             Deed::ReplaceSlot => ("slot_ahead", "WD-SLOT-AHEAD"),
             Deed::InvalidateSlot => ("slot_lost", "WD-SLOT-LOST"),
             Deed::DropPublication => ("publication_missing", "WD-PUBLICATION-MISSING"),
-            Deed::RepublishTable => return,
+            Deed::RepublishTable | Deed::Prune => return,
         };
         wait_until(&format!("capture stops in {name}"), SETTLE_PATIENCE, async || {
             for number in stage.fleet.writers() {
@@ -169,6 +183,20 @@ async fn invalidate_slot(stage: &Stage) {
     .await;
     keep("RESET max_slot_wal_keep_size").await;
     (0..stage.fleet.len()).for_each(|number| stage.fleet.route(number, 0).turn_to(port));
+}
+
+/// Has history go up to behind this place.
+async fn prune(stage: &Stage, past: Position) {
+    wait_until(&format!("history is pruned past {past}"), SETTLE_PATIENCE, async || {
+        let done = stage.world.command(&["prune", "--keep", "1B", "--force", "--yes", "--json"]).await;
+        stage.chronicle.note(&done);
+        // It goes by partitions, and the last one stays.
+        sql(stage, NEXT_SEGMENT).await;
+        let report: Value = serde_json::from_str(&done.output).unwrap_or_default();
+        let floor = report["done"]["floor"].as_str();
+        floor.is_some_and(|floor| floor.parse::<Position>().unwrap() > past)
+    })
+    .await;
 }
 
 async fn sql(stage: &Stage, sql: &str) {
