@@ -3,6 +3,7 @@
 //! The format is that of "COPY, Binary Format" in the PostgreSQL documentation; jsonb is the version byte 1 and its text.
 //! Values are not checked here: the database does, and its refusal is traced back to the change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,6 +29,9 @@ const FIELD_BYTES_MAX: usize = (1 << 30) - 16;
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's timestamps begin.
 pub(crate) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
+/// Names of tables that are kept as text.
+const NAMES_MAX: usize = 1_000;
+
 /// Namespace of the sources' namespaces, in which the ids of changes are named. Never changes.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1d_55a8_90c7_4f0e_8d0a_5d4f_2a61_7c93);
 
@@ -38,16 +42,16 @@ pub(crate) struct TooLarge;
 /// Writes rows; keeps what would otherwise be made anew for each.
 pub(crate) struct RowEncoder {
     source: Uuid,
-    /// The name of the table of the row before, as text: most rows have the same.
-    name: String,
-    name_of: Option<Arc<Table>>,
+    /// The names of the tables of rows before, as text. By the shape itself, which is kept so that its address stays its own: one
+    /// that was given up leaves its version to another.
+    names: HashMap<usize, (Arc<Table>, Box<str>)>,
 }
 
 impl RowEncoder {
     /// For the changes of one source: a database of a cluster.
     pub(crate) fn new(system_id: &str, database_oid: u32) -> Self {
         let source = Uuid::new_v5(&NAMESPACE, format!("{system_id}/{database_oid}").as_bytes());
-        RowEncoder { source, name: String::new(), name_of: None }
+        RowEncoder { source, names: HashMap::new() }
     }
 
     /// What a COPY begins with.
@@ -101,12 +105,13 @@ impl RowEncoder {
         put_bytes(out, Some(change.operation.as_str().as_bytes()))?;
         match &change.table {
             Some(table) => {
-                // By the shape itself: one that was given up leaves its version to another.
-                if !self.name_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, table)) {
-                    self.name = table.name.to_string();
-                    self.name_of = Some(Arc::clone(table));
+                let address = Arc::as_ptr(table).addr();
+                if self.names.len() >= NAMES_MAX && !self.names.contains_key(&address) {
+                    self.names.clear();
                 }
-                put_bytes(out, Some(self.name.as_bytes()))
+                let known = self.names.entry(address);
+                let (_, name) = known.or_insert_with(|| (table.clone(), table.name.to_string().into()));
+                put_bytes(out, Some(name.as_bytes()))
             }
             None => {
                 let name = reset.map(|reset| reset.table_name().map_or(reset.table, |name| name.to_string()));
