@@ -322,6 +322,7 @@ impl Pump<'_> {
     }
 
     fn note_stored(&mut self, mut stored: Stored) {
+        self.link.set_appending(false);
         if let Some(end) = stored.durable_end {
             self.intake.progress().stored(end, Instant::now());
             self.link.set_durable(self.intake.progress().durable());

@@ -1,6 +1,7 @@
 //! What the loop and the thread that reads the walsender tell each other without waiting: a few numbers.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use waldelta_wal::{EndLsn, Lsn};
 
@@ -21,7 +22,9 @@ pub(crate) struct Link {
     durable: AtomicU64,
     reported: AtomicU64,
     received: AtomicU64,
-    appending: AtomicBool,
+    /// When the append under way began, in microseconds since `made_at`, from 1 on; 0: there is none.
+    append_began: AtomicU64,
+    made_at: Instant,
     demand: AtomicU8,
 }
 
@@ -32,7 +35,8 @@ impl Link {
             durable: AtomicU64::new(durable.0.0),
             reported: AtomicU64::new(0),
             received: AtomicU64::new(durable.0.0),
-            appending: AtomicBool::new(false),
+            append_began: AtomicU64::new(0),
+            made_at: Instant::now(),
             demand: AtomicU8::new(0),
         }
     }
@@ -66,14 +70,19 @@ impl Link {
         self.received.fetch_max(end.0.0, Ordering::AcqRel);
     }
 
-    /// Whether history is being written, so that nothing read now could be stored at once anyway.
-    pub(crate) fn is_appending(&self) -> bool {
-        self.appending.load(Ordering::Acquire)
+    /// For how long history is being written, so that nothing read now could be stored at once anyway; `None`: it is not.
+    pub(crate) fn append_lasts(&self) -> Option<Duration> {
+        let began = self.append_began.load(Ordering::Acquire);
+        (began > 0).then(|| self.made_at.elapsed().saturating_sub(Duration::from_micros(began)))
     }
 
-    /// Tells whether history is being written.
+    /// Tells whether an append is under way. One that was is the same, until it was told that it has ended.
     pub(crate) fn set_appending(&self, appending: bool) {
-        self.appending.store(appending, Ordering::Release);
+        if !appending {
+            return self.append_began.store(0, Ordering::Release);
+        }
+        let now = u64::try_from(self.made_at.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+        let _ = self.append_began.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// What is wanted.

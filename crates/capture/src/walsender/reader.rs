@@ -34,8 +34,11 @@ const LIVELY_TIME: Duration = Duration::from_millis(500);
 /// Reports of a moved durable end keep this distance: each makes the source write its slot's state.
 const REPORT_GAP: Duration = Duration::from_millis(10);
 /// The walsender sends each message in a packet of its own and wakes us for each. While history is being written nothing
-/// read could be stored at once, so a short wait costs no latency and makes many reads one.
-const COALESCE_WAIT: Duration = Duration::from_micros(50);
+/// read could be stored at once, so a short wait costs no latency and makes many reads one: this part of what the append has lasted,
+/// because it is likely to last as long again, within these bounds.
+const COALESCE_PART: u32 = 8;
+const COALESCE_WAIT_MIN: Duration = Duration::from_micros(50);
+const COALESCE_WAIT_MAX: Duration = Duration::from_millis(1);
 /// A read that gave less than this did not find a full buffer.
 const SHORT_READ_BYTES: usize = 16 << 10;
 /// How long the server may take to end the streaming when asked to.
@@ -176,8 +179,10 @@ impl Reader {
         if let Some(block) = self.incoming.take_whole() {
             self.pending = self.look_through(block)?;
         }
-        if count < SHORT_READ_BYTES && self.link.is_appending() {
-            thread::sleep(COALESCE_WAIT);
+        if count < SHORT_READ_BYTES
+            && let Some(lasts) = self.link.append_lasts()
+        {
+            thread::sleep((lasts / COALESCE_PART).clamp(COALESCE_WAIT_MIN, COALESCE_WAIT_MAX));
         }
         Ok(())
     }
