@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # Port of the private PostgreSQL, data folder and so on: waldelta dev --help
 DEV_FLAGS ?=
+# What is measured, and how much: waldelta-bench --help
+BENCH_FLAGS ?=
 # Sizes of the load run: waldelta-bench load --help
 LOAD_FLAGS ?=
 
@@ -63,9 +65,9 @@ docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
 		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(reference)'
 
-bench: ## Measure capture against pg_recvlogical, and commit-to-client latency
+bench: ## Measure in ten minutes, against what does a part of the work: capture, commit to client, resume. BENCH_FLAGS="--only B2"
 	$(CARGO) build --release --package waldelta --package waldelta-bench
-	./target/release/waldelta-bench
+	./target/release/waldelta-bench $(BENCH_FLAGS)
 
 load: ## Measure 10,000 idle and 1,000 active clients: memory, delivery, latency, row filters. LOAD_FLAGS="--idle 1000" for less
 	$(CARGO) build --release --package waldelta --package waldelta-bench

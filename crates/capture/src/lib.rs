@@ -41,6 +41,8 @@ mod shown;
 mod synchronous;
 mod watch;
 
+mod drain;
+
 mod backoff;
 
 mod budget;
@@ -53,6 +55,7 @@ mod trend;
 use std::time::Duration;
 
 pub use budget::{Budget, Verdict};
+pub use drain::{Drained, drain};
 pub use error::Error;
 pub use lag::Lag;
 pub use leadership::follow;

@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Prune(PruneOptions),
     /// Compare history with its seals: whether anything of it was altered since
     Verify(VerifyOptions),
+    /// Measure how fast what the slot holds is read and decoded here; nothing is stored, and the slot stays where it is
+    Bench(BenchOptions),
     /// Add tables to what is captured, or take them out
     #[command(subcommand)]
     Table(TableCommand),
@@ -140,6 +142,15 @@ pub(crate) struct Options {
     /// Address to serve on
     #[arg(long, env = "WALDELTA_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    #[command(flatten)]
+    pub options: Options,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON")]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

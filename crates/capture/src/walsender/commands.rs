@@ -110,6 +110,20 @@ impl Connection {
         parsed.ok_or(Error::Unexpected { what })
     }
 
+    /// Makes a copy of a slot that lives as long as this connection. Its name, and up to where everything was confirmed.
+    pub(crate) fn copy_slot(&mut self, slot: &str) -> Result<(String, EndLsn), Error> {
+        let what = "copy the replication slot";
+        let copy = format!("waldelta_copy_{}", self.backend_pid());
+        let sql = format!(
+            "SELECT lsn FROM pg_catalog.pg_copy_logical_replication_slot({}, {}, true)",
+            literal(slot),
+            literal(&copy)
+        );
+        let rows = self.query(what, &sql)?;
+        let from = rows.first().and_then(|row| column(row, 0)?.parse::<Lsn>().ok());
+        Ok((copy, EndLsn(from.ok_or(Error::Unexpected { what })?)))
+    }
+
     /// Drops the slot.
     pub(crate) fn drop_slot(&mut self, slot: &str) -> Result<(), Error> {
         self.query("drop the replication slot", &format!("DROP_REPLICATION_SLOT {}", identifier(slot)))?;

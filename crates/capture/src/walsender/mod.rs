@@ -17,7 +17,7 @@ mod timeline;
 mod wal2json;
 
 pub(crate) use commands::{CreatedSlot, System};
-pub(crate) use connection::{ClientEncoding, Connection};
+pub(crate) use connection::{ClientEncoding, Connection, CopyBoth};
 pub use error::Error;
 pub use frames::FrameError;
 pub(crate) use frames::Frames;

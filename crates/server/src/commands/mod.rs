@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod bench;
 mod config;
 mod dev;
 mod doctor;
@@ -34,6 +35,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Skip(options) => skip::run(&options).await,
         Command::Prune(options) => Box::pin(prune::run(&options)).await,
         Command::Verify(options) => Box::pin(verify::run(&options)).await,
+        Command::Bench(options) => Box::pin(bench::run(&options)).await,
         Command::Table(command) => table::run(&command).await,
         Command::Token(command) => token::run(&command).await,
         Command::Remove(options) => remove::run(&options).await,
