@@ -19,8 +19,11 @@ pub(crate) struct Clusters {
     pub source_port: u16,
     /// Superuser of both.
     pub user: &'static str,
-    /// The reference program.
+    /// The reference of those who read WAL.
     pub pg_recvlogical: PathBuf,
+    /// PostgreSQL's load generator.
+    pub pgbench: PathBuf,
+    psql: PathBuf,
 }
 
 impl Clusters {
@@ -45,6 +48,8 @@ impl Clusters {
             source_port: source.port(),
             user: "postgres",
             pg_recvlogical,
+            pgbench: binaries.program("pgbench"),
+            psql: binaries.program("psql"),
             source,
             history,
         })
@@ -80,6 +85,32 @@ impl Clusters {
         Ok(self.history("postgres").await?.batch_execute(&format!("CREATE DATABASE {database}")).await?)
     }
 
+    /// Drops a source database.
+    pub(crate) async fn drop_source(&self, database: &str) -> anyhow::Result<()> {
+        let sql = format!("DROP DATABASE {database} WITH (FORCE)");
+        Ok(self.source("postgres").await?.batch_execute(&sql).await?)
+    }
+
+    /// Has psql do something in a history database.
+    pub(crate) async fn psql(&self, history: &str, command: &str) -> anyhow::Result<()> {
+        let done = Command::new(&self.psql)
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--output=/dev/null",
+                "--set=ON_ERROR_STOP=1",
+                "--command",
+                command,
+            ])
+            .arg(self.history_url(history))
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("run psql")?;
+        anyhow::ensure!(done.status.success(), "psql: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    }
+
     /// Drops a history database.
     pub(crate) async fn drop_history(&self, database: &str) -> anyhow::Result<()> {
         let sql = format!("DROP DATABASE {database} WITH (FORCE)");
@@ -104,6 +135,13 @@ impl Clusters {
     pub(crate) async fn copy_slot(&self, database: &str, from: &str, to: &str) -> anyhow::Result<()> {
         let source = self.source(database).await?;
         source.execute("SELECT pg_copy_logical_replication_slot($1, $2)", &[&from, &to]).await?;
+        Ok(())
+    }
+
+    /// A slot of what commits from now on.
+    pub(crate) async fn create_slot(&self, database: &str, slot: &str) -> anyhow::Result<()> {
+        let source = self.source(database).await?;
+        source.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot]).await?;
         Ok(())
     }
 

@@ -12,16 +12,28 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::Options;
+use crate::Bench;
 use crate::clusters::Clusters;
-use crate::report::{self, percentile};
+use crate::report::{Contest, Goal, Sample, percentile};
 use crate::service::Service;
+use crate::turns;
 
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Commits a second, and commits of one turn.
+const RATES: [(u32, u32); 3] = [(10, 50), (100, 400), (1_000, 3_000)];
+/// Whoever reads the WAL may have a commit before its own client is told; what is less than this says only which of two tasks ran first.
+const LATENCY_MS_MIN: f64 = 0.05;
+/// Commits that are not measured, first.
+const WARM_UP: i32 = 10;
+const WARM_UP_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that commit in turn.
+const WRITERS: usize = 4;
+
 /// Measures and prints.
-pub(crate) async fn measure(options: &Options, binary: &Path, clusters: &Clusters) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let database = "latency";
+    let (binary, clusters) = (&bench.binary, &bench.clusters);
     clusters.create_source(database).await?;
     clusters
         .source(database)
@@ -29,52 +41,90 @@ pub(crate) async fn measure(options: &Options, binary: &Path, clusters: &Cluster
         .batch_execute("CREATE TABLE beats (id int PRIMARY KEY, mark text NOT NULL)")
         .await?;
     clusters.initialise(binary, database, "latency_master").await?;
-
-    let theirs = pg_recvlogical(options, clusters, database).await?;
-    let ours = waldelta(options, binary, clusters, database).await?;
-    report::line(&format!(
-        "\ncommit acknowledged to received, {} commits at {} a second",
-        options.commits, options.commits_per_second
-    ));
-    for (name, values) in [("pg_recvlogical", &theirs), ("waldelta, durable, WebSocket", &ours)] {
-        report::line(&format!(
-            "  {name:<30} p50 {:.3} ms, p99 {:.3} ms",
-            percentile(values, 50.0),
-            percentile(values, 99.0)
-        ));
+    let mut contests = Vec::new();
+    for (rate, commits) in RATES {
+        let load = Load { clusters, database, rate, commits };
+        let against = "pg_recvlogical, not durable";
+        let contest = |percent: u32, most| {
+            let of = format!("commit to client, {rate} a second, p{percent}");
+            Contest::new("B3", of, "ms", against, Some(Goal::AtMost(most)))
+        };
+        let (mut middle, mut worst) = (contest(50, 5.0), contest(99, 8.0));
+        // Both are of the same commits.
+        let (mut theirs_worst, mut ours_worst) = (Vec::new(), Vec::new());
+        turns::take(
+            bench.pairs,
+            &mut middle,
+            async |_| {
+                let latencies = pg_recvlogical(&load).await?;
+                theirs_worst.push(percentile(&latencies, 99.0));
+                Ok(percentile(&latencies, 50.0))
+            },
+            async |_| {
+                let latencies = waldelta(&load, binary).await?;
+                ours_worst.push(percentile(&latencies, 99.0));
+                Ok(percentile(&latencies, 50.0))
+            },
+        )
+        .await?;
+        worst.was_quiet = middle.was_quiet;
+        let with = |samples: &[Sample], values: Vec<f64>| {
+            samples.iter().zip(values).map(|(sample, value)| Sample { value, ..*sample }).collect()
+        };
+        worst.reference = with(&middle.reference, theirs_worst);
+        worst.ours = with(&middle.ours, ours_worst);
+        contests.extend([middle, worst]);
     }
-    let ratio = |percent| percentile(&ours, percent) / percentile(&theirs, percent).max(0.001);
-    report::line(&format!("  ratio                          p50 {:.1}, p99 {:.1}", ratio(50.0), ratio(99.0)));
+    contests.into_iter().for_each(|contest| bench.show(contest));
     Ok(())
+}
+
+/// How often what is committed.
+struct Load<'a> {
+    clusters: &'a Clusters,
+    database: &'a str,
+    rate: u32,
+    commits: u32,
 }
 
 /// Commits at the asked rate while `receiver` collects when each mark arrived; latencies in milliseconds, sorted.
 async fn commit_and_match(
-    options: &Options,
-    clusters: &Clusters,
-    database: &str,
+    load: &Load<'_>,
     prefix: &str,
     receiver: impl Future<Output = anyhow::Result<HashMap<u32, Instant>>>,
 ) -> anyhow::Result<Vec<f64>> {
-    let writer = clusters.source(database).await?;
-    writer.batch_execute("TRUNCATE beats").await?;
-    let statement = writer.prepare("INSERT INTO beats VALUES ($1, $2)").await?;
-    let committing = async {
-        let mut committed = HashMap::new();
-        let mut timer = tokio::time::interval(Duration::from_secs(1) / options.commits_per_second);
-        for number in 0..options.commits {
-            timer.tick().await;
-            let id = i32::try_from(number).context("too many commits")?;
-            writer.execute(&statement, &[&id, &format!("{prefix}{number:08};")]).await?;
-            committed.insert(number, Instant::now());
+    load.clusters.source(load.database).await?.batch_execute("TRUNCATE beats").await?;
+    let mut writers = Vec::new();
+    for _ in 0..WRITERS {
+        let writer = load.clusters.source(load.database).await?;
+        let statement = writer.prepare("INSERT INTO beats VALUES ($1, $2)").await?;
+        writers.push((writer, statement));
+    }
+    // What is done once for a table is not what a commit takes.
+    for number in 1..=WARM_UP {
+        let mark = "before all others".to_owned();
+        writers[0].0.execute(&writers[0].1, &[&-number, &mark]).await?;
+        tokio::time::sleep(WARM_UP_PAUSE).await;
+    }
+    let begins = Instant::now();
+    let committing = writers.iter().enumerate().map(|(first, (writer, statement))| async move {
+        let mut committed = Vec::new();
+        for number in (first as u32..load.commits).step_by(WRITERS) {
+            tokio::time::sleep_until((begins + Duration::from_secs(1) * number / load.rate).into()).await;
+            let mark = format!("{prefix}{number:08};");
+            writer.execute(statement, &[&number.cast_signed(), &mark]).await?;
+            committed.push((number, Instant::now()));
         }
         anyhow::Ok(committed)
-    };
+    });
+    let committing = futures_util::future::try_join_all(committing);
     let (committed, received) = tokio::try_join!(committing, receiver)?;
+    let committed: Vec<(u32, Instant)> = committed.into_iter().flatten().collect();
     let mut latencies: Vec<f64> = committed
         .iter()
         .filter_map(|(number, at)| {
-            Some(received.get(number)?.saturating_duration_since(*at).as_secs_f64() * 1e3)
+            let took = received.get(number)?.saturating_duration_since(*at).as_secs_f64() * 1e3;
+            Some(took.max(LATENCY_MS_MIN))
         })
         .collect();
     anyhow::ensure!(latencies.len() == committed.len(), "{} of {} arrived", latencies.len(), committed.len());
@@ -82,8 +132,9 @@ async fn commit_and_match(
     Ok(latencies)
 }
 
-async fn pg_recvlogical(options: &Options, clusters: &Clusters, database: &str) -> anyhow::Result<Vec<f64>> {
-    clusters.copy_slot(database, "latency_master", "latency_theirs").await?;
+async fn pg_recvlogical(load: &Load<'_>) -> anyhow::Result<Vec<f64>> {
+    let Load { clusters, database, commits, .. } = *load;
+    clusters.create_slot(database, "latency_theirs").await?;
     let mut child = Command::new(&clusters.pg_recvlogical)
         .args(["--host=127.0.0.1", "--start", "--no-loop", "--file=-"])
         .args(["-o", "proto_version=1", "-o", "publication_names=waldelta", "--slot=latency_theirs"])
@@ -96,7 +147,6 @@ async fn pg_recvlogical(options: &Options, clusters: &Clusters, database: &str) 
         .spawn()
         .context("start pg_recvlogical")?;
     let mut output = child.stdout.take().context("its output")?;
-    let commits = options.commits;
     let receiver = async move {
         let (mut received, mut text) = (HashMap::new(), Vec::new());
         let mut chunk = vec![0; 1 << 16];
@@ -109,19 +159,15 @@ async fn pg_recvlogical(options: &Options, clusters: &Clusters, database: &str) 
         }
         Ok(received)
     };
-    let latencies = commit_and_match(options, clusters, database, "theirs", receiver).await?;
+    let latencies = commit_and_match(load, "theirs", receiver).await?;
     child.kill().await?;
     clusters.drop_slot(database, "latency_theirs").await?;
     Ok(latencies)
 }
 
-async fn waldelta(
-    options: &Options,
-    binary: &Path,
-    clusters: &Clusters,
-    database: &str,
-) -> anyhow::Result<Vec<f64>> {
-    clusters.copy_slot(database, "latency_master", "latency_ours").await?;
+async fn waldelta(load: &Load<'_>, binary: &Path) -> anyhow::Result<Vec<f64>> {
+    let Load { clusters, database, commits, .. } = *load;
+    clusters.create_slot(database, "latency_ours").await?;
     clusters.create_history("latency_history").await?;
     let service = Service::start(
         binary,
@@ -141,7 +187,6 @@ async fn waldelta(
             _ => {}
         }
     }
-    let commits = options.commits;
     let receiver = async move {
         let mut received = HashMap::new();
         while received.len() < commits as usize {
@@ -151,7 +196,7 @@ async fn waldelta(
         }
         Ok(received)
     };
-    let latencies = commit_and_match(options, clusters, database, "ours", receiver).await?;
+    let latencies = commit_and_match(load, "ours", receiver).await?;
     service.stop().await?;
     clusters.drop_slot(database, "latency_ours").await?;
     clusters.drop_history("latency_history").await?;

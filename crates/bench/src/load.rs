@@ -4,8 +4,6 @@
 //! The clients are a process of their own. Service, clients and both databases share the machine: times are those of a machine
 //! that has all of it to do; memory and processor time are the service's alone.
 
-mod process;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
@@ -18,6 +16,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_postgres::Client;
 
 use crate::clusters::Clusters;
+use crate::process;
 use crate::report::line;
 use crate::service::Service;
 use crate::swarm::now_us;

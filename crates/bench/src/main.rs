@@ -1,15 +1,20 @@
 //! Measures Waldelta against the programs that do a part of its work, in one run, as ratios.
 //!
 //! Times on a shared machine are noise; a ratio of two contenders that took turns in the same minutes is not. The real
-//! binary is measured, from the outside.
+//! binary is measured, from the outside. What is measured by which letter, and the goals, is said in docs/benchmarks.md.
 
+mod backlog;
+mod capture;
 mod clusters;
-mod drain;
 mod latency;
 mod load;
+mod machine;
+mod process;
 mod report;
+mod resume;
 mod service;
 mod swarm;
+mod turns;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,9 +22,14 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::clusters::Clusters;
 use crate::load::LoadOptions;
+use crate::report::{Contest, Run};
 
-/// Capture drain rate against pg_recvlogical, and commit-to-client latency
+/// What is measured when nothing is said.
+const ALL: [&str; 4] = ["B1", "B2", "B3", "B9"];
+
+/// Waldelta and what it is compared with, in turn
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
@@ -28,21 +38,21 @@ pub(crate) struct Options {
     /// The binary to measure
     #[arg(long, default_value = "target/release/waldelta", value_name = "FILE")]
     pub binary: PathBuf,
-    /// Changes in the backlog that is drained
-    #[arg(long, default_value_t = 500_000, value_name = "N")]
-    pub changes: u32,
-    /// Rows of one transaction of the backlog
-    #[arg(long, default_value_t = 1_000, value_name = "N")]
-    pub rows_per_transaction: u32,
-    /// Pairs of drains
+    /// What to measure
+    #[arg(long, default_values_t = ALL.map(str::to_owned), value_delimiter = ',', value_name = "B1,B2")]
+    pub only: Vec<String>,
+    /// Part of the full size of each backlog
+    #[arg(long, default_value_t = 0.25, value_name = "PART")]
+    pub scale: f64,
+    /// Pairs of each contest
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub pairs: u32,
-    /// Commits whose latency is measured
-    #[arg(long, default_value_t = 500, value_name = "N")]
-    pub commits: u32,
-    /// Commits a second while latency is measured
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub commits_per_second: u32,
+    /// Also write what was measured as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Append a table of it to this page
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// What is measured instead
@@ -80,12 +90,56 @@ fn on_all_cores(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run)
 }
 
+/// A run: where, how much, and what came of it so far.
+pub(crate) struct Bench {
+    pub binary: PathBuf,
+    pub clusters: Clusters,
+    pub scale: f64,
+    pub pairs: u32,
+    contests: Vec<Contest>,
+}
+
+impl Bench {
+    /// Shows and keeps what came of a contest.
+    pub(crate) fn show(&mut self, contest: Contest) {
+        contest.show();
+        self.contests.push(contest);
+    }
+}
+
 async fn bench(options: Options) -> anyhow::Result<()> {
-    let binary = found(&options.binary)?;
-    let clusters = clusters::Clusters::start()?;
+    let wants: Vec<&str> = options.only.iter().map(String::as_str).collect();
+    if let Some(unknown) = wants.iter().find(|name| !ALL.contains(name)) {
+        anyhow::bail!("{unknown} is none of {}", ALL.join(", "));
+    }
+    let (binary, clusters) = (found(&options.binary)?, Clusters::start()?);
     say_where(&clusters)?;
-    drain::measure(&options, &binary, &clusters).await?;
-    latency::measure(&options, &binary, &clusters).await
+    let mut bench =
+        Bench { binary, clusters, scale: options.scale, pairs: options.pairs.max(1), contests: Vec::new() };
+    let has = |names: &[&str]| names.iter().any(|name| wants.contains(name));
+    if has(&["B1", "B2"]) {
+        capture::measure(&mut bench, &wants).await?;
+    }
+    if has(&["B3"]) {
+        latency::measure(&mut bench).await?;
+    }
+    if has(&["B9"]) {
+        resume::measure(&mut bench).await?;
+    }
+    let run = Run {
+        commit: said(&["git", "describe", "--always", "--dirty=+"]),
+        version: &bench.clusters.version,
+        processors: std::thread::available_parallelism()?.get(),
+        contests: &bench.contests,
+    };
+    options.json.iter().try_for_each(|file| run.write(file))?;
+    options.record.iter().try_for_each(|page| run.append(&said(&["date", "+%Y-%m-%d"]), page))
+}
+
+/// What a command says in one line; empty where it cannot be run.
+fn said(command: &[&str]) -> String {
+    let done = std::process::Command::new(command[0]).args(&command[1..]).output();
+    done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 async fn load(binary: PathBuf, options: LoadOptions) -> anyhow::Result<()> {
@@ -97,7 +151,7 @@ async fn load(binary: PathBuf, options: LoadOptions) -> anyhow::Result<()> {
             "{files} open files are too few for {wanted} clients: `--idle` and `--active` take less"
         );
     }
-    let clusters = clusters::Clusters::start()?;
+    let clusters = Clusters::start()?;
     say_where(&clusters)?;
     load::measure(&options, &binary, &clusters).await
 }
@@ -106,7 +160,7 @@ fn found(binary: &std::path::Path) -> anyhow::Result<PathBuf> {
     binary.canonicalize().with_context(|| format!("find {}", binary.display()))
 }
 
-fn say_where(clusters: &clusters::Clusters) -> anyhow::Result<()> {
+fn say_where(clusters: &Clusters) -> anyhow::Result<()> {
     report::line(&format!(
         "PostgreSQL {}, {} CPUs, fsync and synchronous_commit on, loopback TCP, history in a cluster of its own",
         clusters.version,

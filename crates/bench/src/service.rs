@@ -69,6 +69,18 @@ impl Service {
         format!("ws://127.0.0.1:{}/v1/stream", self.port)
     }
 
+    /// Waits until its log has this.
+    pub(crate) async fn says(&self, text: &str) -> anyhow::Result<()> {
+        let looking = async {
+            while !std::fs::read_to_string(&self.log).is_ok_and(|log| log.contains(text)) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(READY_TIMEOUT, looking)
+            .await
+            .with_context(|| format!("it never says {text:?}; see {}", self.log.display()))
+    }
+
     /// Waits until it captures.
     pub(crate) async fn ready(&self) -> anyhow::Result<()> {
         let asking = async {

@@ -1,0 +1,170 @@
+//! Backlogs: what a slot that nobody has read holds. Three kinds of work, each in a database of its own.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::Context;
+use tokio::process::Command;
+
+use crate::clusters::Clusters;
+
+/// Kinds of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// pgbench's standard transactions: three updates and an insert each.
+    Tpcb,
+    /// Transactions of a thousand small rows.
+    Bulk,
+    /// Updates of rows of 250 bytes with all of the old row, a hundred a transaction.
+    Updates,
+}
+
+/// The three.
+pub(crate) const KINDS: [Kind; 3] = [Kind::Tpcb, Kind::Bulk, Kind::Updates];
+
+const BULK_ROWS: u32 = 1_000;
+const UPDATED_ROWS: u32 = 100;
+const PGBENCH_CLIENTS: u32 = 4;
+const PGBENCH_SCALE: u32 = 10;
+
+/// One, with the slot that contenders get copies of.
+pub(crate) struct Backlog {
+    pub kind: Kind,
+    pub database: String,
+    pub slot: String,
+    /// Where it ends.
+    pub end: String,
+    pub changes: u64,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Tpcb => "tpcb",
+            Kind::Bulk => "bulk",
+            Kind::Updates => "upd",
+        }
+    }
+
+    /// Its changes at full size.
+    fn changes(self) -> u32 {
+        match self {
+            Kind::Tpcb => 800_000,
+            Kind::Bulk => 1_000_000,
+            Kind::Updates => 300_000,
+        }
+    }
+}
+
+impl Backlog {
+    /// Publishes tables, creates the slot and writes about `scale` of the full size.
+    pub(crate) async fn write(
+        binary: &Path,
+        clusters: &Clusters,
+        kind: Kind,
+        scale: f64,
+    ) -> anyhow::Result<Self> {
+        let database = format!("backlog_{}", kind.name());
+        let slot = format!("{database}_untouched");
+        clusters.create_source(&database).await?;
+        let source = clusters.source(&database).await?;
+        // It is only to be there: nobody waits for the disk.
+        source.batch_execute("SET synchronous_commit = off").await?;
+        match kind {
+            Kind::Tpcb => {
+                pgbench(
+                    clusters,
+                    &database,
+                    &["--initialize", "--quiet", "--scale", &PGBENCH_SCALE.to_string()],
+                )
+                .await?;
+                // A table without key is not captured unless that is asked for.
+                source
+                    .batch_execute("ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY")
+                    .await?;
+            }
+            Kind::Bulk => {
+                source
+                    .batch_execute("CREATE TABLE small (id bigint PRIMARY KEY, owner int, note text)")
+                    .await?;
+            }
+            Kind::Updates => {
+                source
+                    .batch_execute(
+                        "CREATE TABLE wide (id int PRIMARY KEY, a int, b bigint, c numeric(12,2), d timestamptz, e text, f text);
+                         ALTER TABLE wide REPLICA IDENTITY FULL;
+                         INSERT INTO wide SELECT n, n, n * 1000, n / 7.0, now(), repeat('e', 90), repeat('f', 90)
+                           FROM generate_series(1, 20000) n",
+                    )
+                    .await?;
+            }
+        }
+        clusters.initialise(binary, &database, &slot).await?;
+        let wanted = (f64::from(kind.changes()) * scale) as u32;
+        let changes = match kind {
+            Kind::Tpcb => {
+                let each = (wanted / 4 / PGBENCH_CLIENTS).max(1);
+                let (clients, each_text) = (PGBENCH_CLIENTS.to_string(), each.to_string());
+                let run = ["--no-vacuum", "--client", &clients, "--jobs", "2", "--transactions", &each_text];
+                source
+                    .batch_execute(&format!("ALTER DATABASE {database} SET synchronous_commit = off"))
+                    .await?;
+                pgbench(clusters, &database, &run).await?;
+                source.batch_execute(&format!("ALTER DATABASE {database} RESET synchronous_commit")).await?;
+                u64::from(each * PGBENCH_CLIENTS * 4)
+            }
+            Kind::Bulk => {
+                let transactions = (wanted / BULK_ROWS).max(1);
+                for from in (0..transactions).map(|number| number * BULK_ROWS) {
+                    let to = from + BULK_ROWS - 1;
+                    source
+                        .batch_execute(&format!(
+                            "INSERT INTO small SELECT n, n % 1000, 'note ' || n FROM generate_series({from}, {to}) n"
+                        ))
+                        .await?;
+                }
+                u64::from(transactions * BULK_ROWS)
+            }
+            Kind::Updates => {
+                let transactions = (wanted / UPDATED_ROWS).max(1);
+                for number in 0..transactions {
+                    let from = number * UPDATED_ROWS % 20_000 + 1;
+                    let to = from + UPDATED_ROWS - 1;
+                    source
+                        .batch_execute(&format!(
+                            "UPDATE wide SET a = a + 1, d = now() WHERE id BETWEEN {from} AND {to}"
+                        ))
+                        .await?;
+                }
+                u64::from(transactions * UPDATED_ROWS)
+            }
+        };
+        // The end is that of something which has reached the disk.
+        source
+            .batch_execute(
+                "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')",
+            )
+            .await?;
+        let end = source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+        source.batch_execute("CHECKPOINT").await?;
+        Ok(Backlog { kind, database, slot, end, changes })
+    }
+
+    /// Drops its slots and its database.
+    pub(crate) async fn drop(self, clusters: &Clusters) -> anyhow::Result<()> {
+        clusters.drop_slot(&self.database, &self.slot).await?;
+        clusters.drop_source(&self.database).await
+    }
+}
+
+async fn pgbench(clusters: &Clusters, database: &str, args: &[&str]) -> anyhow::Result<()> {
+    let done = Command::new(&clusters.pgbench)
+        .args(args)
+        .arg(clusters.source_url(database))
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("run pgbench")?;
+    anyhow::ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
