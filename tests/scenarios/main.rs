@@ -43,6 +43,7 @@ mod listener;
 mod local_only;
 mod lost_rights;
 mod many_transactions;
+mod measured;
 mod not_yet_visible;
 mod own_changes;
 mod pgbench;
