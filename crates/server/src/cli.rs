@@ -149,7 +149,7 @@ pub(crate) struct BenchOptions {
     #[command(flatten)]
     pub options: Options,
     /// Print JSON
-    #[arg(long, env = "WALDELTA_JSON")]
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
 }
 

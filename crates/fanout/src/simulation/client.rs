@@ -98,6 +98,7 @@ pub(super) async fn run(world: Arc<World>, number: u64) -> Result<Report, String
         report: Report::default(),
         has_all: false,
         is_wide: false,
+        prompt_since: Instant::now(),
         stopping: CancellationToken::new(),
     };
     let wait = client.dice.ms(0, 1_500);
@@ -131,6 +132,8 @@ struct Client {
     has_all: bool,
     /// Its network takes what there is at once.
     is_wide: bool,
+    /// Since when it reads at once, if it does: what was there before may have waited for it.
+    prompt_since: Instant,
     /// Cancelled when the process stops that serves it.
     stopping: CancellationToken,
 }
@@ -159,6 +162,7 @@ impl Client {
         };
         self.is_wide = conditions.buffer_bytes > 10_000 || conditions.delay_ms.1 == 0;
         let manner = self.manner();
+        self.prompt_since = Instant::now();
         let (service, mine, link) = network::connect(conditions, &mut self.dice);
         let mut on = Connection::new(self.copy.at);
         let Some(stopping) = self.world.serve(service) else { return Ok(self.world.has_stopped()) };
@@ -183,6 +187,9 @@ impl Client {
         let mut until = Some(Instant::now() + self.dice.ms(20, 6_000));
         loop {
             if self.world.settles.is_cancelled() {
+                if manner != Manner::Prompt {
+                    self.prompt_since = Instant::now();
+                }
                 (until, manner) = (None, Manner::Prompt);
             }
             self.arrive()?;
@@ -237,7 +244,7 @@ impl Client {
         let Told::Transaction(position) = self.copy.take(on, &self.world.model, text)? else { return Ok(()) };
         let durable = self.world.model.at(position).and_then(|commit| commit.durable.get().copied());
         if let (Some(durable), Some(live), Manner::Prompt) = (durable, was_live, manner)
-            && durable > live
+            && durable > live.max(self.prompt_since)
             && self.is_wide
         {
             let delay = Instant::now() - durable;

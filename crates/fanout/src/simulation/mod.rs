@@ -19,7 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use self::world::{Outcome, simulate};
 
 /// Runs of a test, where nobody says how many.
-const RUNS: u64 = 300;
+const RUNS: u64 = 1_000;
 
 #[expect(
     clippy::disallowed_methods,
