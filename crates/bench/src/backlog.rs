@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::Context;
 use tokio::process::Command;
+use tokio_postgres::Client;
 
 use crate::clusters::Clusters;
 
@@ -24,6 +25,8 @@ pub(crate) const KINDS: [Kind; 3] = [Kind::Tpcb, Kind::Bulk, Kind::Updates];
 
 const BULK_ROWS: u32 = 1_000;
 const UPDATED_ROWS: u32 = 100;
+/// Rows of the table that they are of.
+const WIDE_ROWS: u32 = 20_000;
 const PGBENCH_CLIENTS: u32 = 4;
 const PGBENCH_SCALE: u32 = 10;
 
@@ -54,6 +57,26 @@ impl Kind {
             Kind::Updates => 300_000,
         }
     }
+
+    /// Its tables, with what they have before.
+    async fn create(self, clusters: &Clusters, database: &str, source: &Client) -> anyhow::Result<()> {
+        let sql = match self {
+            Kind::Tpcb => {
+                let scale = PGBENCH_SCALE.to_string();
+                pgbench(clusters, database, &["--initialize", "--quiet", "--scale", &scale]).await?;
+                // A table without key is not captured unless that is asked for.
+                "ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY".to_owned()
+            }
+            Kind::Bulk => "CREATE TABLE small (id bigint PRIMARY KEY, owner int, note text)".to_owned(),
+            Kind::Updates => format!(
+                "CREATE TABLE wide (id int PRIMARY KEY, a int, b bigint, c numeric(12,2), d timestamptz, e text, f text);
+                 ALTER TABLE wide REPLICA IDENTITY FULL;
+                 INSERT INTO wide SELECT n, n, n * 1000, n / 7.0, now(), repeat('e', 90), repeat('f', 90)
+                   FROM generate_series(1, {WIDE_ROWS}) n"
+            ),
+        };
+        Ok(source.batch_execute(&sql).await?)
+    }
 }
 
 impl Backlog {
@@ -67,84 +90,21 @@ impl Backlog {
         let database = format!("backlog_{}", kind.name());
         let slot = format!("{database}_untouched");
         clusters.create_source(&database).await?;
-        let source = clusters.source(&database).await?;
         // It is only to be there: nobody waits for the disk.
-        source.batch_execute("SET synchronous_commit = off").await?;
-        match kind {
-            Kind::Tpcb => {
-                pgbench(
-                    clusters,
-                    &database,
-                    &["--initialize", "--quiet", "--scale", &PGBENCH_SCALE.to_string()],
-                )
-                .await?;
-                // A table without key is not captured unless that is asked for.
-                source
-                    .batch_execute("ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY")
-                    .await?;
-            }
-            Kind::Bulk => {
-                source
-                    .batch_execute("CREATE TABLE small (id bigint PRIMARY KEY, owner int, note text)")
-                    .await?;
-            }
-            Kind::Updates => {
-                source
-                    .batch_execute(
-                        "CREATE TABLE wide (id int PRIMARY KEY, a int, b bigint, c numeric(12,2), d timestamptz, e text, f text);
-                         ALTER TABLE wide REPLICA IDENTITY FULL;
-                         INSERT INTO wide SELECT n, n, n * 1000, n / 7.0, now(), repeat('e', 90), repeat('f', 90)
-                           FROM generate_series(1, 20000) n",
-                    )
-                    .await?;
-            }
-        }
+        let hasty = format!("ALTER DATABASE {database} SET synchronous_commit = off");
+        clusters.source(&database).await?.batch_execute(&hasty).await?;
+        let source = clusters.source(&database).await?;
+        kind.create(clusters, &database, &source).await?;
         clusters.initialise(binary, &database, &slot).await?;
         let wanted = (f64::from(kind.changes()) * scale) as u32;
         let changes = match kind {
-            Kind::Tpcb => {
-                let each = (wanted / 4 / PGBENCH_CLIENTS).max(1);
-                let (clients, each_text) = (PGBENCH_CLIENTS.to_string(), each.to_string());
-                let run = ["--no-vacuum", "--client", &clients, "--jobs", "2", "--transactions", &each_text];
-                source
-                    .batch_execute(&format!("ALTER DATABASE {database} SET synchronous_commit = off"))
-                    .await?;
-                pgbench(clusters, &database, &run).await?;
-                source.batch_execute(&format!("ALTER DATABASE {database} RESET synchronous_commit")).await?;
-                u64::from(each * PGBENCH_CLIENTS * 4)
-            }
-            Kind::Bulk => {
-                let transactions = (wanted / BULK_ROWS).max(1);
-                for from in (0..transactions).map(|number| number * BULK_ROWS) {
-                    let to = from + BULK_ROWS - 1;
-                    source
-                        .batch_execute(&format!(
-                            "INSERT INTO small SELECT n, n % 1000, 'note ' || n FROM generate_series({from}, {to}) n"
-                        ))
-                        .await?;
-                }
-                u64::from(transactions * BULK_ROWS)
-            }
-            Kind::Updates => {
-                let transactions = (wanted / UPDATED_ROWS).max(1);
-                for number in 0..transactions {
-                    let from = number * UPDATED_ROWS % 20_000 + 1;
-                    let to = from + UPDATED_ROWS - 1;
-                    source
-                        .batch_execute(&format!(
-                            "UPDATE wide SET a = a + 1, d = now() WHERE id BETWEEN {from} AND {to}"
-                        ))
-                        .await?;
-                }
-                u64::from(transactions * UPDATED_ROWS)
-            }
+            Kind::Tpcb => transactions(clusters, &database, wanted).await?,
+            Kind::Bulk => inserts(&source, wanted).await?,
+            Kind::Updates => updates(&source, wanted).await?,
         };
         // The end is that of something which has reached the disk.
-        source
-            .batch_execute(
-                "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')",
-            )
-            .await?;
+        let end = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')";
+        source.batch_execute(end).await?;
         let end = source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
         source.batch_execute("CHECKPOINT").await?;
         Ok(Backlog { kind, database, slot, end, changes })
@@ -155,6 +115,37 @@ impl Backlog {
         clusters.drop_slot(&self.database, &self.slot).await?;
         clusters.drop_source(&self.database).await
     }
+}
+
+/// pgbench's standard transactions; how many changes there are.
+async fn transactions(clusters: &Clusters, database: &str, wanted: u32) -> anyhow::Result<u64> {
+    let each = (wanted / 4 / PGBENCH_CLIENTS).max(1);
+    let (clients, each_text) = (PGBENCH_CLIENTS.to_string(), each.to_string());
+    let run = ["--no-vacuum", "--client", &clients, "--jobs", "2", "--transactions", &each_text];
+    pgbench(clusters, database, &run).await?;
+    Ok(u64::from(each * PGBENCH_CLIENTS * 4))
+}
+
+async fn inserts(source: &Client, wanted: u32) -> anyhow::Result<u64> {
+    let transactions = (wanted / BULK_ROWS).max(1);
+    for from in (0..transactions).map(|number| number * BULK_ROWS) {
+        let to = from + BULK_ROWS - 1;
+        let insert = format!(
+            "INSERT INTO small SELECT n, n % 1000, 'note ' || n FROM generate_series({from}, {to}) n"
+        );
+        source.batch_execute(&insert).await?;
+    }
+    Ok(u64::from(transactions * BULK_ROWS))
+}
+
+async fn updates(source: &Client, wanted: u32) -> anyhow::Result<u64> {
+    let transactions = (wanted / UPDATED_ROWS).max(1);
+    for from in (0..transactions).map(|number| number * UPDATED_ROWS % WIDE_ROWS + 1) {
+        let to = from + UPDATED_ROWS - 1;
+        let update = format!("UPDATE wide SET a = a + 1, d = now() WHERE id BETWEEN {from} AND {to}");
+        source.batch_execute(&update).await?;
+    }
+    Ok(u64::from(transactions * UPDATED_ROWS))
 }
 
 async fn pgbench(clusters: &Clusters, database: &str, args: &[&str]) -> anyhow::Result<()> {

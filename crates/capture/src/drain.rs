@@ -14,7 +14,7 @@ use crate::batch::Limits;
 use crate::intake::{Intake, Wants};
 use crate::lookup::Lookup;
 use crate::shape::Shaped;
-use crate::start::APPLICATION_NAME;
+use crate::start::{APPLICATION_NAME, PIECE_BYTES_MIN};
 use crate::walsender::{self, ClientEncoding, Connection, Streaming, Timing};
 use crate::{Config, Error};
 
@@ -54,8 +54,14 @@ pub async fn drain(config: &Config) -> Result<Drained, Error> {
     let mut drain = Drain {
         streaming: Streaming::start(copy, timing, from, Arc::new(AtomicU64::new(0)))?,
         intake: Intake::new(
-            Assembler::new(Epoch(1), from, identity.next_xid, config.batch_bytes_max / 2, source.values),
-            Limits { rows_max: config.batch_rows_max, bytes_max: config.batch_bytes_max },
+            Assembler::new(
+                Epoch(1),
+                from,
+                identity.next_xid,
+                (config.batch_bytes_max / 2).max(PIECE_BYTES_MIN),
+                source.values,
+            ),
+            Limits { rows_max: config.batch_rows_max.max(1), bytes_max: config.batch_bytes_max.max(1) },
             from,
             began,
         ),

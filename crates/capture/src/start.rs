@@ -32,7 +32,7 @@ use crate::{Config, Error, leadership, questions, wal2json};
 /// Name of our connections at the source.
 pub(crate) const APPLICATION_NAME: &str = "waldelta";
 /// Smallest piece that a large transaction is cut into.
-const PIECE_BYTES_MIN: usize = 64 << 10;
+pub(crate) const PIECE_BYTES_MIN: usize = 64 << 10;
 /// Becoming the writer may take this long: taking over waits for the end of who wrote before.
 const LEASE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The checks may take this long, beside waiting for the slot.
