@@ -1,13 +1,12 @@
 //! Backlogs: what a slot that nobody has read holds. Three kinds of work, each in a database of its own.
 
 use std::path::Path;
-use std::process::Stdio;
 
-use anyhow::Context;
 use tokio::process::Command;
 use tokio_postgres::Client;
 
 use crate::clusters::Clusters;
+use crate::process;
 
 /// Kinds of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +148,7 @@ async fn updates(source: &Client, wanted: u32) -> anyhow::Result<u64> {
 }
 
 async fn pgbench(clusters: &Clusters, database: &str, args: &[&str]) -> anyhow::Result<()> {
-    let done = Command::new(&clusters.pgbench)
-        .args(args)
-        .arg(clusters.source_url(database))
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("run pgbench")?;
-    anyhow::ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
+    let mut pgbench = Command::new(&clusters.pgbench);
+    process::run("pgbench", pgbench.args(args).arg(clusters.source_url(database))).await?;
     Ok(())
 }

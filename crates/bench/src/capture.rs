@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::Bench;
 use crate::backlog::{Backlog, KINDS, Kind};
 use crate::clusters::Clusters;
-use crate::machine;
+use crate::process;
 use crate::report::{Contest, Goal};
 use crate::service::Service;
 use crate::turns;
@@ -51,20 +51,13 @@ async fn read_and_decode(bench: &mut Bench, backlog: &Backlog) -> anyhow::Result
         async |pair| recvlogical(clusters, backlog, pair).await,
         async |_| {
             let began = Instant::now();
-            let done = Command::new(binary)
+            let mut drain = Command::new(binary);
+            drain
                 .args(["bench", "--json", "--slot", &backlog.slot])
-                .args(["--database-url", &clusters.source_url(&backlog.database)])
-                .stdin(Stdio::null())
-                .kill_on_drop(true)
-                .output();
-            let done =
-                tokio::time::timeout(DRAIN_TIMEOUT, done).await.context("waldelta bench took too long")??;
-            anyhow::ensure!(
-                done.status.success(),
-                "waldelta bench: {}",
-                String::from_utf8_lossy(&done.stderr)
-            );
-            let told: serde_json::Value = serde_json::from_slice(&done.stdout)?;
+                .args(["--database-url", &clusters.source_url(&backlog.database)]);
+            let drained = tokio::time::timeout(DRAIN_TIMEOUT, process::run("waldelta bench", &mut drain));
+            let told = drained.await.context("waldelta bench took too long")??;
+            let told: serde_json::Value = serde_json::from_slice(&told)?;
             anyhow::ensure!(
                 told["changes"] == backlog.changes,
                 "{told} instead of {} changes",
@@ -87,30 +80,32 @@ async fn store(bench: &mut Bench, backlog: &Backlog) -> anyhow::Result<()> {
     let rows = Rows::export(clusters, model).await?;
     let against = "binary COPY of the same rows, one transaction";
     let mut contest = Contest::new("B2", backlog.kind.name(), UNIT, against, Some(Goal::AtLeast(0.9)));
+    let ours = async |_| {
+        let took = drain(binary, clusters, backlog, "b2_ours").await?;
+        clusters.drop_history("b2_ours").await?;
+        Ok(backlog.changes as f64 / took)
+    };
     turns::take(
         bench.pairs,
         &mut contest,
         async |_| Ok(backlog.changes as f64 / rows.copy_in(clusters, model).await?),
-        async |_| {
-            let took = drain(binary, clusters, backlog, "b2_ours").await?;
-            clusters.drop_history("b2_ours").await?;
-            Ok(backlog.changes as f64 / took)
-        },
+        ours,
     )
     .await?;
     // Processors that share what they have slow each other down: what is left of the COPY beside somebody who reads the slot.
     let against = "the same COPY beside pg_recvlogical";
     let mut beside = Contest::new("B2", format!("{}, beside", backlog.kind.name()), UNIT, against, None);
-    beside.ours.clone_from(&contest.ours);
-    let mut copy = async |pair| {
-        let reading = recvlogical(clusters, backlog, pair);
-        let (took, _) = tokio::try_join!(rows.copy_in(clusters, model), reading)?;
-        Ok(backlog.changes as f64 / took)
-    };
-    for pair in 0..bench.pairs {
-        beside.was_quiet &= machine::quiet().await?;
-        beside.reference.push(turns::timed(&mut copy, pair).await?);
-    }
+    turns::take(
+        bench.pairs,
+        &mut beside,
+        async |pair| {
+            let reading = recvlogical(clusters, backlog, pair);
+            let (took, _) = tokio::try_join!(rows.copy_in(clusters, model), reading)?;
+            Ok(backlog.changes as f64 / took)
+        },
+        ours,
+    )
+    .await?;
     clusters.drop_history(model).await?;
     bench.show(contest);
     bench.show(beside);
@@ -159,9 +154,7 @@ async fn drain(binary: &Path, clusters: &Clusters, backlog: &Backlog, history: &
             "waldelta took too long; see {}",
             service.log.display()
         );
-        // Until the service has made its tables the question is an error, and means no.
-        let done =
-            watcher.query_opt(durable, &[&backlog.end]).await.ok().flatten().is_some_and(|row| row.get(0));
+        let done: bool = watcher.query_one(durable, &[&backlog.end]).await?.get(0);
         if done {
             break;
         }

@@ -2,12 +2,13 @@
 //! the contenders have to read past.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::Context;
 use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 use waldelta_pglocal::{Cluster, Environment, Options, Storage, Wanted, find};
+
+use crate::process;
 
 /// The clusters and how to reach them; stopped and removed when dropped.
 pub(crate) struct Clusters {
@@ -93,21 +94,10 @@ impl Clusters {
 
     /// Has psql do something in a history database.
     pub(crate) async fn psql(&self, history: &str, command: &str) -> anyhow::Result<()> {
-        let done = Command::new(&self.psql)
-            .args([
-                "--no-psqlrc",
-                "--quiet",
-                "--output=/dev/null",
-                "--set=ON_ERROR_STOP=1",
-                "--command",
-                command,
-            ])
-            .arg(self.history_url(history))
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .context("run psql")?;
-        anyhow::ensure!(done.status.success(), "psql: {}", String::from_utf8_lossy(&done.stderr));
+        let quiet = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"];
+        let mut psql = Command::new(&self.psql);
+        psql.args(quiet).args(["--command", command]).arg(self.history_url(history));
+        process::run("psql", &mut psql).await?;
         Ok(())
     }
 
@@ -121,13 +111,10 @@ impl Clusters {
     pub(crate) async fn initialise(&self, binary: &Path, database: &str, slot: &str) -> anyhow::Result<()> {
         let history = format!("{database}_untouched");
         self.create_history(&history).await?;
-        let made = Command::new(binary)
-            .args(["init", "--apply", "--slot", slot, "--database-url", &self.source_url(database)])
-            .args(["--history-url", &self.history_url(&history)])
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        anyhow::ensure!(made.status.success(), "waldelta init: {}", String::from_utf8_lossy(&made.stderr));
+        let mut init = Command::new(binary);
+        init.args(["init", "--apply", "--slot", slot, "--database-url", &self.source_url(database)])
+            .args(["--history-url", &self.history_url(&history)]);
+        process::run("waldelta init", &mut init).await?;
         Ok(())
     }
 

@@ -1,6 +1,17 @@
-//! What a process has cost so far, as the kernel tells it.
+//! Processes: one that is run to its end, and what one has cost so far, as the kernel tells it.
+
+use std::process::Stdio;
 
 use anyhow::Context;
+use tokio::process::Command;
+
+/// Runs it to its end, which has to be a success; what it printed.
+pub(crate) async fn run(what: &str, command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let done = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let done = done.with_context(|| format!("run {what}"))?;
+    anyhow::ensure!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(done.stdout)
+}
 
 /// Memory in RAM, in bytes.
 pub(crate) fn rss_bytes(pid: u32) -> anyhow::Result<u64> {

@@ -23,7 +23,7 @@ pub(crate) async fn take(
 }
 
 /// What it gives, and what the machine worked meanwhile.
-pub(crate) async fn timed(
+async fn timed(
     contender: &mut impl AsyncFnMut(u32) -> anyhow::Result<f64>,
     pair: u32,
 ) -> anyhow::Result<Sample> {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use waldelta_source::{Source, catalog};
 use waldelta_wal::{Assembler, EndLsn, Epoch, Lsn, Operation, Piece, Table};
 
-use crate::batch::Limits;
 use crate::intake::{Intake, Wants};
 use crate::lookup::Lookup;
 use crate::shape::Shaped;
-use crate::start::{APPLICATION_NAME, PIECE_BYTES_MIN};
+use crate::start::APPLICATION_NAME;
 use crate::walsender::{self, ClientEncoding, Connection, Streaming, Timing};
 use crate::{Config, Error};
 
@@ -54,14 +53,8 @@ pub async fn drain(config: &Config) -> Result<Drained, Error> {
     let mut drain = Drain {
         streaming: Streaming::start(copy, timing, from, Arc::new(AtomicU64::new(0)))?,
         intake: Intake::new(
-            Assembler::new(
-                Epoch(1),
-                from,
-                identity.next_xid,
-                (config.batch_bytes_max / 2).max(PIECE_BYTES_MIN),
-                source.values,
-            ),
-            Limits { rows_max: config.batch_rows_max.max(1), bytes_max: config.batch_bytes_max.max(1) },
+            Assembler::new(Epoch(1), from, identity.next_xid, config.piece_bytes_max(), source.values),
+            config.limits(),
             from,
             began,
         ),

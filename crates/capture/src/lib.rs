@@ -98,3 +98,18 @@ pub struct Config {
     /// A writer of history that has not renewed its lease for this long is taken over.
     pub takeover_after: Duration,
 }
+
+/// Smallest piece that a large transaction is cut into.
+const PIECE_BYTES_MIN: usize = 64 << 10;
+
+impl Config {
+    /// The bounds of one append.
+    fn limits(&self) -> batch::Limits {
+        batch::Limits { rows_max: self.batch_rows_max.max(1), bytes_max: self.batch_bytes_max.max(1) }
+    }
+
+    /// Bytes of a piece that a large transaction is cut into, at most.
+    fn piece_bytes_max(&self) -> usize {
+        (self.batch_bytes_max / 2).max(PIECE_BYTES_MIN)
+    }
+}

@@ -18,7 +18,6 @@ use waldelta_source::{Plugin, Source};
 use waldelta_wal::{Assembler, Lsn, Skip, TableName, ValuePolicy};
 
 use crate::appender::Appender;
-use crate::batch::Limits;
 use crate::intake::Intake;
 use crate::listed::Left;
 use crate::lookup::Lookup;
@@ -31,8 +30,6 @@ use crate::{Config, Error, leadership, questions, wal2json};
 
 /// Name of our connections at the source.
 pub(crate) const APPLICATION_NAME: &str = "waldelta";
-/// Smallest piece that a large transaction is cut into.
-pub(crate) const PIECE_BYTES_MIN: usize = 64 << 10;
 /// Becoming the writer may take this long: taking over waits for the end of who wrote before.
 const LEASE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The checks may take this long, beside waiting for the slot.
@@ -262,13 +259,11 @@ impl Prepared {
         let appender = Appender::new(history.clone(), writer, now).on(timeline);
         let timing = Timing::new(config.feedback_interval, wal_sender_timeout, config.stall_timeout);
         let streaming = Streaming::start(copy, timing, head.durable_end, appender.progress())?;
-        let piece_bytes_max = (config.batch_bytes_max / 2).max(PIECE_BYTES_MIN);
+        let piece_bytes_max = config.piece_bytes_max();
         let assembler =
             Assembler::new(head.epoch, head.durable_end, identity.next_xid, piece_bytes_max, values)
                 .skipping(skips);
-        let limits =
-            Limits { rows_max: config.batch_rows_max.max(1), bytes_max: config.batch_bytes_max.max(1) };
-        let mut intake = Intake::new(assembler, limits, head.durable_end, now);
+        let mut intake = Intake::new(assembler, config.limits(), head.durable_end, now);
         if let Some(lines) = lines {
             intake = intake.translating(lines);
         }
