@@ -17,7 +17,7 @@ use framing::{Unframed, Whole};
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Entry, Feed, Large, Transaction};
-use waldelta_wal::{Author, Operation, TableName, TransactionHead};
+use waldelta_wal::{Author, Operation, STAGE, TableName, TransactionHead};
 
 use crate::clock;
 use crate::index::{Index, Which, Work};
@@ -99,6 +99,7 @@ impl Router<'_> {
 
     /// Routes an entry, and says what finding out whom it concerns took.
     async fn route(&mut self, entry: &Entry) -> Work {
+        tracing::trace!(target: STAGE, stage = "routing");
         self.pace.did(TRANSACTION_BYTES).await;
         match entry {
             Entry::Whole(transaction) => self.route_whole(transaction).await,

@@ -63,8 +63,8 @@ impl Writer {
             .map_err(Error::Append)?
             .get::<_, i32>(0)
             .cast_unsigned();
-        link.prepare_partition(self.partitions.of(commit_lsn)).await?;
-        link.begin_copy().await?;
+        let statements = link.prepare_partition(self.partitions.of(commit_lsn)).await?;
+        link.begin_copy(&statements).await?;
         self.encoder.begin(&mut self.buffer);
         self.shapes.appears(table, commit_lsn, next_seq);
         let head = TransactionHead { epoch, commit_lsn, xid: 0, committed_at_us: taken_at_us };

@@ -41,6 +41,7 @@ mod schema;
 mod seals;
 mod sequence;
 mod shapes;
+mod short;
 mod skips;
 mod sql_row;
 mod sweep;

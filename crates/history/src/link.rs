@@ -1,8 +1,8 @@
-//! The writer's connection: one SQL transaction at a time, made of one COPY and the guard.
+//! The writer's connection: one SQL transaction at a time, made of one COPY and the guard; of few rows, one statement.
 //!
-//! An append costs two round trips: BEGIN and the start of COPY go out together, then rows, end of COPY, guard and COMMIT do.
+//! A COPY costs two round trips: BEGIN and its start go out together, then rows, end of COPY, guard and COMMIT do.
 //! That COMMIT is sent before the guard's answer is known is safe because a guard that hits no row is an error: after
-//! an error COMMIT rolls back.
+//! an error COMMIT rolls back. Few rows cost one (`short`).
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use waldelta_wal::{EndLsn, Epoch};
 use crate::copy_buffer::CopyBuffer;
 use crate::encode::COLUMNS;
 use crate::partition::Partition;
+use crate::short::{self, Arrays};
 use crate::{CAPTURE_ID, Error};
 
 const GUARD: &str = include_str!("../../../sql/queries/move_durable_end.sql");
@@ -38,6 +39,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("TimeZone", "UTC"),
     ("client_encoding", "UTF8"),
     ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -72,11 +74,18 @@ pub(crate) enum CommitFailure {
 pub(crate) struct Link {
     pub(crate) client: Client,
     move_durable_end: Statement,
-    /// The COPY statement of the partition written last.
-    copy: Option<(Partition, Statement)>,
+    /// The partition written last, and its statements.
+    prepared: Option<(Partition, Statements)>,
     open: Option<Copying>,
     /// Cuts the connection at once, whatever is still on its way.
     _guard: ConnectionGuard,
+}
+
+/// What is prepared of a partition.
+#[derive(Clone)]
+pub(crate) struct Statements {
+    copy: Statement,
+    append_short: Statement,
 }
 
 /// A COPY under way, within its SQL transaction.
@@ -101,7 +110,7 @@ impl Link {
                        not through a pooler",
             });
         }
-        Ok(Link { client, move_durable_end, copy: None, open: None, _guard: guard })
+        Ok(Link { client, move_durable_end, prepared: None, open: None, _guard: guard })
     }
 
     /// Whether a COPY is under way.
@@ -114,10 +123,10 @@ impl Link {
         self.open.as_ref().map_or(0, |open| open.rows)
     }
 
-    /// Makes sure that the partition exists, outside any transaction, and that its COPY is prepared.
-    pub(crate) async fn prepare_partition(&mut self, partition: Partition) -> Result<(), Error> {
-        if self.copy.as_ref().is_some_and(|(known, _)| *known == partition) {
-            return Ok(());
+    /// Makes sure that the partition exists, outside any transaction, and that its statements are prepared.
+    pub(crate) async fn prepare_partition(&mut self, partition: Partition) -> Result<Statements, Error> {
+        if let Some((_, statements)) = self.prepared.as_ref().filter(|(known, _)| *known == partition) {
+            return Ok(statements.clone());
         }
         let name = partition.name();
         let failed = |source| Error::CreatePartition { name: name.clone(), source };
@@ -132,9 +141,13 @@ impl Link {
             fail_point!("history::after_partition");
         }
         let copy = format!("COPY waldelta.{name} ({COLUMNS}) FROM STDIN (FORMAT binary)");
-        let copy = self.client.prepare(&copy).await.map_err(failed)?;
-        self.copy = Some((partition, copy));
-        Ok(())
+        let append_short = short::statement(partition);
+        let (copy, append_short) =
+            tokio::try_join!(self.client.prepare(&copy), self.client.prepare(&append_short))
+                .map_err(failed)?;
+        let statements = Statements { copy, append_short };
+        self.prepared = Some((partition, statements.clone()));
+        Ok(statements)
     }
 
     /// Begins a SQL transaction without a COPY.
@@ -142,10 +155,10 @@ impl Link {
         self.client.batch_execute(BEGIN).await.map_err(Error::Append)
     }
 
-    /// Begins a SQL transaction and in it a COPY into the partition prepared last.
-    pub(crate) async fn begin_copy(&mut self) -> Result<(), Error> {
-        let Some((_, copy)) = &self.copy else { return Err(Error::WriterClosed) };
-        let (begun, sink) = tokio::join!(biased; self.client.batch_execute(BEGIN), self.client.copy_in(copy));
+    /// Begins a SQL transaction and in it a COPY.
+    pub(crate) async fn begin_copy(&mut self, statements: &Statements) -> Result<(), Error> {
+        let begin = self.client.batch_execute(BEGIN);
+        let (begun, sink) = tokio::join!(biased; begin, self.client.copy_in(&statements.copy));
         begun.map_err(Error::Append)?;
         self.open = Some(Copying { sink: Box::pin(sink.map_err(Error::Append)?), rows: 0 });
         Ok(())
@@ -198,6 +211,23 @@ impl Link {
         finished.map_err(|source| refused_or_unknown(&source)(source))?;
         guarded.map_err(guard_failure)?;
         committed.map_err(|source| refused_or_unknown(&source)(source))
+    }
+
+    /// Appends few rows, moves the durable end and commits, all in one statement.
+    pub(crate) async fn append_short(
+        &self,
+        statements: &Statements,
+        rows: &Arrays,
+        moved: Move,
+    ) -> Result<(), CommitFailure> {
+        fail_point!("history::before_commit");
+        let (to, from) = (PgLsn::from(moved.to.0.0), PgLsn::from(moved.from.0.0));
+        let epoch = moved.epoch.0.cast_signed();
+        let guard: [&(dyn ToSql + Sync); 5] = [&to, &CAPTURE_ID, &moved.token, &epoch, &from];
+        let parameters: Vec<_> = guard.into_iter().chain(rows.parameters()).collect();
+        let appended = self.client.execute(&statements.append_short, &parameters).await;
+        fail_point!("history::after_commit");
+        appended.map(drop).map_err(guard_failure)
     }
 
     /// Commits what was done since [`Self::begin`], where another statement than the usual was the guard.

@@ -90,6 +90,10 @@ impl Run {
     pub(crate) fn end(&self) -> Option<EndLsn> {
         self.pieces.last().and_then(|piece| piece.end)
     }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.changes.len()).sum()
+    }
 }
 
 /// Cuts pieces that are in order into runs. Cuts are only made between transactions:

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use fail::fail_point;
 use tokio_postgres::types::PgLsn;
-use waldelta_wal::{EndLsn, Epoch, Piece, Table};
+use waldelta_wal::{Change, EndLsn, Epoch, Piece, STAGE, Table, TransactionHead};
 
 use crate::copy_buffer::CopyBuffer;
 use crate::encode::RowEncoder;
@@ -23,6 +23,7 @@ use crate::poison::{Blame, too_large};
 use crate::seals::Sealer;
 use crate::sequence::{Run, Sequence, cut_into_runs};
 use crate::shapes::{Appearance, Numbered, Shapes, StoredTable};
+use crate::short::{Arrays, is_short};
 use crate::sweep::{Shown, Sweeper};
 use crate::{Entry, Error, Head, History, Transaction, gaps, metrics};
 
@@ -195,26 +196,18 @@ impl Writer {
 
     async fn append_run(&mut self, link: &mut Link, run: Run) -> Result<(), Error> {
         let started = Instant::now();
+        tracing::trace!(target: STAGE, stage = "appending");
         let accepted_before = self.accepted.load(Ordering::Relaxed);
         self.note_shapes(&run);
         run.pieces.iter().for_each(|piece| self.gaps.note(piece));
-        let rows_before = link.rows_sent();
-        if let Some(partition) = run.partition {
-            // Only a large transaction leaves a COPY open, and its pieces come first in the next run.
-            if !link.is_copying() {
-                link.prepare_partition(partition).await?;
-                link.begin_copy().await?;
-                self.encoder.begin(&mut self.buffer);
-            }
-            fail_point!("history::before_copy");
-            self.send_rows(link, &run).await?;
-            fail_point!("history::after_copy");
+        if !self.append_short(link, &run).await? {
+            self.append_by_copy(link, &run).await?;
         }
-        let rows: usize = run.pieces.iter().map(|piece| piece.changes.len()).sum();
+        let rows = run.rows();
         if let Some(end) = run.end() {
-            self.commit(link, end, &run, rows_before).await?;
             let entries = self.feed_entries(run.pieces);
             fail_point!("history::before_publish");
+            tracing::trace!(target: STAGE, stage = "durable");
             self.made_durable(end, entries);
         } else {
             run.pieces.iter().for_each(|piece| self.large.note(&piece.changes));
@@ -225,6 +218,55 @@ impl Writer {
             self.accepted.load(Ordering::Relaxed) - accepted_before,
         );
         Ok(())
+    }
+
+    /// Appends a run of few rows in one statement. `false`: nothing was done, it is to go by COPY.
+    async fn append_short(&mut self, link: &mut Link, run: &Run) -> Result<bool, Error> {
+        let (Some(partition), Some(end)) = (run.partition, run.end()) else { return Ok(false) };
+        if link.is_copying() || self.has_notes() || !is_short(run) {
+            return Ok(false);
+        }
+        let statements = link.prepare_partition(partition).await?;
+        fail_point!("history::before_copy");
+        self.encode_rows(run)?;
+        let bytes = self.buffer.len() as u64;
+        let arrays = Arrays::of(self.buffer.tail());
+        self.buffer.tail().clear();
+        let Some(arrays) = arrays else { return Ok(false) };
+        fail_point!("history::after_copy");
+        let moved = self.move_to(end);
+        match link.append_short(&statements, &arrays, moved).await {
+            Ok(()) => {
+                self.accepted.fetch_add(bytes, Ordering::Relaxed);
+                Ok(true)
+            }
+            // COPY says which change it is of.
+            Err(CommitFailure::Refused(source)) if is_poison(&source) => Ok(false),
+            Err(failure) => {
+                let blame = Blame { run, rows_before: 0 };
+                Err(self.refused(link, moved, failure, blame).await)
+            }
+        }
+    }
+
+    /// Appends a run by COPY, and commits where a transaction ends with it.
+    async fn append_by_copy(&mut self, link: &mut Link, run: &Run) -> Result<(), Error> {
+        let rows_before = link.rows_sent();
+        if let Some(partition) = run.partition {
+            // Only a large transaction leaves a COPY open, and its pieces come first in the next run.
+            if !link.is_copying() {
+                let statements = link.prepare_partition(partition).await?;
+                link.begin_copy(&statements).await?;
+                self.encoder.begin(&mut self.buffer);
+            }
+            fail_point!("history::before_copy");
+            self.send_rows(link, run).await?;
+            fail_point!("history::after_copy");
+        }
+        match run.end() {
+            Some(end) => self.commit(link, end, run, rows_before).await,
+            None => Ok(()),
+        }
     }
 
     fn note_shapes(&mut self, run: &Run) {
@@ -243,14 +285,26 @@ impl Writer {
         }
     }
 
+    /// All of few rows.
+    fn encode_rows(&mut self, run: &Run) -> Result<(), Error> {
+        for piece in &run.pieces {
+            for change in &piece.changes {
+                self.encode_row(&piece.head, change)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_row(&mut self, head: &TransactionHead, change: &Change) -> Result<(), Error> {
+        let xid = (head.xid != 0).then_some(head.xid);
+        self.encoder.row(&mut self.buffer, head, xid, change).map_err(|_| too_large(head, change))
+    }
+
     async fn send_rows(&mut self, link: &mut Link, run: &Run) -> Result<(), Error> {
         let mut rows = 0;
         for piece in &run.pieces {
             for change in &piece.changes {
-                let xid = (piece.head.xid != 0).then_some(piece.head.xid);
-                self.encoder
-                    .row(&mut self.buffer, &piece.head, xid, change)
-                    .map_err(|_| too_large(&piece.head, change))?;
+                self.encode_row(&piece.head, change)?;
                 rows += 1;
                 if self.buffer.len() >= CHUNK_BYTES {
                     self.send(link, rows).await?;
@@ -277,7 +331,7 @@ impl Writer {
     ) -> Result<(), Error> {
         let moved = self.move_to(end);
         let blame = Blame { run, rows_before };
-        let has_notes = !self.shapes.waiting().is_empty() || !self.gaps.is_empty();
+        let has_notes = self.has_notes();
         if !has_notes && run.partition.is_none() && !link.is_copying() {
             let result = link.move_durable_end(moved).await;
             return result.map_err(|failure| self.failed(moved, failure, None));
@@ -302,6 +356,11 @@ impl Writer {
         self.gaps = GapNotes::default();
         metrics::gaps_changed(needing_repair);
         Ok(())
+    }
+
+    /// Whether shapes or gaps are to be stored with the rows.
+    fn has_notes(&self) -> bool {
+        !self.shapes.waiting().is_empty() || !self.gaps.is_empty()
     }
 
     /// What it means that rows were not committed. One that is there already was written by another writer, unless this one
@@ -394,11 +453,16 @@ impl Writer {
             CommitFailure::Refused(source) => match source.code() {
                 // A row that is there already was written by another writer.
                 Some(code) if code.code() == "23505" => Error::Fenced { expected: moved.from },
-                Some(code) if sqlstate_is_poison(code.code()) => {
+                _ if is_poison(&source) => {
                     blame.and_then(|blame| blame.poison(&source)).unwrap_or(Error::Append(source))
                 }
                 _ => Error::Append(source),
             },
         }
     }
+}
+
+/// The database refuses a value.
+fn is_poison(source: &tokio_postgres::Error) -> bool {
+    source.code().is_some_and(|code| sqlstate_is_poison(code.code()))
 }

@@ -87,3 +87,7 @@ pub use transaction::{
 pub use value::ValueError;
 pub use wal2json::{Misfit, Translated, Translator, Wal2jsonError, options as wal2json_options};
 pub use xid::{ParseSnapshotError, PgSnapshot, XidWidener};
+
+/// Target of the events, at level `trace`, that say how far a transaction has come in this process: `stage` is one of `received`,
+/// `appending`, `durable`, `routing` and `writing`. Who wants to know where time goes compares their times.
+pub const STAGE: &str = "waldelta::stage";

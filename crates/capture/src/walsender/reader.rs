@@ -16,7 +16,7 @@ use postgres_protocol::message::backend as tag;
 use postgres_protocol::message::frontend;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use waldelta_wal::{Envelope, StatusUpdate};
+use waldelta_wal::{Envelope, STAGE, StatusUpdate};
 
 use super::connection::CopyBoth;
 use super::error::Error;
@@ -175,6 +175,7 @@ impl Reader {
             },
         };
         self.heard_at = Instant::now();
+        tracing::trace!(target: STAGE, stage = "received");
         self.incoming.note_read(count)?;
         if let Some(block) = self.incoming.take_whole() {
             self.pending = self.look_through(block)?;
