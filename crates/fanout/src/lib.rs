@@ -163,7 +163,7 @@ impl Fanout {
 
     /// The same in parts, to be run at the same time, each on a task of its own. The one named `fanout` ends last: with it,
     /// [`Fanout::run`] would have returned. They are run once.
-    pub fn parts(&self, stop: CancellationToken) -> [Part; 6] {
+    pub fn parts(&self, stop: CancellationToken) -> [Part; 7] {
         parts::of(&self.inner, stop)
     }
 

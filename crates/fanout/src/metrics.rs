@@ -66,7 +66,7 @@ impl Metrics {
         metrics::describe_counter!(
             "waldelta_fanout_catch_up_shared_total",
             Unit::Count,
-            "Pages that sessions needed and another session had read"
+            "Pages that sessions needed and that were there: read for another session, or ahead"
         );
         metrics::describe_counter!("waldelta_fanout_snapshots_total", Unit::Count, "Snapshots sent whole");
         metrics::describe_counter!(

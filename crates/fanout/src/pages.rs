@@ -3,12 +3,16 @@
 //!
 //! What is durable does not change, so a page stays right: it is everything between two positions of one epoch. Where an epoch
 //! ends below what a page holds, the reader's bound leaves out what did not survive.
+//!
+//! Behind a page that was asked for, the next one is read while the first is written to a socket: else history and the client would
+//! wait for each other in turn.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Counter;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use waldelta_history::{Page, ReadLimit, Transaction};
 use waldelta_wal::{Change, Position};
 
@@ -21,16 +25,21 @@ const PAGE: ReadLimit = ReadLimit { changes_max: 1_000, bytes_max: 128 * 1024 };
 const PAGES_MAX: usize = 256;
 /// Those who read from the same place take turns in a lane, and so do a few others.
 const LANES: usize = 32;
+/// Pages that wait to be read ahead. Whoever finds no room for one reads it when it is needed.
+const AHEAD_MAX: usize = 16;
 
 /// The pages that are kept, and the right to read others.
 pub(crate) struct Pages {
     kept: Mutex<Kept>,
     lanes: [tokio::sync::Mutex<()>; LANES],
     reads: Arc<Semaphore>,
+    /// Where to read ahead, and up to where at most.
+    ahead: mpsc::Sender<(Position, Position)>,
+    wanted_ahead: tokio::sync::Mutex<mpsc::Receiver<(Position, Position)>>,
     bytes_max: usize,
     /// Pages read from history.
     read: Counter,
-    /// Pages that somebody else had read.
+    /// Pages that somebody else had read, or that were read ahead.
     shared: Counter,
 }
 
@@ -65,10 +74,13 @@ pub(crate) struct Run {
 impl Pages {
     /// A read takes one of `reads`, which bounds them.
     pub(crate) fn new(bytes_max: usize, reads: Arc<Semaphore>, read: Counter, shared: Counter) -> Self {
+        let (ahead, wanted_ahead) = mpsc::channel(AHEAD_MAX);
         Pages {
             kept: Mutex::default(),
             lanes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             reads,
+            ahead,
+            wanted_ahead: tokio::sync::Mutex::new(wanted_ahead),
             bytes_max,
             read,
             shared,
@@ -82,31 +94,70 @@ impl Pages {
         after: Position,
         upto: Position,
     ) -> Result<Run, waldelta_history::Error> {
-        if let Some(run) = self.find(after, upto) {
-            return Ok(run);
+        let run = match self.shared(after, upto) {
+            Some(run) => run,
+            None => {
+                // Whoever comes to the same place meanwhile waits here, and then finds it.
+                let _turn = self.lanes[lane(after)].lock().await;
+                // Bounds what catching up costs history, and the memory of all sessions together.
+                let _permit = self.reads.acquire().await;
+                match self.shared(after, upto) {
+                    Some(run) => run,
+                    None => self.fetch(log, after, upto).await?.run(after, upto),
+                }
+            }
+        };
+        if run.through < upto && self.find(run.through).is_none() {
+            // Where there is no room for it, it is read when it is needed.
+            let _ = self.ahead.try_send((run.through, upto));
         }
-        // Whoever comes to the same place meanwhile waits here, and then finds it.
-        let _turn = self.lanes[lane(after)].lock().await;
-        // Bounds what catching up costs history, and the memory of all sessions together.
-        let _permit = self.reads.acquire().await;
-        if let Some(run) = self.find(after, upto) {
-            return Ok(run);
-        }
-        let page = log.read_after(after, upto, PAGE).await?;
-        self.read.increment(1);
-        let stored = Arc::new(Stored::new(after, upto, page));
-        let run = stored.run(after, upto);
-        self.keep(stored);
         Ok(run)
     }
 
-    fn find(&self, after: Position, upto: Position) -> Option<Run> {
-        let kept = self.lock();
-        // The newest first: where several overlap, it leads on furthest.
-        let stored = kept.pages.iter().rev().find(|stored| stored.has(after))?.clone();
-        drop(kept);
+    /// Reads pages before they are asked for, until `stop` is cancelled.
+    pub(crate) async fn read_ahead(&self, log: &dyn Log, stop: &CancellationToken) {
+        let mut wanted = self.wanted_ahead.lock().await;
+        stop.run_until_cancelled(async {
+            while let Some((after, upto)) = wanted.recv().await {
+                let _turn = self.lanes[lane(after)].lock().await;
+                // Readers come first.
+                let Ok(_permit) = self.reads.try_acquire() else { continue };
+                if self.find(after).is_some() {
+                    continue;
+                }
+                if let Err(error) = self.fetch(log, after, upto).await {
+                    // Whoever needs it asks again.
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(error, "read a page ahead");
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn fetch(
+        &self,
+        log: &dyn Log,
+        after: Position,
+        upto: Position,
+    ) -> Result<Arc<Stored>, waldelta_history::Error> {
+        let page = log.read_after(after, upto, PAGE).await?;
+        self.read.increment(1);
+        let stored = Arc::new(Stored::new(after, upto, page));
+        self.keep(stored.clone());
+        Ok(stored)
+    }
+
+    fn shared(&self, after: Position, upto: Position) -> Option<Run> {
+        let stored = self.find(after)?;
         self.shared.increment(1);
         Some(stored.run(after, upto))
+    }
+
+    fn find(&self, after: Position) -> Option<Arc<Stored>> {
+        let kept = self.lock();
+        // The newest first: where several overlap, it leads on furthest.
+        kept.pages.iter().rev().find(|stored| stored.has(after)).cloned()
     }
 
     fn keep(&self, stored: Arc<Stored>) {
@@ -264,13 +315,13 @@ mod tests {
         for lsn in [10, 20, 30, 40] {
             pages.keep(page(lsn));
         }
-        assert!(pages.find(position(10), position(50)).is_none());
-        let run = pages.find(position(20), position(50)).unwrap();
+        assert!(pages.shared(position(10), position(50)).is_none());
+        let run = pages.shared(position(20), position(50)).unwrap();
         assert_eq!((run.slices.len(), run.through), (1, position(21)));
         assert!(pages.lock().bytes <= 3 * each);
         pages.keep(Arc::new(stored(position(50), 60, vec![part(60, 0..31, true)], false)));
-        assert!(pages.find(position(50), position(60)).is_none(), "one that is larger than all is not kept");
-        assert!(pages.find(position(20), position(50)).is_some());
+        assert!(pages.find(position(50)).is_none(), "one that is larger than all is not kept");
+        assert!(pages.find(position(20)).is_some());
         for lsn in 100..100 + PAGES_MAX as u64 {
             pages.keep(Arc::new(stored(position(lsn), lsn + 1, Vec::new(), false)));
         }

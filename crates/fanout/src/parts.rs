@@ -22,13 +22,13 @@ pub struct Part {
 }
 
 /// The parts; the first lets the sessions go when `stop` is cancelled, and ends when all others have ended.
-pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
+pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 7] {
     let (ended, others) = (CancellationToken::new(), TaskTracker::new());
     let part = |name, run: Pin<Box<dyn Future<Output = ()> + Send>>| Part {
         name,
         run: others.track_future(run).boxed(),
     };
-    let [router, frontier, reading, clients, audit] = [(); 5].map(|()| (inner.clone(), ended.clone()));
+    let [router, frontier, reading, pages, clients, audit] = [(); 6].map(|()| (inner.clone(), ended.clone()));
     [
         Part { name: "fanout", run: let_go(inner.clone(), stop, ended, others.clone()).boxed() },
         part(
@@ -55,6 +55,14 @@ pub(crate) fn of(inner: &Arc<Inner>, stop: CancellationToken) -> [Part; 6] {
             async move {
                 let (inner, ended) = reading;
                 snapshots::run(&inner, &ended).await;
+            }
+            .boxed(),
+        ),
+        part(
+            "pages",
+            async move {
+                let (inner, ended) = pages;
+                inner.pages.read_ahead(&*inner.log, &ended).await;
             }
             .boxed(),
         ),

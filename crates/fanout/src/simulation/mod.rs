@@ -7,6 +7,7 @@
 //! `WALDELTA_SIM_SEED` replays one run, `WALDELTA_SIM_RUNS` says how many there are. Why it is made like this is said in
 //! docs/decisions/0008-simulated-fanout.md.
 
+mod ahead;
 mod answers;
 mod client;
 mod copy;

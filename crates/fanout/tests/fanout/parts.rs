@@ -39,6 +39,6 @@ async fn parts_on_tasks_of_their_own_serve_and_end_as_all_of_them_together_do() 
         names
     };
     let names = tokio::time::timeout(PATIENCE, ended).await.unwrap();
-    assert_eq!(names, ["audit", "clients", "fanout", "frontier", "router", "snapshots"]);
+    assert_eq!(names, ["audit", "clients", "fanout", "frontier", "pages", "router", "snapshots"]);
     world.running.await.unwrap();
 }
