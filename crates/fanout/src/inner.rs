@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     pub clientele: Arc<dyn Clientele>,
     pub origin: Arc<dyn Origin>,
     pub clock: Clock,
+    /// When it was made.
+    pub began: Instant,
     pub registry: Arc<Registry>,
     pub frontier: Frontier,
     pub admission: Admission,
@@ -163,6 +166,7 @@ impl Inner {
             clientele,
             origin,
             clock,
+            began: clock::now(),
         }
     }
 

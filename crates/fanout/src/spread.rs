@@ -2,7 +2,10 @@
 //!
 //! It is no chance: the number of a session says its place, so that what was said twice is the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Moments at which sessions do what need not be exact, in the time that each of them spreads.
+const MOMENTS: u32 = 60;
 
 /// The part of a time that belongs to a session: neighbouring numbers lie far from each other, and many fill it evenly.
 pub(crate) fn part(session: u64, whole: Duration) -> Duration {
@@ -11,9 +14,28 @@ pub(crate) fn part(session: u64, whole: Duration) -> Duration {
     Duration::from_nanos(u64::try_from((whole.as_nanos() * place) >> 32).unwrap_or(u64::MAX))
 }
 
+/// The next of the common moments at or after `at`: there are sixty in a `whole` from `began` on. Those who share one wake the
+/// process once, and not each by itself.
+pub(crate) fn together(at: Instant, began: Instant, whole: Duration) -> Instant {
+    let step = (whole / MOMENTS).as_nanos().max(1);
+    let past = at.saturating_duration_since(began).as_nanos() % step;
+    let rest = if past == 0 { 0 } else { step - past };
+    at + Duration::from_nanos(u64::try_from(rest).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_shared_and_never_earlier() {
+        let (began, whole) = (Instant::now(), Duration::from_secs(15));
+        let after = |ms: u64| together(began + Duration::from_millis(ms), began, whole) - began;
+        for (at, moment) in [(0, 0), (1, 250), (249, 250), (250, 250), (15_001, 15_250)] {
+            assert_eq!(after(at), Duration::from_millis(moment), "{at}");
+        }
+        assert_eq!(together(began, began, Duration::ZERO), began);
+    }
 
     #[test]
     fn many_fill_the_time_evenly() {

@@ -20,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use waldelta_access::Identity;
 use waldelta_history::Head;
-use waldelta_wal::{Code, Position};
+use waldelta_wal::{Code, Position, STAGE};
 
 use self::operations::failed;
 use super::hydrate::Step;
@@ -110,6 +110,7 @@ impl<S: Socket> Actor<S> {
         let rules = Rules {
             hello_timeout: config.hello_timeout,
             heartbeat_interval: config.heartbeat_interval,
+            beats_from: inner.began,
             frontier_timeout: config.frontier_timeout,
             subscriptions_max: config.subscriptions_max,
         };
@@ -353,6 +354,7 @@ impl<S: Socket> Actor<S> {
         if outbox.is_empty() {
             return None;
         }
+        tracing::trace!(target: STAGE, stage = "writing");
         let frames = outbox.len() as u64;
         let bytes = outbox.iter().map(Outgoing::len).sum::<usize>() as u64;
         let timeout = if last { CLOSE_TIMEOUT } else { self.inner.config.write_timeout };

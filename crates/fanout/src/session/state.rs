@@ -58,8 +58,17 @@ const SILENT_INTERVALS: u32 = 3;
 pub(crate) struct Rules {
     pub hello_timeout: Duration,
     pub heartbeat_interval: Duration,
+    /// From when on the moments are counted at which sessions beat together.
+    pub beats_from: Instant,
     pub frontier_timeout: Duration,
     pub subscriptions_max: usize,
+}
+
+impl Rules {
+    /// The next moment for a beat.
+    fn beat_at_or_after(&self, at: Instant) -> Instant {
+        spread::together(at, self.beats_from, self.heartbeat_interval)
+    }
 }
 
 /// The time at which something happens: for waiting, and for people.
@@ -279,10 +288,12 @@ impl Session {
         let instant = now.instant;
         Session {
             hello_by: instant + rules.hello_timeout,
-            // Those who come together do not beat together: the first beat comes in the second half of an interval.
-            beat_at: instant
-                + rules.heartbeat_interval / 2
-                + spread::part(seat.number, rules.heartbeat_interval / 2),
+            // Those who come together do not all beat together: the first beat comes in the second half of an interval.
+            beat_at: rules.beat_at_or_after(
+                instant
+                    + rules.heartbeat_interval / 2
+                    + spread::part(seat.number, rules.heartbeat_interval / 2),
+            ),
             rules,
             seat,
             subprotocol: Subprotocol::default(),
@@ -475,7 +486,11 @@ impl Session {
             self.end(Closing::TooSlow, out);
             return;
         }
-        self.beat_at = now.instant + self.rules.heartbeat_interval;
+        self.beat_at += self.rules.heartbeat_interval;
+        if self.beat_at <= now.instant {
+            // It was held up for long.
+            self.beat_at = self.rules.beat_at_or_after(now.instant + self.rules.heartbeat_interval);
+        }
         out.push(Action::Ping);
         // The cursor to tell is found by reading once more.
         self.beat_due = self.quiet;

@@ -102,6 +102,7 @@ pub(super) fn session(number: u64, now: Now) -> Session {
     let rules = Rules {
         hello_timeout: Duration::from_secs(5),
         heartbeat_interval: Duration::from_secs(15),
+        beats_from: now.instant,
         frontier_timeout: Duration::from_secs(5),
         subscriptions_max: 3,
     };

@@ -75,6 +75,7 @@ impl Scenario {
         let rules = Rules {
             hello_timeout: 5 * SECOND,
             heartbeat_interval: 15 * SECOND,
+            beats_from: Instant::now(),
             frontier_timeout: 5 * SECOND,
             subscriptions_max: 3,
         };
