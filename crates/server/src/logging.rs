@@ -36,13 +36,15 @@ pub(crate) fn start(options: &LogOptions) {
 /// Both are layers of the whole, not filters of `layer` alone: such a filter keeps in the thread what it said last, and a library that
 /// only asks whether it would be heard (sqlx, at every statement) makes it lose the next line of somebody else.
 fn logged<L: Layer<Registry> + Send + Sync>(layer: L, asked: &str) -> impl Subscriber + Send + Sync {
-    let mut caps = Targets::new().with_default(LevelFilter::TRACE);
+    let asked_for = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
+    // No more than that: libraries ask for the most that anybody would hear before they make a line of it.
+    let most = asked_for.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let mut caps = Targets::new().with_default(most);
     caps.extend(NOT_TOLD.map(|target| (target, LevelFilter::INFO)));
     if !asked.contains(NOTICES) {
         caps.extend([(NOTICES, LevelFilter::WARN)]);
     }
-    let asked = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::registry().with(layer).with(asked).with(caps)
+    tracing_subscriber::registry().with(layer).with(asked_for).with(caps)
 }
 
 #[cfg(test)]
@@ -50,6 +52,14 @@ mod tests {
     use tracing::{Level, enabled};
 
     use super::*;
+
+    #[test]
+    fn a_line_that_nobody_asked_for_is_not_made() {
+        for (asked, most) in [("info", LevelFilter::INFO), ("warn,waldelta=debug", LevelFilter::DEBUG)] {
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+            assert_eq!(logged(layer, asked).max_level_hint(), Some(most), "{asked}");
+        }
+    }
 
     #[test]
     fn what_is_not_told_is_capped_and_never_more_than_was_asked_for() {

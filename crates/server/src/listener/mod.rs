@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use waldelta_wal::Code;
 
 pub(crate) use self::certificates::{Certificates, ends_at};
@@ -30,6 +30,10 @@ use crate::open_files::OpenFiles;
 
 /// Operators, their monitoring, and whoever looks whether the process lives.
 const OPERATORS_CONNECTIONS_MAX: usize = 256;
+
+/// Connections that wait to be accepted; the system may allow fewer. Thousands that come back together lose a second and more where
+/// theirs is not among them.
+const WAITING_MAX: u32 = 4_096;
 
 /// How long others may take for what is theirs to do.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +128,14 @@ impl Listeners {
     }
 }
 
+/// A socket that listens; it may be where one was that has just been closed.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
+}
+
 impl Serving {
     fn new(
         gate: Arc<Gate>,
@@ -141,8 +153,7 @@ impl Listener {
         if !has_auth && !address.ip().is_loopback() {
             return Err(Failure::error(Code::ListenUnprotected, format!("listen on {address}")));
         }
-        let socket = TcpListener::bind(address)
-            .await
+        let socket = listen(address)
             .map_err(|error| Failure::error(Code::ListenFailed, format!("listen on {address}: {error}")))?;
         Ok(Listener { socket, serving })
     }
