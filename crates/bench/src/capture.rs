@@ -20,23 +20,27 @@ use crate::turns;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
 const UNIT: &str = "changes/s";
 
-/// Measures both over all kinds of work.
-pub(crate) async fn measure(bench: &mut Bench, wants: &[&str]) -> anyhow::Result<()> {
+/// B1.
+pub(crate) async fn read_and_decode(bench: &Bench) -> anyhow::Result<()> {
     for kind in KINDS {
         let backlog = Backlog::write(&bench.binary, &bench.clusters, kind, bench.scale).await?;
-        if wants.contains(&"B1") {
-            read_and_decode(bench, &backlog).await?;
-        }
-        if wants.contains(&"B2") {
-            store(bench, &backlog).await?;
-        }
+        decoded(bench, &backlog).await?;
         backlog.drop(&bench.clusters).await?;
     }
     Ok(())
 }
 
-/// B1.
-async fn read_and_decode(bench: &mut Bench, backlog: &Backlog) -> anyhow::Result<()> {
+/// B2.
+pub(crate) async fn store(bench: &Bench) -> anyhow::Result<()> {
+    for kind in KINDS {
+        let backlog = Backlog::write(&bench.binary, &bench.clusters, kind, bench.scale).await?;
+        stored(bench, &backlog).await?;
+        backlog.drop(&bench.clusters).await?;
+    }
+    Ok(())
+}
+
+async fn decoded(bench: &Bench, backlog: &Backlog) -> anyhow::Result<()> {
     let goal = match backlog.kind {
         Kind::Tpcb => 1.8,
         Kind::Bulk => 1.4,
@@ -71,8 +75,8 @@ async fn read_and_decode(bench: &mut Bench, backlog: &Backlog) -> anyhow::Result
     Ok(())
 }
 
-/// B2: against a COPY of the same rows into the same table, in one transaction, and against `pg_recvlogical`.
-async fn store(bench: &mut Bench, backlog: &Backlog) -> anyhow::Result<()> {
+/// Against a COPY of the same rows into the same table, in one transaction: alone, and beside `pg_recvlogical`.
+async fn stored(bench: &Bench, backlog: &Backlog) -> anyhow::Result<()> {
     let (binary, clusters) = (&bench.binary, &bench.clusters);
     // What the table has in the end is what the other one gets.
     let model = "b2_model";

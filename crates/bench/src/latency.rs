@@ -31,7 +31,7 @@ const WARM_UP_PAUSE: Duration = Duration::from_millis(50);
 const WRITERS: usize = 4;
 
 /// Measures and prints.
-pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let database = "latency";
     let (binary, clusters) = (&bench.binary, &bench.clusters);
     clusters.create_source(database).await?;
@@ -41,7 +41,6 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         .batch_execute("CREATE TABLE beats (id int PRIMARY KEY, mark text NOT NULL)")
         .await?;
     clusters.initialise(binary, database, "latency_master").await?;
-    let mut contests = Vec::new();
     for (rate, commits) in RATES {
         let load = Load { clusters, database, rate, commits };
         let against = "pg_recvlogical, not durable";
@@ -73,9 +72,9 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         };
         worst.reference = with(&middle.reference, theirs_worst);
         worst.ours = with(&middle.ours, ours_worst);
-        contests.extend([middle, worst]);
+        bench.show(middle);
+        bench.show(worst);
     }
-    contests.into_iter().for_each(|contest| bench.show(contest));
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod backlog;
 mod capture;
 mod clusters;
+mod curve;
 mod latency;
 mod load;
 mod machine;
@@ -16,6 +17,7 @@ mod service;
 mod swarm;
 mod turns;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -23,11 +25,13 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::clusters::Clusters;
+use crate::curve::Curve;
 use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
-/// What is measured when nothing is said.
+/// All that can be measured, and what is when nothing is said.
 const ALL: [&str; 4] = ["B1", "B2", "B3", "B9"];
+const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
 #[derive(Debug, Parser)]
@@ -38,8 +42,8 @@ pub(crate) struct Options {
     /// The binary to measure
     #[arg(long, default_value = "target/release/waldelta", value_name = "FILE")]
     pub binary: PathBuf,
-    /// What to measure
-    #[arg(long, default_values_t = ALL.map(str::to_owned), value_delimiter = ',', value_name = "B1,B2")]
+    /// What to measure; `all` is all of it
+    #[arg(long, default_values_t = SHORT.map(str::to_owned), value_delimiter = ',', value_name = "B1,B2")]
     pub only: Vec<String>,
     /// Part of the full size of each backlog
     #[arg(long, default_value_t = 0.25, value_name = "PART")]
@@ -47,9 +51,12 @@ pub(crate) struct Options {
     /// Pairs of each contest
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub pairs: u32,
-    /// Also write what was measured as JSON
+    /// Also write what was measured as JSON, after each measure
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Go on with a run that ended early: what the JSON file has already is not measured again
+    #[arg(long, requires = "json")]
+    pub resume: bool,
     /// Append a table of it to this page
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -96,44 +103,67 @@ pub(crate) struct Bench {
     pub clusters: Clusters,
     pub scale: f64,
     pub pairs: u32,
-    contests: Vec<Contest>,
+    json: Option<PathBuf>,
+    run: RefCell<Run>,
 }
 
 impl Bench {
     /// Shows and keeps what came of a contest.
-    pub(crate) fn show(&mut self, contest: Contest) {
+    pub(crate) fn show(&self, contest: Contest) {
         contest.show();
-        self.contests.push(contest);
+        self.run.borrow_mut().contests.push(contest);
+    }
+
+    /// Shows and keeps what grows with what.
+    pub(crate) fn draw(&self, curve: Curve) {
+        curve.show();
+        self.run.borrow_mut().curves.push(curve);
     }
 }
 
 async fn bench(options: Options) -> anyhow::Result<()> {
-    let wants: Vec<&str> = options.only.iter().map(String::as_str).collect();
-    if let Some(unknown) = wants.iter().find(|name| !ALL.contains(name)) {
-        anyhow::bail!("{unknown} is none of {}", ALL.join(", "));
-    }
+    let wants = wanted(&options.only)?;
     let (binary, clusters) = (found(&options.binary)?, Clusters::start()?);
     say_where(&clusters)?;
-    let mut bench =
-        Bench { binary, clusters, scale: options.scale, pairs: options.pairs.max(1), contests: Vec::new() };
-    let has = |names: &[&str]| names.iter().any(|name| wants.contains(name));
-    if has(&["B1", "B2"]) {
-        capture::measure(&mut bench, &wants).await?;
-    }
-    if has(&["B3"]) {
-        latency::measure(&mut bench).await?;
-    }
-    if has(&["B9"]) {
-        resume::measure(&mut bench).await?;
-    }
-    let run = Run {
-        commit: said(&["git", "describe", "--always", "--dirty=+"]),
-        version: &bench.clusters.version,
-        processors: std::thread::available_parallelism()?.get(),
-        contests: &bench.contests,
+    let run = match options.json.as_deref().filter(|file| options.resume && file.exists()) {
+        Some(file) => Run::read(file)?,
+        None => Run {
+            commit: said(&["git", "describe", "--always", "--dirty=+"]),
+            version: clusters.version.clone(),
+            processors: std::thread::available_parallelism()?.get(),
+            measured: Vec::new(),
+            contests: Vec::new(),
+            curves: Vec::new(),
+        },
     };
-    options.json.iter().try_for_each(|file| run.write(file))?;
+    let Options { json, scale, pairs, .. } = options;
+    let bench = Bench { binary, clusters, scale, pairs: pairs.max(1), json, run: RefCell::new(run) };
+    for id in wants {
+        if bench.run.borrow().measured.iter().any(|measured| measured == id) {
+            report::line(&format!("\n{id} has been measured"));
+            continue;
+        }
+        match id {
+            "B1" => capture::read_and_decode(&bench).await?,
+            "B2" => capture::store(&bench).await?,
+            "B3" => latency::measure(&bench).await?,
+            _ => resume::measure(&bench).await?,
+        }
+        let mut run = bench.run.borrow_mut();
+        run.measured.push(id.to_owned());
+        bench.json.iter().try_for_each(|file| run.write(file))?;
+    }
+    let run = bench.run.borrow();
     options.record.iter().try_for_each(|page| run.append(&said(&["date", "+%Y-%m-%d"]), page))
+}
+
+/// The measures that are asked for, in their order.
+fn wanted(only: &[String]) -> anyhow::Result<Vec<&'static str>> {
+    if let Some(unknown) = only.iter().find(|name| *name != "all" && !ALL.contains(&name.as_str())) {
+        anyhow::bail!("{unknown} is none of {}", ALL.join(", "));
+    }
+    let is_wanted = |id: &&str| only.iter().any(|name| name == "all" || name == id);
+    Ok(ALL.into_iter().filter(is_wanted).collect())
 }
 
 /// What a command says in one line; empty where it cannot be run.

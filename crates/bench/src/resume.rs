@@ -21,7 +21,7 @@ const ROWS: u64 = 100;
 const BEHIND: [(u64, bool); 3] = [(100, false), (100_000, false), (1_000_000, true)];
 
 /// Measures how long clients take that are so many changes behind.
-pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let (binary, clusters) = (&bench.binary, &bench.clusters);
     clusters.create_source(DATABASE).await?;
     let source = clusters.source(DATABASE).await?;
@@ -67,7 +67,6 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let service =
         Service::start(binary, &clusters.source_url(DATABASE), &clusters.history_url(HISTORY), SLOT).await?;
     service.ready().await?;
-    let mut contests = Vec::new();
     for changes in behind {
         let offset = i64::try_from(changes / ROWS)?;
         let sql = "SELECT lsn::text, epoch FROM (SELECT DISTINCT epoch, lsn FROM waldelta.change_history) t
@@ -94,11 +93,9 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
             async |_| Ok(changes as f64 / resume(&service, &cursor, changes).await?),
         )
         .await?;
-        contests.push(contest);
+        bench.show(contest);
     }
-    service.stop().await?;
-    contests.into_iter().for_each(|contest| bench.show(contest));
-    Ok(())
+    service.stop().await
 }
 
 /// Seconds from the hello until the client is live and has had so many changes.
