@@ -222,21 +222,21 @@ impl Load<'_> {
 }
 
 /// The process of the clients.
-struct Swarm {
+pub(crate) struct Swarm {
     child: Child,
     commands: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
 /// What the clients have received since they began.
-struct Counted {
-    transactions: u64,
-    bytes: u64,
-    lost: u64,
+pub(crate) struct Counted {
+    pub transactions: u64,
+    pub bytes: u64,
+    pub lost: u64,
 }
 
 impl Swarm {
-    fn start(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn start(address: SocketAddr) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["clients", &address.to_string()])
             .stdin(Stdio::piped())
@@ -258,7 +258,7 @@ impl Swarm {
             .with_context(|| format!("{verb}: the clients have ended"))
     }
 
-    async fn open(
+    pub(crate) async fn open(
         &mut self,
         name: &str,
         count: u64,
@@ -276,14 +276,14 @@ impl Swarm {
         self.ask(&format!("wait {transactions}")).await.map(drop)
     }
 
-    async fn counted(&mut self) -> anyhow::Result<Counted> {
+    pub(crate) async fn counted(&mut self) -> anyhow::Result<Counted> {
         let answer = self.ask("counted").await?;
         let numbers: Vec<u64> = answer.split(' ').filter_map(|number| number.parse().ok()).collect();
         let [transactions, bytes, lost] = numbers[..] else { anyhow::bail!("{answer}") };
         Ok(Counted { transactions, bytes, lost })
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
         let Swarm { mut child, commands, .. } = self;
         drop(commands);
         child.wait().await.map(drop).context("wait for the clients")

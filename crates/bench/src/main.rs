@@ -7,13 +7,18 @@ mod backlog;
 mod capture;
 mod clusters;
 mod curve;
+mod drain;
+mod follower;
+mod fresh;
 mod latency;
 mod load;
 mod machine;
+mod marks;
 mod process;
 mod report;
 mod resume;
 mod service;
+mod snapshot;
 mod swarm;
 mod turns;
 
@@ -30,7 +35,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 4] = ["B1", "B2", "B3", "B9"];
+const ALL: [&str; 5] = ["B1", "B2", "B3", "B8", "B9"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -108,6 +113,11 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// The part of a full size that was asked for, but not less than what can be measured.
+    pub(crate) fn part_of(&self, full: u64, least: u64) -> u64 {
+        ((full as f64 * self.scale) as u64).max(least)
+    }
+
     /// Shows and keeps what came of a contest.
     pub(crate) fn show(&self, contest: Contest) {
         contest.show();
@@ -147,6 +157,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B1" => capture::read_and_decode(&bench).await?,
             "B2" => capture::store(&bench).await?,
             "B3" => latency::measure(&bench).await?,
+            "B8" => snapshot::measure(&bench).await?,
             _ => resume::measure(&bench).await?,
         }
         let mut run = bench.run.borrow_mut();

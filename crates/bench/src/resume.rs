@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::{SinkExt, StreamExt};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::Bench;
+use crate::follower::Follower;
 use crate::report::{Contest, Goal};
 use crate::service::Service;
 use crate::turns;
@@ -90,7 +89,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
                 clusters.psql(HISTORY, &copy).await?;
                 Ok(changes as f64 / began.elapsed().as_secs_f64())
             },
-            async |_| Ok(changes as f64 / resume(&service, &cursor, changes).await?),
+            async |_| Ok(changes as f64 / resume(&service, "public.missed", &cursor, changes).await?),
         )
         .await?;
         bench.show(contest);
@@ -99,28 +98,23 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// Seconds from the hello until the client is live and has had so many changes.
-async fn resume(service: &Service, cursor: &str, changes: u64) -> anyhow::Result<f64> {
-    let (mut socket, _) = tokio_tungstenite::connect_async(service.stream_url()).await.context("connect")?;
-    let hello = format!(
-        r#"{{"type":"hello","client_id":"resumes","snapshot":false,"after":"{cursor}","subscriptions":[{{"id":"s","table":"public.missed"}}]}}"#
-    );
+pub(crate) async fn resume(
+    service: &Service,
+    table: &str,
+    cursor: &str,
+    changes: u64,
+) -> anyhow::Result<f64> {
+    let mut follower = Follower::connect(service).await?;
     let began = Instant::now();
-    socket.send(Message::text(hello)).await?;
+    follower.hello(table, &format!(r#""snapshot":false,"after":"{cursor}""#)).await?;
     let mut had = 0;
-    loop {
-        match tokio::time::timeout(ANSWER_TIMEOUT, socket.next()).await?.context("closed")?? {
-            Message::Text(text) if text.contains(r#""type":"live""#) => break,
-            Message::Text(text) => had += text.matches(r#""op":"insert""#).count() as u64,
-            Message::Close(close) => anyhow::bail!("closed: {close:?}"),
-            _ => {}
-        }
-    }
+    follower.until_live(|frame| had += frame.matches(r#""op":"insert""#).count() as u64).await?;
     anyhow::ensure!(had == changes, "{had} of {changes} changes came");
     Ok(began.elapsed().as_secs_f64())
 }
 
 /// The cursor behind the transaction that commits there.
-fn cursor(epoch: u32, lsn: &str) -> anyhow::Result<String> {
+pub(crate) fn cursor(epoch: u32, lsn: &str) -> anyhow::Result<String> {
     let (high, low) = lsn.split_once('/').context("a place in the WAL")?;
     let place = (u64::from_str_radix(high, 16)? << 32) | u64::from_str_radix(low, 16)?;
     Ok(format!("{epoch:08x}-{place:016x}-ffffffff"))
