@@ -10,6 +10,8 @@ mod curve;
 mod drain;
 mod follower;
 mod fresh;
+mod growth;
+mod large;
 mod latency;
 mod load;
 mod machine;
@@ -35,7 +37,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 5] = ["B1", "B2", "B3", "B8", "B9"];
+const ALL: [&str; 6] = ["B1", "B2", "B3", "B8", "B9", "B11"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -158,6 +160,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B2" => capture::store(&bench).await?,
             "B3" => latency::measure(&bench).await?,
             "B8" => snapshot::measure(&bench).await?,
+            "B11" => large::measure(&bench).await?,
             _ => resume::measure(&bench).await?,
         }
         let mut run = bench.run.borrow_mut();
