@@ -8,6 +8,7 @@ mod capture;
 mod clusters;
 mod curve;
 mod drain;
+mod filling;
 mod follower;
 mod fresh;
 mod growth;
@@ -16,6 +17,7 @@ mod latency;
 mod load;
 mod machine;
 mod marks;
+mod pressure;
 mod process;
 mod report;
 mod resume;
@@ -37,7 +39,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 6] = ["B1", "B2", "B3", "B8", "B9", "B11"];
+const ALL: [&str; 7] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -159,6 +161,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B1" => capture::read_and_decode(&bench).await?,
             "B2" => capture::store(&bench).await?,
             "B3" => latency::measure(&bench).await?,
+            "B4" => pressure::measure(&bench).await?,
             "B8" => snapshot::measure(&bench).await?,
             "B11" => large::measure(&bench).await?,
             _ => resume::measure(&bench).await?,
