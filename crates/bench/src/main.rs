@@ -19,6 +19,7 @@ mod machine;
 mod marks;
 mod pressure;
 mod process;
+mod publisher;
 mod report;
 mod resume;
 mod service;
@@ -39,7 +40,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 7] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11"];
+const ALL: [&str; 8] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B13"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -164,6 +165,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B4" => pressure::measure(&bench).await?,
             "B8" => snapshot::measure(&bench).await?,
             "B11" => large::measure(&bench).await?,
+            "B13" => publisher::measure(&bench).await?,
             _ => resume::measure(&bench).await?,
         }
         let mut run = bench.run.borrow_mut();
