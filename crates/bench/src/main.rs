@@ -6,6 +6,7 @@
 mod backlog;
 mod capture;
 mod clusters;
+mod crash;
 mod curve;
 mod drain;
 mod filling;
@@ -40,7 +41,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 8] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B13"];
+const ALL: [&str; 9] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B13", "B14"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -166,6 +167,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B8" => snapshot::measure(&bench).await?,
             "B11" => large::measure(&bench).await?,
             "B13" => publisher::measure(&bench).await?,
+            "B14" => crash::measure(&bench).await?,
             _ => resume::measure(&bench).await?,
         }
         let mut run = bench.run.borrow_mut();
