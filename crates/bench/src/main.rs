@@ -8,11 +8,13 @@ mod capture;
 mod clusters;
 mod crash;
 mod curve;
+mod decades;
 mod drain;
 mod filling;
 mod follower;
 mod fresh;
 mod growth;
+mod held;
 mod large;
 mod latency;
 mod load;
@@ -41,7 +43,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 9] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B13", "B14"];
+const ALL: [&str; 10] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B13", "B14", "B15"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -168,6 +170,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B11" => large::measure(&bench).await?,
             "B13" => publisher::measure(&bench).await?,
             "B14" => crash::measure(&bench).await?,
+            "B15" => decades::measure(&bench).await?,
             _ => resume::measure(&bench).await?,
         }
         let mut run = bench.run.borrow_mut();
