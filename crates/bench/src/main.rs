@@ -12,6 +12,7 @@ mod decades;
 mod drain;
 mod filling;
 mod follower;
+mod footprint;
 mod fresh;
 mod growth;
 mod held;
@@ -43,7 +44,7 @@ use crate::load::LoadOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 10] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B13", "B14", "B15"];
+const ALL: [&str; 11] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B12", "B13", "B14", "B15"];
 const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
 
 /// Waldelta and what it is compared with, in turn
@@ -168,6 +169,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             "B4" => pressure::measure(&bench).await?,
             "B8" => snapshot::measure(&bench).await?,
             "B11" => large::measure(&bench).await?,
+            "B12" => footprint::measure(&bench).await?,
             "B13" => publisher::measure(&bench).await?,
             "B14" => crash::measure(&bench).await?,
             "B15" => decades::measure(&bench).await?,
