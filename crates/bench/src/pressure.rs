@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Client;
+
 use crate::Bench;
 use crate::backlog::{Backlog, Kind};
 use crate::drain::drain;
@@ -35,33 +37,46 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let against = "the same while nothing else comes";
     let of = format!("commit to client while {rate:.0} changes a second come, p99");
     let mut contest = Contest::new("B4", of, "ms", against, Some(Goal::AtMost(5.0)));
-    let marked = async || -> anyhow::Result<f64> {
-        let (rate, commits) = MARKS;
-        let fresh = Fresh::start(bench, DATABASE).await?;
-        let mut follower = Follower::of(&fresh.service, marks::TABLE).await?;
-        let load = Load { clusters, database: DATABASE, rate, commits };
-        let latencies = commit_and_match(&load, "ours", marks::followed(&mut follower, commits)).await?;
-        fresh.end().await?;
-        Ok(percentile(&latencies, 99.0))
-    };
     let mut reached = Vec::new();
-    let beside = async |_| {
-        source.batch_execute("TRUNCATE filler; CHECKPOINT").await?;
-        let filling = Filling::start(clusters, DATABASE, rate)?;
-        tokio::time::sleep(SETTLE).await;
-        let (before, began) = (filled(&source).await?, Instant::now());
-        let took = marked().await?;
-        let part = (filled(&source).await? - before) / began.elapsed().as_secs_f64() / rate;
-        anyhow::ensure!(part > REACHED_MIN, "{part:.2} of the load came: the measurement is void");
-        reached.push(part);
-        filling.end().await?;
-        Ok(took)
-    };
-    turns::take(bench.pairs, &mut contest, async |_| marked().await, beside).await?;
+    turns::take(
+        bench.pairs,
+        &mut contest,
+        async |_| Ok(marked(bench, &source, None).await?.0),
+        async |_| {
+            let (latency, part) = marked(bench, &source, Some(rate)).await?;
+            reached.push(part);
+            Ok(latency)
+        },
+    )
+    .await?;
     bench.show(contest);
     let parts: Vec<String> = reached.iter().map(|part| format!("{part:.2}")).collect();
     line(&format!("  {:<44} {}", "of the load came", parts.join(", ")));
     Ok(())
+}
+
+/// The latency of marks, in milliseconds, and how much of the load came: the service is live before any of it does.
+async fn marked(bench: &Bench, source: &Client, rate: Option<f64>) -> anyhow::Result<(f64, f64)> {
+    source.batch_execute("TRUNCATE filler; CHECKPOINT").await?;
+    let (clusters, (marks_rate, commits)) = (&bench.clusters, MARKS);
+    let fresh = Fresh::start(bench, DATABASE).await?;
+    let mut follower = Follower::of(&fresh.service, marks::TABLE).await?;
+    let filling = rate.map(|rate| Filling::start(clusters, DATABASE, rate)).transpose()?;
+    tokio::time::sleep(SETTLE).await;
+    let (before, began) = (filled(source).await?, Instant::now());
+    let load = Load { clusters, database: DATABASE, rate: marks_rate, commits };
+    let latencies = commit_and_match(&load, "ours", marks::followed(&mut follower, commits)).await?;
+    let came = (filled(source).await? - before) / began.elapsed().as_secs_f64();
+    if let Some(filling) = filling {
+        filling.end().await?;
+    }
+    fresh.end().await?;
+    let part = came / rate.unwrap_or(f64::MAX);
+    anyhow::ensure!(
+        rate.is_none() || part > REACHED_MIN,
+        "{part:.2} of the load came: the measurement is void"
+    );
+    Ok((percentile(&latencies, 99.0), part))
 }
 
 /// Changes a second that become durable while a backlog is drained.
