@@ -11,12 +11,11 @@ const PLAIN: &str = "footprint_plain";
 /// Heap and index of a change; 0.45 MB for a thousand.
 const BYTES_MAX: f64 = 450.0;
 const WAL_RATIO_MAX: f64 = 1.1;
-const PLAIN_TABLE: &str = "CREATE TABLE plain (lsn pg_lsn, seq int, op text NOT NULL, table_name text NOT NULL, data json, old json,
-                             PRIMARY KEY (lsn, seq))";
+const PLAIN_TABLE: &str = "CREATE TABLE plain (lsn pg_lsn, seq int, op text NOT NULL, table_name text NOT NULL, \
+     data json, old json, PRIMARY KEY (lsn, seq))";
 /// What is `json` there comes as text: in binary, `jsonb` has a version in front.
-const CHANGES: &str =
-    "SELECT lsn, seq, operation, table_name, data::text, old_data::text FROM waldelta.change_history
-                       WHERE operation IN ('insert', 'update', 'delete') ORDER BY lsn, seq";
+const CHANGES: &str = "SELECT lsn, seq, operation, table_name, data::text, old_data::text \
+     FROM waldelta.change_history WHERE operation IN ('insert', 'update', 'delete') ORDER BY lsn, seq";
 /// All of a database's tables but those of the system, with their indexes.
 const SIZE: &str = "SELECT coalesce(sum(pg_table_size(oid) + pg_indexes_size(oid)), 0)::float8 FROM pg_class
                     WHERE relkind = 'r' AND (relnamespace = 'public'::regnamespace OR relname LIKE 'change_history%')";
@@ -45,7 +44,7 @@ async fn bytes(bench: &Bench, kind: Kind, backlog: &Backlog) -> anyhow::Result<(
     let model = "footprint_model";
     drain(&bench.binary, clusters, backlog, model).await?;
     let file = std::env::temp_dir().join(format!("waldelta-bench-{}.plain", std::process::id()));
-    let export = format!("\\copy ({CHANGES}) TO '{}' BINARY", file.display()).replace('\n', " ");
+    let export = format!("\\copy ({CHANGES}) TO '{}' BINARY", file.display());
     clusters.psql(model, &export).await?;
     clusters.drop_history(model).await?;
     let import = format!("\\copy plain FROM '{}' BINARY", file.display());

@@ -20,7 +20,7 @@ const ROWS: u64 = 1_000_000;
 const ROWS_MIN: u64 = 50_000;
 /// Clients that come at once.
 const CLIENTS: u64 = 100;
-/// What all of them take together is more than the machine can move in a turn, unless there is less of it.
+/// Of so many rows fewer: a hundred times all of them are more bytes than one turn should move.
 const SHARE_OF_MANY: u64 = 5;
 
 /// Measures and prints.
