@@ -120,6 +120,6 @@ mod tests {
         assert!(svg.contains("cost &lt; twice"), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 3);
         // The first and last stand at the edges, the second in the middle and highest.
-        assert!(svg.contains("points=\"64.0,147.7 302.0,67.7 540.0,93.7\""), "{svg}");
+        assert!(svg.contains("points=\"64.0,159.8 302.0,67.7 540.0,113.7\""), "{svg}");
     }
 }
