@@ -15,8 +15,17 @@ pub(crate) async fn run(what: &str, command: &mut Command) -> anyhow::Result<Vec
 
 /// Memory in RAM, in bytes.
 pub(crate) fn rss_bytes(pid: u32) -> anyhow::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Of that, what is no file's: its heap and its stacks.
+pub(crate) fn anonymous_bytes(pid: u32) -> anyhow::Result<u64> {
+    status_bytes(pid, "RssAnon:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read its status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("its memory")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
@@ -42,6 +51,6 @@ mod tests {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 4 0 100";
         assert_eq!(ticks(stat), Some(150));
         let pid = std::process::id();
-        assert!(rss_bytes(pid).unwrap() > 0 && cpu_seconds(pid).unwrap() >= 0.0);
+        assert!(rss_bytes(pid).unwrap() >= anonymous_bytes(pid).unwrap() && cpu_seconds(pid).unwrap() >= 0.0);
     }
 }

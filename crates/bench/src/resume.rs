@@ -120,7 +120,7 @@ async fn resume(service: &Service, cursor: &str, changes: u64) -> anyhow::Result
 }
 
 /// The cursor behind the transaction that commits there.
-fn cursor(epoch: u32, lsn: &str) -> anyhow::Result<String> {
+pub(crate) fn cursor(epoch: u32, lsn: &str) -> anyhow::Result<String> {
     let (high, low) = lsn.split_once('/').context("a place in the WAL")?;
     let place = (u64::from_str_radix(high, 16)? << 32) | u64::from_str_radix(low, 16)?;
     Ok(format!("{epoch:08x}-{place:016x}-ffffffff"))

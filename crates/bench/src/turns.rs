@@ -12,26 +12,37 @@ pub(crate) async fn take(
     mut reference: impl AsyncFnMut(u32) -> anyhow::Result<f64>,
     mut ours: impl AsyncFnMut(u32) -> anyhow::Result<f64>,
 ) -> anyhow::Result<()> {
+    let reference = async |pair| Ok([reference(pair).await?]);
+    let ours = async |pair| Ok([ours(pair).await?]);
+    take_all(pairs, std::array::from_mut(contest), reference, ours).await
+}
+
+/// The same where a turn tells several things at once: a contest for each of them.
+pub(crate) async fn take_all<const N: usize>(
+    pairs: u32,
+    contests: &mut [Contest; N],
+    mut reference: impl AsyncFnMut(u32) -> anyhow::Result<[f64; N]>,
+    mut ours: impl AsyncFnMut(u32) -> anyhow::Result<[f64; N]>,
+) -> anyhow::Result<()> {
     for pair in 0..pairs {
-        contest.was_quiet &= machine::quiet().await?;
-        let sample = timed(&mut reference, pair).await?;
-        contest.reference.push(sample);
-        let sample = timed(&mut ours, pair).await?;
-        contest.ours.push(sample);
+        let was_quiet = machine::quiet().await?;
+        let (theirs, ours) = (timed(&mut reference, pair).await?, timed(&mut ours, pair).await?);
+        for (contest, (theirs, ours)) in contests.iter_mut().zip(theirs.into_iter().zip(ours)) {
+            contest.was_quiet &= was_quiet;
+            contest.reference.push(theirs);
+            contest.ours.push(ours);
+        }
     }
     Ok(())
 }
 
 /// What it gives, and what the machine worked meanwhile.
-async fn timed(
-    contender: &mut impl AsyncFnMut(u32) -> anyhow::Result<f64>,
+async fn timed<const N: usize>(
+    contender: &mut impl AsyncFnMut(u32) -> anyhow::Result<[f64; N]>,
     pair: u32,
-) -> anyhow::Result<Sample> {
+) -> anyhow::Result<[Sample; N]> {
     let (busy, began) = (machine::busy_seconds()?, Instant::now());
-    let value = contender(pair).await?;
-    Ok(Sample {
-        value,
-        cpu_seconds: machine::busy_seconds()? - busy,
-        wall_seconds: began.elapsed().as_secs_f64(),
-    })
+    let values = contender(pair).await?;
+    let (cpu_seconds, wall_seconds) = (machine::busy_seconds()? - busy, began.elapsed().as_secs_f64());
+    Ok(values.map(|value| Sample { value, cpu_seconds, wall_seconds }))
 }
