@@ -8,10 +8,12 @@ mod handle;
 
 pub(crate) use self::handle::Bare;
 
+use std::net::SocketAddr;
+
 use clap::ValueEnum;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -21,6 +23,8 @@ use crate::report::line;
 use crate::swarm::raise_file_limit;
 
 const BUFFER_BYTES: usize = 4 * 1024;
+/// Connections that wait for their turn; who finds no place tries again a second later, which is not what is measured.
+const WAITING_MAX: u32 = 4_096;
 const LIVE: &str = r#"{"type":"live","cursor":"00000001-0000000000000001-ffffffff"}"#;
 /// How a frame begins that the clients count.
 const TRANSACTION: &str = r#"{"type":"tx","pad":""#;
@@ -38,7 +42,9 @@ pub(crate) enum Kind {
 /// Says where it listens, and serves until its standard input ends.
 pub(crate) async fn run(kind: Kind) -> anyhow::Result<()> {
     raise_file_limit();
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let listener = socket.listen(WAITING_MAX)?;
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
     let mut clients = JoinSet::new();
     let mut sockets: Vec<TcpStream> = Vec::new();

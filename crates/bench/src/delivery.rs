@@ -8,12 +8,14 @@ mod growth;
 
 pub(crate) use self::growth::measure as growth;
 
+use std::time::Instant;
+
 use crate::Bench;
 use crate::bare::{Bare, Kind};
 use crate::crowd::Crowd;
 use crate::curve::Curve;
 use crate::process;
-use crate::report::{Contest, Goal};
+use crate::report::{Contest, Goal, Spread};
 use crate::swarm::{Counted, Group, Swarm};
 use crate::turns;
 
@@ -56,8 +58,8 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     );
     for clients in SIZES {
         side.follow(BUSY, clients).await?;
-        let spent = side.write(BUSY, clients, 1, transactions(bench, clients)).await?;
-        curve.points.push((clients as f64, spent.got.transactions as f64 / spent.cpu));
+        let (cpu, came) = side.write(BUSY, clients, 1, transactions(bench, clients)).await?;
+        curve.points.push((clients as f64, came.got.transactions as f64 / tick(cpu)));
         side.swarm.close(BUSY).await?;
     }
     bench.draw(curve);
@@ -67,7 +69,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
 /// So many frames at once to all clients.
 async fn contest(bench: &Bench, side: &Side<'_>, bare: &Bare, burst: u64, goal: f64) -> anyhow::Result<()> {
     let rounds = transactions(bench, CLIENTS) / burst;
-    let warm = side.write(BUSY, CLIENTS, burst, WARM_UP).await?;
+    let (_, warm) = side.write(BUSY, CLIENTS, burst, WARM_UP).await?;
     side.write(LONE, 1, burst, WARM_UP).await?;
     bare.make_ready(burst, warm.got.bytes / warm.got.transactions, CLIENTS).await?;
     let of = format!("{CLIENTS} clients, {burst} at once");
@@ -80,27 +82,28 @@ async fn contest(bench: &Bench, side: &Side<'_>, bare: &Bare, burst: u64, goal: 
         new(", without what a single client costs", per_second, None),
         new(", the clients themselves", "CPU µs/delivery", None),
         new(", together at the client", "frames/read", None),
+        new(", until the last client has it", "ms", None),
     ];
     turns::take_all(
         bench.pairs,
         &mut contests,
         async |_| {
-            let (before, cpu) = (side.swarm.counted().await?, process::cpu_seconds(bare.pid())?);
-            for round in 1..=rounds {
+            let cpu = process::cpu_seconds(bare.pid())?;
+            let came = side.rounds(rounds, burst * CLIENTS, async || {
+                let began = Instant::now();
                 bare.write().await?;
-                side.swarm.wait(before.transactions + round * burst * CLIENTS).await?;
-            }
-            let cpu = process::cpu_seconds(bare.pid())? - cpu;
-            let got = side.swarm.counted().await?.since(before);
-            let rate = got.transactions as f64 / tick(cpu);
-            Ok([rate, rate, of_clients(got), got.transactions as f64 / got.reads as f64])
+                Ok(began)
+            });
+            let Came { got, last_ms } = came.await?;
+            let rate = got.transactions as f64 / tick(process::cpu_seconds(bare.pid())? - cpu);
+            Ok([rate, rate, of_clients(got), got.transactions as f64 / got.reads as f64, last_ms])
         },
         async |_| {
-            let lone = side.write(LONE, 1, burst, rounds * burst).await?;
-            let Spent { cpu, got } = side.write(BUSY, CLIENTS, burst, rounds * burst).await?;
+            let (alone, lone) = side.write(LONE, 1, burst, rounds * burst).await?;
+            let (cpu, Came { got, last_ms }) = side.write(BUSY, CLIENTS, burst, rounds * burst).await?;
             let delivered = got.transactions as f64;
-            let rate = (delivered - lone.got.transactions as f64) / tick(cpu - lone.cpu);
-            Ok([delivered / tick(cpu), rate, of_clients(got), delivered / got.reads as f64])
+            let rate = (delivered - lone.got.transactions as f64) / tick(cpu - alone);
+            Ok([delivered / tick(cpu), rate, of_clients(got), delivered / got.reads as f64, last_ms])
         },
     )
     .await?;
@@ -132,10 +135,11 @@ struct Side<'a> {
     swarm: Swarm,
 }
 
-/// What the service needed, in seconds, and what came of it.
-struct Spent {
-    cpu: f64,
+/// What came to the clients.
+struct Came {
     got: Counted,
+    /// Milliseconds until the last of them had what was told at once: the median.
+    last_ms: f64,
 }
 
 impl Side<'_> {
@@ -144,25 +148,42 @@ impl Side<'_> {
         self.swarm.open(&self.crowd.group(table, clients, &subscription(table))?).await.map(drop)
     }
 
-    /// Commits transactions of one change, so many at once, each time that all followers have those before. Their author is one of
-    /// the followers, who is told that it is.
+    /// Commits transactions of one change, so many at once. Their author is one of the followers, who is told that it is. Seconds of
+    /// the service, and what came.
     async fn write(
         &self,
         table: &str,
         followers: u64,
         burst: u64,
         transactions: u64,
-    ) -> anyhow::Result<Spent> {
+    ) -> anyhow::Result<(f64, Came)> {
         let statement = format!("INSERT INTO {table} (note) VALUES (repeat('y', 100))");
-        let statements = vec![statement; burst as usize];
-        let (before, cpu) = (self.swarm.counted().await?, self.crowd.cpu_seconds()?);
-        for round in 1..=transactions.div_ceil(burst) {
-            self.crowd.commit(&format!("{table}-0"), &statements).await?;
-            self.swarm.wait(before.transactions + round * burst * followers).await?;
+        let (statements, author) = (vec![statement; burst as usize], format!("{table}-0"));
+        let cpu = self.crowd.cpu_seconds()?;
+        let came = self.rounds(transactions.div_ceil(burst), burst * followers, async || {
+            self.crowd.commit(&author, &statements).await?;
+            Ok(Instant::now())
+        });
+        let came = came.await?;
+        Ok((self.crowd.cpu_seconds()? - cpu, came))
+    }
+
+    /// Has something told to clients so many times, each time that all frames of it have come. The clock runs from when it says.
+    async fn rounds(
+        &self,
+        rounds: u64,
+        frames: u64,
+        mut tell: impl AsyncFnMut() -> anyhow::Result<Instant>,
+    ) -> anyhow::Result<Came> {
+        let before = self.swarm.counted().await?;
+        let mut took = Vec::new();
+        for round in 1..=rounds {
+            let began = tell().await?;
+            self.swarm.wait(before.transactions + round * frames).await?;
+            took.push(began.elapsed().as_secs_f64() * 1e3);
         }
-        let spent =
-            Spent { cpu: self.crowd.cpu_seconds()? - cpu, got: self.swarm.counted().await?.since(before) };
-        anyhow::ensure!(spent.got.lost == 0, "{} connections ended meanwhile", spent.got.lost);
-        Ok(spent)
+        let got = self.swarm.counted().await?.since(before);
+        anyhow::ensure!(got.lost == 0, "{} connections ended meanwhile", got.lost);
+        Ok(Came { got, last_ms: Spread::of(took).median })
     }
 }

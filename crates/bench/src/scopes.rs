@@ -68,7 +68,7 @@ async fn predicates(bench: &Bench, side: &Side<'_>) -> anyhow::Result<()> {
     let title = "A change, against how many predicates no index helps with";
     let mut curve =
         Curve::new("B7", title, "predicates, none indexed", "CPU µs of the service for each change");
-    for predicates in PREDICATES.map(|predicates| scaled(bench, predicates)) {
+    for predicates in PREDICATES {
         let of = format!("a change, for each of {predicates} predicates that no index helps with");
         let against = format!("the goal; {FEW} predicates are taken off");
         let mut contest = Contest::new("B7", of, "CPU µs", against, Some(Goal::AtMost(1.0)));

@@ -107,7 +107,7 @@ impl Storm<'_> {
         self.swarm.wait(SECONDS as u64 + 1).await?;
         self.swarm.close("first").await?;
         let history = self.bench.clusters.history(&self.crowd.history()).await?;
-        let sql = "SELECT lsn::text, epoch FROM waldelta.change_history WHERE table_name = 'theirs' ORDER BY epoch, lsn";
+        let sql = "SELECT lsn::text, epoch FROM waldelta.change_history WHERE table_name = 'public.theirs' ORDER BY epoch, lsn";
         for row in history.query(sql, &[]).await? {
             self.cursors.push(cursor(row.get::<_, i32>(1).cast_unsigned(), row.get(0))?);
         }
