@@ -4,21 +4,25 @@
 //! binary is measured, from the outside. What is measured by which letter, and the goals, is said in docs/benchmarks.md.
 
 mod backlog;
+mod bare;
 mod capture;
 mod clusters;
 mod crash;
+mod crowd;
 mod curve;
 mod decades;
+mod delivery;
 mod drain;
+mod driven;
 mod filling;
 mod follower;
 mod footprint;
 mod fresh;
 mod growth;
 mod held;
+mod idle;
 mod large;
 mod latency;
-mod load;
 mod machine;
 mod marks;
 mod pressure;
@@ -26,26 +30,29 @@ mod process;
 mod publisher;
 mod report;
 mod resume;
+mod scopes;
 mod service;
 mod snapshot;
+mod stages;
+mod storm;
 mod swarm;
 mod turns;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::bare::Kind;
 use crate::clusters::Clusters;
 use crate::curve::Curve;
-use crate::load::LoadOptions;
-use crate::report::{Contest, Run};
+use crate::report::{Contest, Run, Table};
 
 /// All that can be measured, and what is when nothing is said.
-const ALL: [&str; 11] = ["B1", "B2", "B3", "B4", "B8", "B9", "B11", "B12", "B13", "B14", "B15"];
-const SHORT: [&str; 4] = ["B1", "B2", "B3", "B9"];
+const ALL: [&str; 15] =
+    ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "B12", "B13", "B14", "B15"];
+const SHORT: [&str; 5] = ["B1", "B2", "B3", "B5", "B9"];
 
 /// Waldelta and what it is compared with, in turn
 #[derive(Debug, Parser)]
@@ -76,39 +83,29 @@ pub(crate) struct Options {
     pub record: Option<PathBuf>,
 }
 
-/// What is measured instead
+/// The other processes of a measure, each with a thread of its own
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
-    /// Thousands of clients: memory, delivery, latency, filters
-    Load {
-        /// The binary to measure
-        #[arg(long, default_value = "target/release/waldelta", value_name = "FILE")]
-        binary: PathBuf,
-        #[command(flatten)]
-        options: LoadOptions,
-    },
-    /// The clients of a load run, in a process of their own
+    /// Thousands of clients
     #[command(hide = true)]
-    Clients {
-        /// Where the service listens
-        address: SocketAddr,
-    },
+    Clients,
+    /// A reference: the least that a server does
+    #[command(hide = true)]
+    Bare { kind: Kind },
 }
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::parse();
     match options.command.take() {
-        None => on_all_cores(bench(options)),
-        Some(Mode::Load { binary, options }) => on_all_cores(load(binary, options)),
-        // One core at most, so that the service has the others.
-        Some(Mode::Clients { address }) => {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(swarm::run(address))
-        }
+        None => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bench(options)),
+        Some(Mode::Clients) => on_one_core(swarm::run()),
+        Some(Mode::Bare { kind }) => on_one_core(bare::run(kind)),
     }
 }
 
-fn on_all_cores(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run)
+/// So that the service has the others.
+fn on_one_core(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)
 }
 
 /// A run: where, how much, and what came of it so far.
@@ -133,6 +130,12 @@ impl Bench {
         self.run.borrow_mut().contests.push(contest);
     }
 
+    /// Shows and keeps what is neither.
+    pub(crate) fn tell(&self, table: Table) {
+        table.show();
+        self.run.borrow_mut().tables.push(table);
+    }
+
     /// Shows and keeps what grows with what.
     pub(crate) fn draw(&self, curve: Curve) {
         curve.show();
@@ -153,6 +156,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
             measured: Vec::new(),
             contests: Vec::new(),
             curves: Vec::new(),
+            tables: Vec::new(),
         },
     };
     let Options { json, scale, pairs, .. } = options;
@@ -165,14 +169,24 @@ async fn bench(options: Options) -> anyhow::Result<()> {
         match id {
             "B1" => capture::read_and_decode(&bench).await?,
             "B2" => capture::store(&bench).await?,
-            "B3" => latency::measure(&bench).await?,
+            "B3" => {
+                latency::measure(&bench).await?;
+                stages::measure(&bench).await?;
+            }
             "B4" => pressure::measure(&bench).await?,
+            "B5" => delivery::measure(&bench).await?,
+            "B6" => idle::measure(&bench).await?,
+            "B7" => scopes::measure(&bench).await?,
             "B8" => snapshot::measure(&bench).await?,
+            "B10" => storm::measure(&bench).await?,
             "B11" => large::measure(&bench).await?,
             "B12" => footprint::measure(&bench).await?,
             "B13" => publisher::measure(&bench).await?,
             "B14" => crash::measure(&bench).await?,
-            "B15" => decades::measure(&bench).await?,
+            "B15" => {
+                decades::measure(&bench).await?;
+                delivery::growth(&bench).await?;
+            }
             _ => resume::measure(&bench).await?,
         }
         let mut run = bench.run.borrow_mut();
@@ -196,20 +210,6 @@ fn wanted(only: &[String]) -> anyhow::Result<Vec<&'static str>> {
 fn said(command: &[&str]) -> String {
     let done = std::process::Command::new(command[0]).args(&command[1..]).output();
     done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
-}
-
-async fn load(binary: PathBuf, options: LoadOptions) -> anyhow::Result<()> {
-    let binary = found(&binary)?;
-    let files = swarm::raise_file_limit();
-    let wanted = options.idle + options.active.max(options.hydrated);
-    if let Some(files) = files.filter(|files| *files < wanted + 256) {
-        anyhow::bail!(
-            "{files} open files are too few for {wanted} clients: `--idle` and `--active` take less"
-        );
-    }
-    let clusters = Clusters::start()?;
-    say_where(&clusters)?;
-    load::measure(&options, &binary, &clusters).await
 }
 
 fn found(binary: &std::path::Path) -> anyhow::Result<PathBuf> {

@@ -15,7 +15,7 @@ const LATENCY_MS_MIN: f64 = 0.05;
 const WARM_UP: i32 = 10;
 const WARM_UP_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that commit in turn.
-const WRITERS: usize = 4;
+const WRITERS: usize = 8;
 
 /// How often what is committed.
 pub(crate) struct Load<'a> {
@@ -26,12 +26,35 @@ pub(crate) struct Load<'a> {
     pub commits: u32,
 }
 
+/// A mark that was committed, and came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// When its COMMIT was acknowledged.
+    pub acknowledged: Instant,
+    pub received: Instant,
+}
+
 /// Commits at the asked rate while `receiver` collects when each mark arrived; latencies in milliseconds, sorted.
 pub(crate) async fn commit_and_match(
     load: &Load<'_>,
     prefix: &str,
     receiver: impl Future<Output = anyhow::Result<HashMap<u32, Instant>>>,
 ) -> anyhow::Result<Vec<f64>> {
+    let took = |Arrival { acknowledged, received }: Arrival| {
+        let took = received.saturating_duration_since(acknowledged).as_secs_f64() * 1e3;
+        took.max(LATENCY_MS_MIN)
+    };
+    let mut latencies: Vec<f64> = arrivals(load, prefix, receiver).await?.into_iter().map(took).collect();
+    latencies.sort_by(f64::total_cmp);
+    Ok(latencies)
+}
+
+/// The same, with the times of each.
+pub(crate) async fn arrivals(
+    load: &Load<'_>,
+    prefix: &str,
+    receiver: impl Future<Output = anyhow::Result<HashMap<u32, Instant>>>,
+) -> anyhow::Result<Vec<Arrival>> {
     load.clusters.source(load.database).await?.batch_execute("TRUNCATE beats").await?;
     let mut writers = Vec::new();
     for _ in 0..WRITERS {
@@ -59,16 +82,11 @@ pub(crate) async fn commit_and_match(
     let committing = futures_util::future::try_join_all(committing);
     let (committed, received) = tokio::try_join!(committing, receiver)?;
     let committed: Vec<(u32, Instant)> = committed.into_iter().flatten().collect();
-    let mut latencies: Vec<f64> = committed
-        .iter()
-        .filter_map(|(number, at)| {
-            let took = received.get(number)?.saturating_duration_since(*at).as_secs_f64() * 1e3;
-            Some(took.max(LATENCY_MS_MIN))
-        })
-        .collect();
-    anyhow::ensure!(latencies.len() == committed.len(), "{} of {} arrived", latencies.len(), committed.len());
-    latencies.sort_by(f64::total_cmp);
-    Ok(latencies)
+    let arrived =
+        |(number, at): &(u32, Instant)| Some(Arrival { acknowledged: *at, received: *received.get(number)? });
+    let arrivals: Vec<Arrival> = committed.iter().filter_map(arrived).collect();
+    anyhow::ensure!(arrivals.len() == committed.len(), "{} of {} arrived", arrivals.len(), committed.len());
+    Ok(arrivals)
 }
 
 /// When a client has each of so many marks.

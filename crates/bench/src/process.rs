@@ -18,6 +18,11 @@ pub(crate) fn rss_bytes(pid: u32) -> anyhow::Result<u64> {
     kilobytes(pid, "VmRSS:").map(|kilobytes| kilobytes * 1024)
 }
 
+/// Of that, what is no file's: its heap and its stacks.
+pub(crate) fn anonymous_bytes(pid: u32) -> anyhow::Result<u64> {
+    kilobytes(pid, "RssAnon:").map(|kilobytes| kilobytes * 1024)
+}
+
 /// The most memory in RAM that it had since [`forget_peak`], in bytes.
 pub(crate) fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
     kilobytes(pid, "VmHWM:").map(|kilobytes| kilobytes * 1024)
@@ -92,7 +97,7 @@ mod tests {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 4 0 100";
         assert_eq!((ticks(stat), parent_in(stat), ended_ticks(stat)), (Some(150), Some(1), Some(0)));
         let pid = std::process::id();
-        let memory = [rss_bytes(pid).unwrap(), peak_bytes(pid).unwrap()];
+        let memory = [rss_bytes(pid).unwrap(), peak_bytes(pid).unwrap(), anonymous_bytes(pid).unwrap()];
         assert!(memory.iter().all(|bytes| *bytes > 0) && cpu_seconds(pid).unwrap() >= 0.0);
     }
 }

@@ -10,9 +10,9 @@ use tokio::process::Command;
 use crate::Bench;
 use crate::drain::recvlogical_on;
 use crate::fresh::Fresh;
-use crate::load::Swarm;
 use crate::process;
 use crate::report::{Contest, Goal};
+use crate::swarm::{Group, Swarm};
 use crate::turns;
 
 const DATABASE: &str = "publisher";
@@ -102,8 +102,9 @@ async fn idle(bench: &Bench) -> anyhow::Result<()> {
     clusters.initialise(&bench.binary, IDLE_DATABASE, "idle_untouched").await?;
     let fresh = Fresh::start(bench, IDLE_DATABASE).await?;
     let pid = fresh.service.pid()?;
-    let mut swarm = Swarm::start(fresh.service.address())?;
-    swarm.open("idle", IDLE_CLIENTS, false, r#"{"id":"s","table":"public.quiet"}"#).await?;
+    let swarm = Swarm::start()?;
+    let quiet = r#"{"id":"s","table":"public.quiet"}"#;
+    swarm.open(&Group::new("idle", fresh.service.address(), IDLE_CLIENTS, quiet)).await?;
     tokio::time::sleep(SETTLE).await;
     // Whole rounds of heartbeats.
     let seconds = bench.part_of(BETWEEN_CHANGES, HEARTBEAT).min(BETWEEN_CHANGES) / HEARTBEAT * HEARTBEAT;
@@ -124,6 +125,6 @@ async fn idle(bench: &Bench) -> anyhow::Result<()> {
     bench.show(contest);
     let lost = swarm.counted().await?.lost;
     anyhow::ensure!(lost == 0, "{lost} clients were let go: see {}", fresh.service.log.display());
-    swarm.end().await?;
+    drop(swarm);
     fresh.end().await
 }

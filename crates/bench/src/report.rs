@@ -177,6 +177,41 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// What has neither a reference nor a size to grow with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Table {
+    pub title: String,
+    pub columns: Vec<String>,
+    /// What each row is of, and its values.
+    pub rows: Vec<(String, Vec<f64>)>,
+}
+
+impl Table {
+    /// Prints it.
+    pub(crate) fn show(&self) {
+        line(&format!("\n{}", self.title));
+        let cells = |texts: Vec<String>| texts.iter().map(|text| format!("{text:>12}")).collect::<String>();
+        line(&format!("  {:<44} {}", "", cells(self.columns.clone())));
+        for (of, values) in &self.rows {
+            line(&format!("  {of:<44} {}", cells(values.iter().copied().map(number).collect())));
+        }
+    }
+
+    fn page(&self) -> String {
+        let mut page = format!(
+            "\n{}\n\n| | {} |\n|---{}|\n",
+            self.title,
+            self.columns.join(" | "),
+            "|---".repeat(self.columns.len())
+        );
+        for (of, values) in &self.rows {
+            let values: Vec<String> = values.iter().copied().map(number).collect();
+            let _ = writeln!(page, "| {of} | {} |", values.join(" | "));
+        }
+        page
+    }
+}
+
 /// A run as others read it, and as a later one goes on with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -188,6 +223,7 @@ pub(crate) struct Run {
     pub measured: Vec<String>,
     pub contests: Vec<Contest>,
     pub curves: Vec<Curve>,
+    pub tables: Vec<Table>,
 }
 
 impl Run {
@@ -215,6 +251,7 @@ impl Run {
         self.contests.iter().for_each(|contest| {
             let _ = writeln!(page, "{}", contest.row());
         });
+        self.tables.iter().for_each(|table| page.push_str(&table.page()));
         let pictures = to.with_file_name("pictures");
         for curve in &self.curves {
             std::fs::create_dir_all(&pictures).context("make a folder of pictures")?;

@@ -7,10 +7,10 @@ use anyhow::Context;
 use crate::Bench;
 use crate::follower::Follower;
 use crate::fresh::Fresh;
-use crate::load::Swarm;
 use crate::process::family_cpu_seconds;
 use crate::report::{Contest, Goal};
 use crate::service::Service;
+use crate::swarm::{Group, Swarm};
 use crate::turns;
 
 const DATABASE: &str = "snapshot";
@@ -131,15 +131,16 @@ async fn cost_of(bench: &Bench, clients: u64) -> anyhow::Result<[f64; 2]> {
     let sql =
         "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'held'";
     let fresh = Fresh::start(bench, DATABASE).await?;
-    let mut swarm = Swarm::start(fresh.service.address())?;
+    let swarm = Swarm::start()?;
     let read: i64 = source.query_one(sql, &[]).await?.get(0);
     let before = family_cpu_seconds(postmaster)?;
     let subscription = format!(r#"{{"id":"s","table":"{TABLE}"}}"#);
-    swarm.open("hydrated", clients, true, &subscription).await?;
+    let group = Group::new("hydrated", fresh.service.address(), clients, &subscription);
+    swarm.open(&Group { snapshot: true, ..group }).await?;
     let took = family_cpu_seconds(postmaster)? - before;
     let lost = swarm.counted().await?.lost;
     anyhow::ensure!(lost == 0, "{lost} clients were let go: see {}", fresh.service.log.display());
-    swarm.end().await?;
+    drop(swarm);
     // What a backend has read is told when it ends.
     fresh.end().await?;
     let now: i64 = source.query_one(sql, &[]).await?.get(0);
