@@ -126,7 +126,11 @@ impl Storm<'_> {
         let took = self.swarm.open(&group).await?;
         let got = self.swarm.counted().await?.since(before);
         if got.lost > 0 {
-            line(&format!("  {} connections ended before all were live, and came again", got.lost));
+            let why = self.swarm.why().await?;
+            line(&format!(
+                "  {} connections ended before all were live, and came again; the last: {why}",
+                got.lost
+            ));
         }
         // Who had to come again was told some of it twice.
         anyhow::ensure!(got.transactions >= missed, "{} of {missed} transactions came", got.transactions);
