@@ -138,7 +138,7 @@ impl Side<'_> {
             self.swarm.wait(before.transactions + from - first + AT_ONCE).await?;
         }
         let got = self.swarm.counted().await?.since(before);
-        anyhow::ensure!(got.lost == 0, "{} connections ended meanwhile", got.lost);
+        self.swarm.ensure_all_stayed(got).await?;
         anyhow::ensure!(got.transactions == changes, "{changes} changes came as {}", got.transactions);
         Ok(())
     }

@@ -9,8 +9,8 @@ mod handle;
 pub(crate) use self::handle::{Counted, Swarm};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -49,6 +49,15 @@ struct Tally {
     bytes: AtomicU64,
     reads: AtomicU64,
     lost: AtomicU64,
+    /// Why the last of these was.
+    why: Mutex<String>,
+}
+
+impl Tally {
+    fn why(&self) -> MutexGuard<'_, String> {
+        // Nothing panics while it is held.
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A number that only grows, and who waits for one.
@@ -117,6 +126,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
                 let (bytes, reads, lost) = (value(&tally.bytes), value(&tally.reads), value(&tally.lost));
                 line(&format!("{} {bytes} {reads} {lost}", tally.transactions.get()));
             }
+            "why" => line(&tally.why().replace('\n', " ")),
             other => anyhow::bail!("no command {other}"),
         }
     }

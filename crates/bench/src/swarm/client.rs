@@ -29,8 +29,9 @@ const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
 pub(super) async fn run(address: SocketAddr, hello: String, tally: Arc<Tally>, connecting: Arc<Semaphore>) {
     let mut was_live = false;
     loop {
-        // What ends a connection is counted; the service's log says why.
-        let _ended = connection(address, &hello, &tally, &connecting, &mut was_live).await;
+        if let Err(why) = connection(address, &hello, &tally, &connecting, &mut was_live).await {
+            *tally.why() = why.to_string();
+        }
         tally.lost.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(RETRY_DELAY).await;
     }

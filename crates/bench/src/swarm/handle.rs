@@ -66,4 +66,15 @@ impl Swarm {
         let cpu_seconds = process::cpu_seconds(self.0.pid())?;
         Ok(Counted { transactions, bytes, reads, lost, cpu_seconds })
     }
+
+    /// Fails where connections ended meanwhile.
+    pub(crate) async fn ensure_all_stayed(&self, got: Counted) -> anyhow::Result<()> {
+        anyhow::ensure!(got.lost == 0, "{} connections ended meanwhile: {}", got.lost, self.why().await?);
+        Ok(())
+    }
+
+    /// Why the last connection ended that was not to.
+    pub(crate) async fn why(&self) -> anyhow::Result<String> {
+        self.0.ask("why").await
+    }
 }
