@@ -32,7 +32,7 @@ TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs bench bench-full soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs guard guard-update bench bench-full soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -62,6 +62,14 @@ lint:
 docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
 		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(reference)'
+
+guard: test-deps ## Count instructions of the hot paths, and fail where one takes over 10 % more than crates/guard/baseline.txt says
+	$(CARGO) build --profile guard --package waldelta-guard
+	scripts/guard
+
+guard-update: test-deps ## Write what the hot paths take now into crates/guard/baseline.txt
+	$(CARGO) build --profile guard --package waldelta-guard
+	scripts/guard --update
 
 bench: ## Measure in ten minutes, against what does a part of the work: capture, commit to client, fan-out, resume. BENCH_FLAGS="--only B2"
 	$(CARGO) build --release --package waldelta --package waldelta-bench
