@@ -5,8 +5,6 @@ CARGO ?= cargo
 DEV_FLAGS ?=
 # What is measured, and how much: waldelta-bench --help
 BENCH_FLAGS ?=
-# Sizes of the load run: waldelta-bench load --help
-LOAD_FLAGS ?=
 
 # `make test` runs on the installed PostgreSQL and on this one, `make test-matrix` on these: major versions.
 TEST_PG_SECOND ?= 18
@@ -34,7 +32,7 @@ TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs guard guard-update bench bench-full soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -65,13 +63,22 @@ docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
 		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(reference)'
 
-bench: ## Measure in ten minutes, against what does a part of the work: capture, commit to client, resume. BENCH_FLAGS="--only B2"
+guard: test-deps ## Count instructions of the hot paths, and fail where one takes over 10 % more than crates/guard/baseline.txt says
+	$(CARGO) build --profile guard --package waldelta-guard
+	scripts/guard
+
+guard-update: test-deps ## Write what the hot paths take now into crates/guard/baseline.txt
+	$(CARGO) build --profile guard --package waldelta-guard
+	scripts/guard --update
+
+bench: ## Measure in ten minutes, against what does a part of the work: capture, commit to client, fan-out, resume. BENCH_FLAGS="--only B2"
 	$(CARGO) build --release --package waldelta --package waldelta-bench
 	./target/release/waldelta-bench $(BENCH_FLAGS)
 
-load: ## Measure 10,000 idle and 1,000 active clients: memory, delivery, latency, row filters. LOAD_FLAGS="--idle 1000" for less
+bench-full: ## Measure all at full size, and append it to docs/benchmarks.md; what ended early goes on where it was
 	$(CARGO) build --release --package waldelta --package waldelta-bench
-	./target/release/waldelta-bench load $(LOAD_FLAGS)
+	./target/release/waldelta-bench --only all --scale 1 --json target/bench.json --resume --record docs/benchmarks.md $(BENCH_FLAGS)
+	mv target/bench.json target/bench-last.json
 
 soak: test-deps ## The main job at full length: pgbench for two minutes with three clients
 	$(CARGO) build --release --package waldelta

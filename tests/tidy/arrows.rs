@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ),
     ("testkit", &["pglocal", "wal"], &["sqlx"]),
     ("torture", &["testkit", "wal"], &[]),
+    ("guard", &["capture", "fanout", "history"], &["tokio"]),
     ("bench", &["capture", "fanout", "history", "pgconn", "pglocal", "source", "testkit", "wal"], &[]),
 ];
 

@@ -31,7 +31,6 @@ const PGBENCH_SCALE: u32 = 10;
 
 /// One, with the slot that contenders get copies of.
 pub(crate) struct Backlog {
-    pub kind: Kind,
     pub database: String,
     pub slot: String,
     /// Where it ends.
@@ -79,7 +78,7 @@ impl Kind {
 }
 
 impl Backlog {
-    /// Publishes tables, creates the slot and writes about `scale` of the full size.
+    /// One of a kind, about `scale` of its full size.
     pub(crate) async fn write(
         binary: &Path,
         clusters: &Clusters,
@@ -87,33 +86,52 @@ impl Backlog {
         scale: f64,
     ) -> anyhow::Result<Self> {
         let database = format!("backlog_{}", kind.name());
+        let wanted = (f64::from(kind.changes()) * scale) as u32;
+        let create = async |source: &Client| kind.create(clusters, &database, source).await;
+        let work = async |source: &Client| match kind {
+            Kind::Tpcb => transactions(clusters, &database, wanted).await,
+            Kind::Bulk => inserts(source, wanted).await,
+            Kind::Updates => updates(source, wanted).await,
+        };
+        Self::of(binary, clusters, &database, create, work).await
+    }
+
+    /// Any other: tables are created and published, then comes the slot, and work on them, which says how many changes it was.
+    pub(crate) async fn of(
+        binary: &Path,
+        clusters: &Clusters,
+        database: &str,
+        create: impl AsyncFnOnce(&Client) -> anyhow::Result<()>,
+        work: impl AsyncFnOnce(&Client) -> anyhow::Result<u64>,
+    ) -> anyhow::Result<Self> {
         let slot = format!("{database}_untouched");
-        clusters.create_source(&database).await?;
+        clusters.create_source(database).await?;
         // It is only to be there: nobody waits for the disk.
         let hasty = format!("ALTER DATABASE {database} SET synchronous_commit = off");
-        clusters.source(&database).await?.batch_execute(&hasty).await?;
-        let source = clusters.source(&database).await?;
-        kind.create(clusters, &database, &source).await?;
-        clusters.initialise(binary, &database, &slot).await?;
-        let wanted = (f64::from(kind.changes()) * scale) as u32;
-        let changes = match kind {
-            Kind::Tpcb => transactions(clusters, &database, wanted).await?,
-            Kind::Bulk => inserts(&source, wanted).await?,
-            Kind::Updates => updates(&source, wanted).await?,
-        };
-        // The end is that of something which has reached the disk.
-        let end = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')";
-        source.batch_execute(end).await?;
-        let end = source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+        clusters.source(database).await?.batch_execute(&hasty).await?;
+        let source = clusters.source(database).await?;
+        create(&source).await?;
+        clusters.initialise(binary, database, &slot).await?;
+        let changes = work(&source).await?;
+        let end = emit_end(&source).await?;
         source.batch_execute("CHECKPOINT").await?;
-        Ok(Backlog { kind, database, slot, end, changes })
+        Ok(Backlog { database: database.to_owned(), slot, end, changes })
     }
 
     /// Drops its slots and its database.
     pub(crate) async fn drop(self, clusters: &Clusters) -> anyhow::Result<()> {
         clusters.drop_slot(&self.database, &self.slot).await?;
-        clusters.drop_source(&self.database).await
+        clusters.drop_source(&self.database).await?;
+        // The slot's name is that of the history it was made with.
+        clusters.drop_history(&self.slot).await
     }
+}
+
+/// A place that everything committed so far lies before, where something has reached the disk: whoever reads gets there.
+pub(crate) async fn emit_end(source: &Client) -> anyhow::Result<String> {
+    let end = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')";
+    source.batch_execute(end).await?;
+    Ok(source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0))
 }
 
 /// pgbench's standard transactions; how many changes there are.

@@ -92,11 +92,22 @@ impl Clusters {
         Ok(self.source("postgres").await?.batch_execute(&sql).await?)
     }
 
+    /// The process that all others of the source belong to.
+    pub(crate) async fn source_pid(&self) -> anyhow::Result<u32> {
+        let backend = self.source("postgres").await?.query_one("SELECT pg_backend_pid()", &[]).await?;
+        process::parent(backend.get::<_, i32>(0).cast_unsigned())
+    }
+
     /// Has psql do something in a history database.
     pub(crate) async fn psql(&self, history: &str, command: &str) -> anyhow::Result<()> {
+        self.psql_at(&self.history_url(history), command).await
+    }
+
+    /// Has psql do something in any database; what it gives is discarded.
+    pub(crate) async fn psql_at(&self, url: &str, command: &str) -> anyhow::Result<()> {
         let quiet = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"];
         let mut psql = Command::new(&self.psql);
-        psql.args(quiet).args(["--command", command]).arg(self.history_url(history));
+        psql.args(quiet).args(["--command", command]).arg(url);
         process::run("psql", &mut psql).await?;
         Ok(())
     }
@@ -132,14 +143,20 @@ impl Clusters {
         Ok(())
     }
 
-    /// Drops a slot as soon as its walsender is gone.
-    pub(crate) async fn drop_slot(&self, database: &str, slot: &str) -> anyhow::Result<()> {
+    /// Waits until nobody reads a slot.
+    pub(crate) async fn until_inactive(&self, database: &str, slot: &str) -> anyhow::Result<()> {
         let source = self.source(database).await?;
         let inactive = "SELECT active_pid IS NULL FROM pg_replication_slots WHERE slot_name = $1";
         while !source.query_one(inactive, &[&slot]).await?.get::<_, bool>(0) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        source.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await?;
+        Ok(())
+    }
+
+    /// Drops a slot as soon as its walsender is gone.
+    pub(crate) async fn drop_slot(&self, database: &str, slot: &str) -> anyhow::Result<()> {
+        self.until_inactive(database, slot).await?;
+        self.source(database).await?.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await?;
         Ok(())
     }
 }

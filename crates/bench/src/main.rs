@@ -4,30 +4,55 @@
 //! binary is measured, from the outside. What is measured by which letter, and the goals, is said in docs/benchmarks.md.
 
 mod backlog;
+mod bare;
 mod capture;
 mod clusters;
+mod crash;
+mod crowd;
+mod curve;
+mod decades;
+mod delivery;
+mod drain;
+mod driven;
+mod filling;
+mod follower;
+mod footprint;
+mod fresh;
+mod growth;
+mod held;
+mod idle;
+mod large;
 mod latency;
-mod load;
 mod machine;
+mod marks;
+mod pressure;
 mod process;
+mod publisher;
 mod report;
 mod resume;
+mod scopes;
 mod service;
+mod snapshot;
+mod stages;
+mod storm;
 mod swarm;
 mod turns;
 
-use std::net::SocketAddr;
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::bare::Kind;
 use crate::clusters::Clusters;
-use crate::load::LoadOptions;
-use crate::report::{Contest, Run};
+use crate::curve::Curve;
+use crate::report::{Contest, Run, Table};
 
-/// What is measured when nothing is said.
-const ALL: [&str; 4] = ["B1", "B2", "B3", "B9"];
+/// All that can be measured, and what is when nothing is said.
+const ALL: [&str; 15] =
+    ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "B12", "B13", "B14", "B15"];
+const SHORT: [&str; 5] = ["B1", "B2", "B3", "B5", "B9"];
 
 /// Waldelta and what it is compared with, in turn
 #[derive(Debug, Parser)]
@@ -38,8 +63,8 @@ pub(crate) struct Options {
     /// The binary to measure
     #[arg(long, default_value = "target/release/waldelta", value_name = "FILE")]
     pub binary: PathBuf,
-    /// What to measure
-    #[arg(long, default_values_t = ALL.map(str::to_owned), value_delimiter = ',', value_name = "B1,B2")]
+    /// What to measure; `all` is all of it
+    #[arg(long, default_values_t = SHORT.map(str::to_owned), value_delimiter = ',', value_name = "B1,B2")]
     pub only: Vec<String>,
     /// Part of the full size of each backlog
     #[arg(long, default_value_t = 0.25, value_name = "PART")]
@@ -47,47 +72,40 @@ pub(crate) struct Options {
     /// Pairs of each contest
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub pairs: u32,
-    /// Also write what was measured as JSON
+    /// Also write what was measured as JSON, after each measure
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Go on with a run that ended early: what the JSON file has already is not measured again
+    #[arg(long, requires = "json")]
+    pub resume: bool,
     /// Append a table of it to this page
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 }
 
-/// What is measured instead
+/// The other processes of a measure, each with a thread of its own
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
-    /// Thousands of clients: memory, delivery, latency, filters
-    Load {
-        /// The binary to measure
-        #[arg(long, default_value = "target/release/waldelta", value_name = "FILE")]
-        binary: PathBuf,
-        #[command(flatten)]
-        options: LoadOptions,
-    },
-    /// The clients of a load run, in a process of their own
+    /// Thousands of clients
     #[command(hide = true)]
-    Clients {
-        /// Where the service listens
-        address: SocketAddr,
-    },
+    Clients,
+    /// A reference: the least that a server does
+    #[command(hide = true)]
+    Bare { kind: Kind },
 }
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::parse();
     match options.command.take() {
-        None => on_all_cores(bench(options)),
-        Some(Mode::Load { binary, options }) => on_all_cores(load(binary, options)),
-        // One core at most, so that the service has the others.
-        Some(Mode::Clients { address }) => {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(swarm::run(address))
-        }
+        None => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bench(options)),
+        Some(Mode::Clients) => on_one_core(swarm::run()),
+        Some(Mode::Bare { kind }) => on_one_core(bare::run(kind)),
     }
 }
 
-fn on_all_cores(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run)
+/// So that the service has the others.
+fn on_one_core(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)
 }
 
 /// A run: where, how much, and what came of it so far.
@@ -96,64 +114,102 @@ pub(crate) struct Bench {
     pub clusters: Clusters,
     pub scale: f64,
     pub pairs: u32,
-    contests: Vec<Contest>,
+    json: Option<PathBuf>,
+    run: RefCell<Run>,
 }
 
 impl Bench {
+    /// The part of a full size that was asked for, but not less than what can be measured.
+    pub(crate) fn part_of(&self, full: u64, least: u64) -> u64 {
+        ((full as f64 * self.scale) as u64).max(least)
+    }
+
     /// Shows and keeps what came of a contest.
-    pub(crate) fn show(&mut self, contest: Contest) {
+    pub(crate) fn show(&self, contest: Contest) {
         contest.show();
-        self.contests.push(contest);
+        self.run.borrow_mut().contests.push(contest);
+    }
+
+    /// Shows and keeps what is neither.
+    pub(crate) fn tell(&self, table: Table) {
+        table.show();
+        self.run.borrow_mut().tables.push(table);
+    }
+
+    /// Shows and keeps what grows with what.
+    pub(crate) fn draw(&self, curve: Curve) {
+        curve.show();
+        self.run.borrow_mut().curves.push(curve);
     }
 }
 
 async fn bench(options: Options) -> anyhow::Result<()> {
-    let wants: Vec<&str> = options.only.iter().map(String::as_str).collect();
-    if let Some(unknown) = wants.iter().find(|name| !ALL.contains(name)) {
-        anyhow::bail!("{unknown} is none of {}", ALL.join(", "));
-    }
+    let wants = wanted(&options.only)?;
     let (binary, clusters) = (found(&options.binary)?, Clusters::start()?);
     say_where(&clusters)?;
-    let mut bench =
-        Bench { binary, clusters, scale: options.scale, pairs: options.pairs.max(1), contests: Vec::new() };
-    let has = |names: &[&str]| names.iter().any(|name| wants.contains(name));
-    if has(&["B1", "B2"]) {
-        capture::measure(&mut bench, &wants).await?;
-    }
-    if has(&["B3"]) {
-        latency::measure(&mut bench).await?;
-    }
-    if has(&["B9"]) {
-        resume::measure(&mut bench).await?;
-    }
-    let run = Run {
-        commit: said(&["git", "describe", "--always", "--dirty=+"]),
-        version: &bench.clusters.version,
-        processors: std::thread::available_parallelism()?.get(),
-        contests: &bench.contests,
+    let run = match options.json.as_deref().filter(|file| options.resume && file.exists()) {
+        Some(file) => Run::read(file)?,
+        None => Run {
+            commit: said(&["git", "describe", "--always", "--dirty=+"]),
+            version: clusters.version.clone(),
+            processors: std::thread::available_parallelism()?.get(),
+            measured: Vec::new(),
+            contests: Vec::new(),
+            curves: Vec::new(),
+            tables: Vec::new(),
+        },
     };
-    options.json.iter().try_for_each(|file| run.write(file))?;
+    let Options { json, scale, pairs, .. } = options;
+    let bench = Bench { binary, clusters, scale, pairs: pairs.max(1), json, run: RefCell::new(run) };
+    for id in wants {
+        if bench.run.borrow().measured.iter().any(|measured| measured == id) {
+            report::line(&format!("\n{id} has been measured"));
+            continue;
+        }
+        match id {
+            "B1" => capture::read_and_decode(&bench).await?,
+            "B2" => capture::store(&bench).await?,
+            "B3" => {
+                latency::measure(&bench).await?;
+                stages::measure(&bench).await?;
+            }
+            "B4" => pressure::measure(&bench).await?,
+            "B5" => delivery::measure(&bench).await?,
+            "B6" => idle::measure(&bench).await?,
+            "B7" => scopes::measure(&bench).await?,
+            "B8" => snapshot::measure(&bench).await?,
+            "B10" => storm::measure(&bench).await?,
+            "B11" => large::measure(&bench).await?,
+            "B12" => footprint::measure(&bench).await?,
+            "B13" => publisher::measure(&bench).await?,
+            "B14" => crash::measure(&bench).await?,
+            "B15" => {
+                decades::measure(&bench).await?;
+                delivery::growth(&bench).await?;
+            }
+            _ => resume::measure(&bench).await?,
+        }
+        let mut run = bench.run.borrow_mut();
+        run.measured.push(id.to_owned());
+        bench.json.iter().try_for_each(|file| run.write(file))?;
+    }
+    let run = bench.run.borrow();
     options.record.iter().try_for_each(|page| run.append(&said(&["date", "+%Y-%m-%d"]), page))
+}
+
+/// The measures that are asked for, in their order.
+fn wanted(only: &[String]) -> anyhow::Result<Vec<&'static str>> {
+    if let Some(unknown) = only.iter().find(|name| *name != "all" && !ALL.contains(&name.as_str())) {
+        anyhow::bail!("{unknown} is none of {}", ALL.join(", "));
+    }
+    let is_wanted = |id: &&str| only.iter().any(|name| name == "all" || name == id);
+    Ok(ALL.into_iter().filter(is_wanted).collect())
 }
 
 /// What a command says in one line; empty where it cannot be run.
 fn said(command: &[&str]) -> String {
     let done = std::process::Command::new(command[0]).args(&command[1..]).output();
     done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
-}
-
-async fn load(binary: PathBuf, options: LoadOptions) -> anyhow::Result<()> {
-    let binary = found(&binary)?;
-    let files = swarm::raise_file_limit();
-    let wanted = options.idle + options.active.max(options.hydrated);
-    if let Some(files) = files.filter(|files| *files < wanted + 256) {
-        anyhow::bail!(
-            "{files} open files are too few for {wanted} clients: `--idle` and `--active` take less"
-        );
-    }
-    let clusters = Clusters::start()?;
-    say_where(&clusters)?;
-    load::measure(&options, &binary, &clusters).await
 }
 
 fn found(binary: &std::path::Path) -> anyhow::Result<PathBuf> {

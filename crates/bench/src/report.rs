@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::curve::Curve;
 
 /// Prints a line of the report.
 #[expect(clippy::print_stdout, reason = "the report is what this program is for")]
@@ -13,7 +15,7 @@ pub(crate) fn line(text: &str) {
 }
 
 /// Median, lowest and highest of some measurements.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     /// The middle one.
     pub median: f64,
@@ -38,7 +40,7 @@ pub(crate) fn percentile(sorted: &[f64], percent: f64) -> f64 {
 }
 
 /// One measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sample {
     /// In the unit of the contest.
     pub value: f64,
@@ -49,7 +51,7 @@ pub(crate) struct Sample {
 }
 
 /// What a ratio is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -73,15 +75,15 @@ impl Goal {
 }
 
 /// Waldelta and a reference, measured in turn.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Contest {
     /// Such as B1.
-    pub id: &'static str,
+    pub id: String,
     /// The workload.
     pub of: String,
-    pub unit: &'static str,
+    pub unit: String,
     /// What the reference is.
-    pub against: &'static str,
+    pub against: String,
     /// What the ratio of ours to the reference is to be; `None`: it is only shown.
     pub goal: Option<Goal>,
     pub reference: Vec<Sample>,
@@ -92,14 +94,22 @@ pub(crate) struct Contest {
 
 impl Contest {
     pub(crate) fn new(
-        id: &'static str,
+        id: &str,
         of: impl Into<String>,
-        unit: &'static str,
-        against: &'static str,
+        unit: &str,
+        against: impl Into<String>,
         goal: Option<Goal>,
     ) -> Self {
-        let of = of.into();
-        Contest { id, of, unit, against, goal, reference: Vec::new(), ours: Vec::new(), was_quiet: true }
+        Contest {
+            id: id.to_owned(),
+            of: of.into(),
+            unit: unit.to_owned(),
+            against: against.into(),
+            goal,
+            reference: Vec::new(),
+            ours: Vec::new(),
+            was_quiet: true,
+        }
     }
 
     /// Ours to the reference, pair by pair.
@@ -114,7 +124,7 @@ impl Contest {
         let spread = |samples: &[Sample]| Spread::of(samples.iter().map(|sample| sample.value).collect());
         let cpu = |samples: &[Sample]| Spread::of(samples.iter().map(|sample| sample.cpu_seconds).collect());
         line(&format!("\n{} {} ({})", self.id, self.of, self.unit));
-        for (name, samples) in [(self.against, &self.reference), ("waldelta", &self.ours)] {
+        for (name, samples) in [(&*self.against, &self.reference), ("waldelta", &self.ours)] {
             let Spread { median, low, high } = spread(samples);
             line(&format!(
                 "  {name:<44} {:>10}  ({} to {}), {:.1} CPU s",
@@ -159,7 +169,7 @@ impl Contest {
 }
 
 /// Large ones without a fraction, small ones with three digits of it.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         value if value >= 1000.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),
@@ -167,16 +177,62 @@ fn number(value: f64) -> String {
     }
 }
 
-/// A run as others read it.
-#[derive(Serialize)]
-pub(crate) struct Run<'a> {
-    pub commit: String,
-    pub version: &'a str,
-    pub processors: usize,
-    pub contests: &'a [Contest],
+/// What has neither a reference nor a size to grow with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Table {
+    pub title: String,
+    pub columns: Vec<String>,
+    /// What each row is of, and its values.
+    pub rows: Vec<(String, Vec<f64>)>,
 }
 
-impl Run<'_> {
+impl Table {
+    /// Prints it.
+    pub(crate) fn show(&self) {
+        line(&format!("\n{}", self.title));
+        let cells = |texts: Vec<String>| texts.iter().map(|text| format!("{text:>12}")).collect::<String>();
+        line(&format!("  {:<44} {}", "", cells(self.columns.clone())));
+        for (of, values) in &self.rows {
+            line(&format!("  {of:<44} {}", cells(values.iter().copied().map(number).collect())));
+        }
+    }
+
+    fn page(&self) -> String {
+        let mut page = format!(
+            "\n{}\n\n| | {} |\n|---{}|\n",
+            self.title,
+            self.columns.join(" | "),
+            "|---".repeat(self.columns.len())
+        );
+        for (of, values) in &self.rows {
+            let values: Vec<String> = values.iter().copied().map(number).collect();
+            let _ = writeln!(page, "| {of} | {} |", values.join(" | "));
+        }
+        page
+    }
+}
+
+/// A run as others read it, and as a later one goes on with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub commit: String,
+    /// Of PostgreSQL.
+    pub version: String,
+    pub processors: usize,
+    /// Measures that are through.
+    pub measured: Vec<String>,
+    pub contests: Vec<Contest>,
+    pub curves: Vec<Curve>,
+    pub tables: Vec<Table>,
+}
+
+impl Run {
+    /// One that was written before.
+    pub(crate) fn read(from: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no run of this bench", from.display()))
+    }
+
     /// Writes it as JSON.
     pub(crate) fn write(&self, to: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
@@ -195,6 +251,14 @@ impl Run<'_> {
         self.contests.iter().for_each(|contest| {
             let _ = writeln!(page, "{}", contest.row());
         });
+        self.tables.iter().for_each(|table| page.push_str(&table.page()));
+        let pictures = to.with_file_name("pictures");
+        for curve in &self.curves {
+            std::fs::create_dir_all(&pictures).context("make a folder of pictures")?;
+            let file = curve.file_name();
+            std::fs::write(pictures.join(&file), curve.svg()).context("write a picture")?;
+            let _ = writeln!(page, "\n![{}](pictures/{file})", curve.title);
+        }
         std::fs::write(to, page).with_context(|| format!("write {}", to.display()))
     }
 }

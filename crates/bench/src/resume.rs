@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::{SinkExt, StreamExt};
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::Bench;
+use crate::follower::Follower;
 use crate::report::{Contest, Goal};
 use crate::service::Service;
 use crate::turns;
@@ -21,7 +20,7 @@ const ROWS: u64 = 100;
 const BEHIND: [(u64, bool); 3] = [(100, false), (100_000, false), (1_000_000, true)];
 
 /// Measures how long clients take that are so many changes behind.
-pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let (binary, clusters) = (&bench.binary, &bench.clusters);
     clusters.create_source(DATABASE).await?;
     let source = clusters.source(DATABASE).await?;
@@ -67,7 +66,6 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let service =
         Service::start(binary, &clusters.source_url(DATABASE), &clusters.history_url(HISTORY), SLOT).await?;
     service.ready().await?;
-    let mut contests = Vec::new();
     for changes in behind {
         let offset = i64::try_from(changes / ROWS)?;
         let sql = "SELECT lsn::text, epoch FROM (SELECT DISTINCT epoch, lsn FROM waldelta.change_history) t
@@ -91,39 +89,32 @@ pub(crate) async fn measure(bench: &mut Bench) -> anyhow::Result<()> {
                 clusters.psql(HISTORY, &copy).await?;
                 Ok(changes as f64 / began.elapsed().as_secs_f64())
             },
-            async |_| Ok(changes as f64 / resume(&service, &cursor, changes).await?),
+            async |_| Ok(changes as f64 / resume(&service, "public.missed", &cursor, changes).await?),
         )
         .await?;
-        contests.push(contest);
+        bench.show(contest);
     }
-    service.stop().await?;
-    contests.into_iter().for_each(|contest| bench.show(contest));
-    Ok(())
+    service.stop().await
 }
 
 /// Seconds from the hello until the client is live and has had so many changes.
-async fn resume(service: &Service, cursor: &str, changes: u64) -> anyhow::Result<f64> {
-    let (mut socket, _) = tokio_tungstenite::connect_async(service.stream_url()).await.context("connect")?;
-    let hello = format!(
-        r#"{{"type":"hello","client_id":"resumes","snapshot":false,"after":"{cursor}","subscriptions":[{{"id":"s","table":"public.missed"}}]}}"#
-    );
+pub(crate) async fn resume(
+    service: &Service,
+    table: &str,
+    cursor: &str,
+    changes: u64,
+) -> anyhow::Result<f64> {
+    let mut follower = Follower::connect(service).await?;
     let began = Instant::now();
-    socket.send(Message::text(hello)).await?;
+    follower.hello(table, &format!(r#""snapshot":false,"after":"{cursor}""#)).await?;
     let mut had = 0;
-    loop {
-        match tokio::time::timeout(ANSWER_TIMEOUT, socket.next()).await?.context("closed")?? {
-            Message::Text(text) if text.contains(r#""type":"live""#) => break,
-            Message::Text(text) => had += text.matches(r#""op":"insert""#).count() as u64,
-            Message::Close(close) => anyhow::bail!("closed: {close:?}"),
-            _ => {}
-        }
-    }
+    follower.until_live(|frame| had += frame.matches(r#""op":"insert""#).count() as u64).await?;
     anyhow::ensure!(had == changes, "{had} of {changes} changes came");
     Ok(began.elapsed().as_secs_f64())
 }
 
 /// The cursor behind the transaction that commits there.
-fn cursor(epoch: u32, lsn: &str) -> anyhow::Result<String> {
+pub(crate) fn cursor(epoch: u32, lsn: &str) -> anyhow::Result<String> {
     let (high, low) = lsn.split_once('/').context("a place in the WAL")?;
     let place = (u64::from_str_radix(high, 16)? << 32) | u64::from_str_radix(low, 16)?;
     Ok(format!("{epoch:08x}-{place:016x}-ffffffff"))

@@ -101,6 +101,11 @@ impl Service {
         Ok(answer.split(' ').nth(1) == Some("200"))
     }
 
+    /// Ends it as a crash would (SIGKILL).
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("kill waldelta")
+    }
+
     /// Stops it gracefully.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.pid()?;

@@ -1,70 +1,102 @@
 //! Thousands of clients in one lean process of their own, driven by lines on its standard input: `waldelta-bench clients`.
 //!
-//! Each command is answered by one line. It decides nothing of what is measured: it connects, counts and takes times.
+//! Each command is answered by one line. It decides nothing of what is measured: it connects, counts and takes times, and does
+//! the same whether it is the service or a reference that it is connected with.
 
 mod client;
+mod handle;
+
+pub(crate) use self::handle::{Counted, Swarm};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::report::{line, percentile};
+use crate::report::line;
 
-/// How often it is looked whether all are there.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Clients that connect at the same time.
-const CONNECTING_MAX: usize = 256;
+/// Clients that connect at the same time; less than what waits at a listener for its turn.
+const CONNECTING_MAX: usize = 512;
+
+/// A group of clients, by where they connect and what they follow.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub name: String,
+    pub address: SocketAddr,
+    pub count: u64,
+    /// The subscription; `{n}` in it is the client's number.
+    pub subscription: String,
+    /// Whether they begin with a snapshot.
+    pub snapshot: bool,
+    /// Cursors that they come back with, in turn; none: they begin.
+    pub after: Vec<String>,
+}
 
 /// What all clients add to.
 #[derive(Default)]
-pub(crate) struct Tally {
-    /// Times that a client said to be live.
-    live: AtomicU64,
+struct Tally {
+    /// Clients that said to be live.
+    live: Count,
     /// `tx` frames.
-    transactions: AtomicU64,
+    transactions: Count,
     bytes: AtomicU64,
-    /// Connections that ended before they were to.
+    reads: AtomicU64,
     lost: AtomicU64,
-    timed: AtomicBool,
-    /// Marks with the time at which they came, in microseconds.
-    arrivals: Mutex<Vec<(u32, u64)>>,
+    /// Why the last of these was.
+    why: Mutex<String>,
 }
 
-/// A group of clients, by what they follow.
-#[derive(Clone, Debug)]
-struct Group {
-    name: String,
-    count: u64,
-    /// The subscription; `{n}` in it is the client's number.
-    subscription: String,
-    snapshot: bool,
-}
-
-/// Raises the limit of open files of this process as far as it may; what it is then, if there is one.
-pub(crate) fn raise_file_limit() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
+impl Tally {
+    fn why(&self) -> MutexGuard<'_, String> {
+        // Nothing panics while it is held.
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Microseconds since 1970: the same clock in the processes of one machine.
-pub(crate) fn now_us() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "times of two processes are compared")]
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+/// A number that only grows, and who waits for one.
+#[derive(Default)]
+struct Count {
+    now: AtomicU64,
+    wanted: AtomicU64,
+    reached: Notify,
+}
+
+impl Count {
+    fn add(&self) {
+        if self.now.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted.load(Ordering::Relaxed) {
+            self.reached.notify_one();
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    async fn reach(&self, number: u64) {
+        self.wanted.store(number, Ordering::Relaxed);
+        // All of this process is one thread: nothing is added between the look and the wait.
+        while self.get() < number {
+            self.reached.notified().await;
+        }
+    }
+}
+
+/// Raises the limit of open files of this process as far as it may.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it may not be raised, it says so when files are too few.
+    let _raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Serves commands until standard input ends.
-pub(crate) async fn run(address: SocketAddr) -> anyhow::Result<()> {
+pub(crate) async fn run() -> anyhow::Result<()> {
     raise_file_limit();
     let tally = Arc::new(Tally::default());
     let mut groups: Vec<(String, JoinSet<()>)> = Vec::new();
@@ -73,32 +105,28 @@ pub(crate) async fn run(address: SocketAddr) -> anyhow::Result<()> {
         let (verb, rest) = command.split_once(' ').unwrap_or((&command, ""));
         match verb {
             "open" => {
-                let group = Group::parse(rest)?;
-                groups.push((group.name.clone(), open(address, &group, &tally).await));
-                line("opened");
+                let group: Group = serde_json::from_str(rest).context("a group")?;
+                let began = Instant::now();
+                let clients = open(&group, &tally).await;
+                line(&began.elapsed().as_secs_f64().to_string());
+                groups.push((group.name, clients));
             }
             "close" => {
-                groups.retain(|(name, _)| name != rest);
+                for (_, mut clients) in groups.extract_if(.., |(name, _)| name == rest) {
+                    clients.shutdown().await;
+                }
                 line("closed");
             }
-            "time" => {
-                tally.arrivals().clear();
-                tally.timed.store(rest == "on", Ordering::Relaxed);
-                line("timed");
-            }
             "wait" => {
-                let wanted: u64 = rest.parse().context("a number of transactions")?;
-                while tally.transactions.load(Ordering::Relaxed) < wanted {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
+                tally.transactions.reach(rest.parse().context("a number of transactions")?).await;
                 line("waited");
             }
             "counted" => {
                 let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-                let (transactions, bytes) = (value(&tally.transactions), value(&tally.bytes));
-                line(&format!("{transactions} {bytes} {}", value(&tally.lost)));
+                let (bytes, reads, lost) = (value(&tally.bytes), value(&tally.reads), value(&tally.lost));
+                line(&format!("{} {bytes} {reads} {lost}", tally.transactions.get()));
             }
-            "latency" => line(&tally.latency(rest)),
+            "why" => line(&tally.why().replace('\n', " ")),
             other => anyhow::bail!("no command {other}"),
         }
     }
@@ -106,60 +134,39 @@ pub(crate) async fn run(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Connects a group and waits until each of it is live.
-async fn open(address: SocketAddr, group: &Group, tally: &Arc<Tally>) -> JoinSet<()> {
-    let connecting = Arc::new(tokio::sync::Semaphore::new(CONNECTING_MAX));
-    let wanted = tally.live.load(Ordering::Relaxed) + group.count;
+async fn open(group: &Group, tally: &Arc<Tally>) -> JoinSet<()> {
+    let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
+    let wanted = tally.live.get() + group.count;
     let mut clients = JoinSet::new();
     for number in 0..group.count {
-        let subscription = group.subscription.replace("{n}", &number.to_string());
-        let hello = format!(
-            r#"{{"type":"hello","client_id":"{}-{number}","snapshot":{},"subscriptions":[{subscription}]}}"#,
-            group.name, group.snapshot
-        );
-        clients.spawn(client::run(address, hello, tally.clone(), connecting.clone()));
+        clients.spawn(client::run(group.address, group.hello(number), tally.clone(), connecting.clone()));
     }
-    while tally.live.load(Ordering::Relaxed) < wanted {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    tally.live.reach(wanted).await;
     clients
 }
 
 impl Group {
-    /// `<name> <count> <snapshot> <subscription>`.
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut words = text.splitn(4, ' ');
-        let mut next = || words.next().context("open <name> <count> <snapshot> <subscription>");
-        Ok(Group {
-            name: next()?.to_owned(),
-            count: next()?.parse().context("a number of clients")?,
-            snapshot: next()? == "true",
-            subscription: next()?.to_owned(),
-        })
-    }
-}
-
-impl Tally {
-    fn arrivals(&self) -> std::sync::MutexGuard<'_, Vec<(u32, u64)>> {
-        // Nothing panics while it is held.
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// p50, p99 and how many, of the time from each mark's commit, given in the order of the marks, to each client.
-    fn latency(&self, committed: &str) -> String {
-        let committed: Vec<u64> = committed.split(' ').filter_map(|time| time.parse().ok()).collect();
-        let arrivals = self.arrivals();
-        let mut latencies: Vec<f64> = arrivals
-            .iter()
-            .filter_map(|(mark, at)| {
-                let committed = committed.get(usize::try_from(*mark).ok()?)?;
-                Some(at.saturating_sub(*committed) as f64 / 1e3)
-            })
-            .collect();
-        latencies.sort_by(f64::total_cmp);
-        if latencies.is_empty() {
-            return "0 0 0".to_owned();
+    /// Clients that begin now, without a snapshot.
+    pub(crate) fn new(name: &str, address: SocketAddr, count: u64, subscription: &str) -> Self {
+        Group {
+            name: name.to_owned(),
+            address,
+            count,
+            subscription: subscription.to_owned(),
+            snapshot: false,
+            after: Vec::new(),
         }
-        format!("{} {} {}", percentile(&latencies, 50.0), percentile(&latencies, 99.0), latencies.len())
+    }
+
+    /// What one of them says first.
+    fn hello(&self, number: u64) -> String {
+        let subscription = self.subscription.replace("{n}", &number.to_string());
+        let mut after = self.after.iter().cycle().skip(number as usize % self.after.len().max(1));
+        let after = after.next().map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
+        format!(
+            r#"{{"type":"hello","client_id":"{}-{number}","after":{after},"snapshot":{},"subscriptions":[{subscription}]}}"#,
+            self.name, self.snapshot
+        )
     }
 }
 
@@ -168,12 +175,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_taken_from_each_marks_commit() {
-        let tally = Tally::default();
-        tally.arrivals().extend([(0, 1_500), (1, 3_000), (0, 2_000), (7, 9_000)]);
-        assert_eq!(tally.latency("1000 2000"), "1 1 3");
-        assert_eq!(tally.latency(""), "0 0 0");
-        let group = Group::parse(r#"a 3 false {"id":"s","where":"x = {n}"}"#).unwrap();
-        assert_eq!((group.count, &*group.subscription), (3, r#"{"id":"s","where":"x = {n}"}"#));
+    fn each_of_a_group_says_who_it_is_and_where_it_was() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut group = Group::new("a", address, 3, r#"{"id":"s","where":"x = {n}"}"#);
+        assert_eq!(
+            group.hello(2),
+            r#"{"type":"hello","client_id":"a-2","after":null,"snapshot":false,"subscriptions":[{"id":"s","where":"x = 2"}]}"#
+        );
+        group.after = vec!["x".to_owned(), "y".to_owned()];
+        assert!(group.hello(2).contains(r#""after":"x""#) && group.hello(3).contains(r#""after":"y""#));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_number_is_woken_by_it() {
+        let count = Arc::new(Count::default());
+        let (adds, reaches) = (count.clone(), count.clone());
+        tokio::join!(async move { reaches.reach(3).await }, async move {
+            for _ in 0..3 {
+                adds.add();
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(count.get(), 3);
     }
 }

@@ -52,6 +52,10 @@ mod metrics;
 mod status;
 mod trend;
 
+#[cfg(feature = "guard")]
+#[doc(hidden)]
+pub mod guard;
+
 use std::time::Duration;
 
 pub use budget::{Budget, Verdict};

@@ -250,7 +250,17 @@ fn push(
     scope.push(Item { position, prev, content, own, schemas, routed_at: clock::now(), packed });
 }
 
+/// Routes a transaction whose changes are here, without letting others have their turn.
+#[cfg(any(test, feature = "guard"))]
+pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) -> Work {
+    use futures_util::FutureExt;
+
+    let routed = async {
+        let (index, pace) = (registry.index().await, Pace::of(usize::MAX));
+        Router { registry, index, pace }.route_whole(transaction).await
+    };
+    routed.now_or_never().expect("it waits for nobody")
+}
+
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) use tests::route_whole;

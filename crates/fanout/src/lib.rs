@@ -50,6 +50,9 @@ mod wire;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "guard")]
+#[doc(hidden)]
+pub mod guard;
 
 #[cfg(test)]
 mod simulation;

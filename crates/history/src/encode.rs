@@ -341,6 +341,25 @@ mod tests {
     }
 
     #[test]
+    fn names_of_so_many_shapes_are_kept() {
+        let mut encoder = RowEncoder::new("7000", 5);
+        let head = TransactionHead { epoch: Epoch(1), commit_lsn: Lsn(1), xid: 7, committed_at_us: 0 };
+        for version in 0..NAMES_MAX + 10 {
+            let table = Table {
+                oid: 1,
+                version: u32::try_from(version).unwrap(),
+                name: "t".parse().unwrap(),
+                columns: Vec::new(),
+                key: Vec::new(),
+                identity: waldelta_wal::ReplicaIdentity::Default,
+            };
+            let change = Change { table: Some(Arc::new(table)), ..change(None, &[]) };
+            encoder.row(&mut CopyBuffer::with_capacity(16), &head, Some(7), &change).unwrap();
+            assert!(encoder.names.len() <= NAMES_MAX, "{version}");
+        }
+    }
+
+    #[test]
     fn ids_depend_on_source_epoch_lsn_and_seq_alone() {
         let here = RowEncoder::new("7000", 5);
         let id = |encoder: &RowEncoder, epoch, lsn, seq| encoder.id(Epoch(epoch), Lsn(lsn), seq);

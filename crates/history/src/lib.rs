@@ -50,6 +50,10 @@ mod times;
 mod tokens;
 mod writing;
 
+#[cfg(feature = "guard")]
+#[doc(hidden)]
+pub mod guard;
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -27,36 +27,43 @@ pub(crate) fn moved_from(change: &Change) -> Option<String> {
 fn key_of(table: &Table, old: &[u8]) -> Option<String> {
     let mut names = table.key.iter().map(|index| table.columns.get(usize::from(*index)));
     let names: Vec<&str> = names.by_ref().map(|column| Some(column?.name.as_str())).collect::<Option<_>>()?;
+    let mut values: Vec<Option<&RawValue>> = vec![None; names.len()];
     let mut json = serde_json::Deserializer::from_slice(old);
-    let values = json.deserialize_map(KeyValues(&names)).ok()?;
+    // It stops behind the last value of the key, which is among the first columns as a rule. That the object does not end there
+    // counts as an error.
+    let _ = json.deserialize_map(KeyValues { names: &names, values: &mut values });
     let values: Vec<&str> =
         values.into_iter().map(|value| value.map(RawValue::get)).collect::<Option<_>>()?;
     Some(format!("[{}]", values.join(",")))
 }
 
-/// Picks the values of some members out of an object.
-struct KeyValues<'n>(&'n [&'n str]);
+/// Picks the values of some members out of an object, and reads no further than the last of them.
+struct KeyValues<'n, 'de> {
+    names: &'n [&'n str],
+    values: &'n mut [Option<&'de RawValue>],
+}
 
 /// A member's name; copied only where it has escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de> Visitor<'de> for KeyValues<'_> {
-    type Value = Vec<Option<&'de RawValue>>;
+impl<'de> Visitor<'de> for KeyValues<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a row")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> Result<Self::Value, A::Error> {
-        let mut values = vec![None; self.0.len()];
-        while let Some(Name(name)) = row.next_key()? {
-            match self.0.iter().position(|key| *key == name) {
-                Some(index) => values[index] = Some(row.next_value()?),
+    fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> Result<(), A::Error> {
+        while self.values.iter().any(Option::is_none)
+            && let Some(Name(name)) = row.next_key()?
+        {
+            match self.names.iter().position(|key| *key == name) {
+                Some(index) => self.values[index] = Some(row.next_value()?),
                 None => drop(row.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(values)
+        Ok(())
     }
 }
 
@@ -109,6 +116,9 @@ mod tests {
         assert_eq!(moved(r#"[1.50,"x,]\"ü"]"#, Some(old)), None);
         assert_eq!(moved(r#"[1.51,"x,]\"ü"]"#, Some(old)).unwrap(), r#"[1.50,"x,]\"ü"]"#);
         assert_eq!(moved("[1]", None), None);
+        let apart = r#"{"c":2,"v":{"c":[3]},"a\"b":1,"x":"y"}"#;
+        assert_eq!(moved("[1,2]", Some(apart)), None);
+        assert_eq!(moved("[1,3]", Some(apart)).unwrap(), "[1,2]", "in whatever order");
         assert_eq!(moved("[1,2]", Some(r#"{"c":2}"#)), None, "it does not say all of the key");
         assert_eq!(moved("[1,2]", Some("{")), None);
         let insert = Change { operation: Operation::Delete, ..update("[1]", Some(old)) };

@@ -31,7 +31,7 @@ const STORE_TABLE: &str = include_str!("../../../sql/queries/store_table.sql");
 const STORE_HISTORY_FROM: &str = include_str!("../../../sql/queries/store_history_from.sql");
 
 /// Bytes that are gathered before they are handed to the connection.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The holder of the lease. Dropping it in the middle of a transaction rolls that back.
 pub struct Writer {

@@ -10,26 +10,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::{Tally, now_us};
+use super::Tally;
 
 /// Before it connects again after the connection has ended.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Bytes that are read at once.
-const READ_BYTES: usize = 4 * 1024;
+const READ_BYTES: usize = 8 * 1024;
+/// How the frames begin that count.
+const TRANSACTION: &[u8] = br#"{"type":"tx""#;
+const LIVE: &[u8] = br#"{"type":"live""#;
 const FIN_TEXT: u8 = 0x81;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PING: u8 = 0x89;
 /// A pong without payload, and the mask that every frame of a client has.
 const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
-/// What a row's text has for its arrival to be timed: `mark:` and eight digits.
-const MARK: &[u8] = b"mark:";
-const MARK_DIGITS: usize = 8;
 
 /// Stays connected until it is dropped.
 pub(super) async fn run(address: SocketAddr, hello: String, tally: Arc<Tally>, connecting: Arc<Semaphore>) {
+    let mut was_live = false;
     loop {
-        // What ends a connection is counted; the service's log says why.
-        let _ended = connection(address, &hello, &tally, &connecting).await;
+        if let Err(why) = connection(address, &hello, &tally, &connecting, &mut was_live).await {
+            *tally.why() = why.to_string();
+        }
         tally.lost.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(RETRY_DELAY).await;
     }
@@ -40,6 +42,7 @@ async fn connection(
     hello: &str,
     tally: &Tally,
     connecting: &Semaphore,
+    was_live: &mut bool,
 ) -> anyhow::Result<()> {
     let permit = connecting.acquire().await?;
     let mut stream = TcpStream::connect(address).await?;
@@ -59,16 +62,16 @@ async fn connection(
     anyhow::ensure!(buffer.starts_with(b"HTTP/1.1 101"), "refused");
     buffer.drain(..head);
     stream.write_all(&text(hello.as_bytes())).await?;
-    // Held until it is live.
-    let mut permit = Some(permit);
+    drop(permit);
     loop {
         let mut taken = 0;
         while let Some((first, from, to)) = frame(&buffer[taken..]) {
             let payload = &buffer[taken + from..taken + to];
             match first {
                 FIN_TEXT => {
-                    if note(payload, tally) {
-                        drop(permit.take());
+                    // Who falls behind says it again, and so does who comes back.
+                    if note(payload, tally) && !std::mem::replace(was_live, true) {
+                        tally.live.add();
                     }
                 }
                 FIN_PING => stream.write_all(&PONG).await?,
@@ -82,6 +85,7 @@ async fn connection(
             buffer.shrink_to(READ_BYTES);
         }
         anyhow::ensure!(read(&mut stream, &mut buffer).await? > 0, "the connection has ended");
+        tally.reads.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -93,26 +97,12 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<us
 
 /// Counts a frame; whether it says that the client is live.
 fn note(payload: &[u8], tally: &Tally) -> bool {
-    if payload.starts_with(br#"{"type":"tx""#) {
-        if tally.timed.load(Ordering::Relaxed)
-            && let Some(mark) = mark(payload)
-        {
-            tally.arrivals().push((mark, now_us()));
-        }
+    if payload.starts_with(TRANSACTION) {
         tally.bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-        tally.transactions.fetch_add(1, Ordering::Relaxed);
+        tally.transactions.add();
         return false;
     }
-    let live = payload.starts_with(br#"{"type":"live""#);
-    if live {
-        tally.live.fetch_add(1, Ordering::Relaxed);
-    }
-    live
-}
-
-fn mark(payload: &[u8]) -> Option<u32> {
-    let at = payload.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
-    std::str::from_utf8(payload.get(at..at + MARK_DIGITS)?).ok()?.parse().ok()
+    payload.starts_with(LIVE)
 }
 
 /// First byte of the first frame, and where its payload is; `None` while it is not whole.
@@ -155,7 +145,6 @@ mod tests {
         assert_eq!(frame(&bytes[..259]), None);
         assert_eq!(frame(&bytes), Some((FIN_TEXT, 4, 260)));
         assert_eq!(frame(&[FIN_PING, 0, 9]), Some((FIN_PING, 2, 2)));
-        assert_eq!(mark(b"{\"v\":\"mark:00000042;\"}"), Some(42));
         assert_eq!(text(&[b'y'; 200])[..4], [FIN_TEXT, 0x80 | 126, 0, 200]);
     }
 }

@@ -21,11 +21,6 @@ fn router(registry: &Registry, pace: Pace) -> Router<'_> {
     Router { registry, index: at_once(registry.index()), pace }
 }
 
-/// Routes a transaction whose changes are here, without letting others have their turn.
-pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) -> Work {
-    at_once(router(registry, Pace::of(usize::MAX)).route_whole(transaction))
-}
-
 fn route(registry: &Registry, entry: &Entry) -> Work {
     at_once(router(registry, Pace::of(usize::MAX)).route(entry))
 }

@@ -330,7 +330,11 @@ impl Route {
     /// The key's values in an image, if it has all of them.
     fn key_in<'a>(&self, image: &'a [u8]) -> Option<Key<'a>> {
         let mut found: Vec<Option<&[u8]>> = vec![None; self.key.len()];
-        for (name, value) in json::members(image) {
+        let mut members = json::members(image);
+        // The key is among the first columns as a rule: no further than that.
+        while found.iter().any(Option::is_none)
+            && let Some((name, value)) = members.next()
+        {
             if let Some(index) = self.key.iter().position(|column| column.name == name) {
                 found[index] = Some(value);
             }
