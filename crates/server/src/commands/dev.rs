@@ -31,7 +31,7 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
     config.server.drain_ms = 0;
     let files = OpenFiles::raise();
     files.tell(config.server.sessions_max);
-    let listeners = Listeners::bind(&config, files).await?;
+    let listeners = Listeners::bind(&config, files)?;
     let page = format!("http://{}/", listeners.clients.address()?);
     let cluster =
         tokio::task::spawn_blocking(move || start_cluster(&options)).await.context("start PostgreSQL")??;

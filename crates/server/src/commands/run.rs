@@ -20,7 +20,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     // Keys that cannot be used are told now, and not when history is open.
     config.access()?;
     let files = OpenFiles::raise();
-    let listeners = Listeners::bind(&config, files).await?;
+    let listeners = Listeners::bind(&config, files)?;
     let mut signals = StopSignals::listen()?;
     let hangups = Hangups::listen(&options.options, role)?;
     tracing::info!(

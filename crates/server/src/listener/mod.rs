@@ -97,7 +97,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When an address is not for the service as it is configured, or taken; and when the certificate cannot be used.
-    pub(crate) async fn bind(config: &Config, files: OpenFiles) -> anyhow::Result<Self> {
+    pub(crate) fn bind(config: &Config, files: OpenFiles) -> anyhow::Result<Self> {
         let server = &config.server;
         let certificates = match server.tls.files() {
             None => None,
@@ -108,7 +108,7 @@ impl Listeners {
         let proxies = Proxies::new(server.trusted_proxies.clone());
         let (gate, tls) = (Gate::new("clients", server.connections(files)), certificates.clone());
         let serving = Serving::new(gate, tls, proxies.clone(), patience);
-        let clients = Listener::bind(server.listen, has_auth, serving).await?;
+        let clients = Listener::bind(server.listen, has_auth, serving)?;
         warn_unencrypted(&clients, certificates.is_none() && server.trusted_proxies.is_empty());
         let operators = match server.admin_listen()? {
             None => None,
@@ -119,7 +119,7 @@ impl Listeners {
                 let certificates = certificates.filter(|_| !address.ip().is_loopback());
                 let unencrypted = certificates.is_none() && server.trusted_proxies.is_empty();
                 let serving = Serving::new(Gate::new("operators", bounds), certificates, proxies, patience);
-                let listener = Listener::bind(address, has_auth, serving).await?;
+                let listener = Listener::bind(address, has_auth, serving)?;
                 warn_unencrypted(&listener, unencrypted);
                 Some(listener)
             }
@@ -149,7 +149,7 @@ impl Serving {
 
 impl Listener {
     /// Binds an address. Without authentication only one of loopback is: whoever reaches the socket may read every captured row.
-    async fn bind(address: SocketAddr, has_auth: bool, serving: Arc<Serving>) -> anyhow::Result<Self> {
+    fn bind(address: SocketAddr, has_auth: bool, serving: Arc<Serving>) -> anyhow::Result<Self> {
         if !has_auth && !address.ip().is_loopback() {
             return Err(Failure::error(Code::ListenUnprotected, format!("listen on {address}")));
         }

@@ -58,11 +58,11 @@ struct Asked {
 }
 
 impl World {
-    async fn new(patience: Patience) -> Self {
-        Self::with(patience, MANY, &[], None).await
+    fn new(patience: Patience) -> Self {
+        Self::with(patience, MANY, &[], None)
     }
 
-    async fn with(
+    fn with(
         patience: Patience,
         bounds: Bounds,
         proxies: &[&str],
@@ -70,7 +70,7 @@ impl World {
     ) -> Self {
         let proxies = Proxies::new(proxies.iter().map(|network| network.parse().unwrap()).collect());
         let serving = Serving::new(Gate::new("test", bounds), certificates, proxies, patience);
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false, serving.clone()).await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false, serving.clone()).unwrap();
         let asked = Arc::new(Asked { requests: AtomicUsize::new(0), released: Semaphore::new(0) });
         let address = listener.address().unwrap();
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());

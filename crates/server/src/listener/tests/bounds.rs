@@ -24,7 +24,7 @@ async fn answer(mut socket: TcpStream) -> String {
 
 #[tokio::test]
 async fn a_flood_from_one_address_leaves_others_served() {
-    let world = World::with(FOR_EVER, Bounds { all: 8, per_address: 4 }, &[], None).await;
+    let world = World::with(FOR_EVER, Bounds { all: 8, per_address: 4 }, &[], None);
     let mut flood = Vec::new();
     for _ in 0..40 {
         flood.push(from("127.0.0.2", &world).await);
@@ -49,7 +49,7 @@ async fn a_flood_from_one_address_leaves_others_served() {
 
 #[tokio::test]
 async fn who_finds_no_place_at_all_is_told_to_come_back() {
-    let world = World::with(FOR_EVER, Bounds { all: 2, per_address: 2 }, &[], None).await;
+    let world = World::with(FOR_EVER, Bounds { all: 2, per_address: 2 }, &[], None);
     let kept = [from("127.0.0.2", &world).await, from("127.0.0.3", &world).await];
     wait_until("the places are taken", DEADLINE, async || world.serving.gate.open() == (2, 2)).await;
     // It is told before it has asked, and so sees it.
@@ -62,7 +62,7 @@ async fn who_finds_no_place_at_all_is_told_to_come_back() {
 /// The tests of a run are processes of their own: the limit is this one's.
 #[tokio::test]
 async fn without_open_files_the_loop_waits_and_goes_on_when_there_are_some() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     assert!(world.is_served().await);
     let before = getrlimit(Resource::Nofile);
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;

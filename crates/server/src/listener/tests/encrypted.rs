@@ -46,10 +46,10 @@ impl Drop for Files {
     }
 }
 
-async fn encrypted(name: &str, pair: &Certificate, patience: Patience) -> (World, Arc<Certificates>, Files) {
+fn encrypted(name: &str, pair: &Certificate, patience: Patience) -> (World, Arc<Certificates>, Files) {
     let files = Files::new(name, pair);
     let certificates = Arc::new(files.load().unwrap());
-    (World::with(patience, MANY, &[], Some(certificates.clone())).await, certificates, files)
+    (World::with(patience, MANY, &[], Some(certificates.clone())), certificates, files)
 }
 
 async fn is_served(world: &World) -> bool {
@@ -60,7 +60,7 @@ async fn is_served(world: &World) -> bool {
 
 #[tokio::test]
 async fn a_client_that_verifies_is_served_over_both_versions() {
-    let (world, ..) = encrypted("both", &FIRST, FOR_EVER).await;
+    let (world, ..) = encrypted("both", &FIRST, FOR_EVER);
     assert!(is_served(&world).await);
     for version in [&TLS12, &TLS13] {
         let stream = world.connect().await;
@@ -79,7 +79,7 @@ async fn a_client_that_verifies_is_served_over_both_versions() {
 
 #[tokio::test]
 async fn a_client_that_verifies_does_not_speak_to_another() {
-    let (world, ..) = encrypted("another", &ELSEWHERE, FOR_EVER).await;
+    let (world, ..) = encrypted("another", &ELSEWHERE, FOR_EVER);
     let refused = tls::connect(world.address.port()).await.unwrap_err();
     assert!(refused.to_string().contains("certificate"), "{refused}");
     assert_eq!(world.requests(), 0);
@@ -107,7 +107,7 @@ async fn slow_handshakes_hold_up_nobody() {
     OpenFiles::raise();
     let files = Files::new("slow", &FIRST);
     let certificates = Some(Arc::new(files.load().unwrap()));
-    let world = World::with(FOR_EVER, Bounds { all: 2_000, per_address: 500 }, &[], certificates).await;
+    let world = World::with(FOR_EVER, Bounds { all: 2_000, per_address: 500 }, &[], certificates);
     // From some addresses, of which each has more than may be under way.
     let mut held = Vec::new();
     for number in 2..11 {
@@ -124,7 +124,7 @@ async fn slow_handshakes_hold_up_nobody() {
 
 #[tokio::test]
 async fn slow_handshakes_end() {
-    let (world, ..) = encrypted("end", &FIRST, Patience { handshake: SHORT, ..FOR_EVER }).await;
+    let (world, ..) = encrypted("end", &FIRST, Patience { handshake: SHORT, ..FOR_EVER });
     for mut socket in slow(&world, "127.0.0.1", 80).await {
         assert_eq!(until_closed(&mut socket).await, "");
     }
@@ -136,7 +136,7 @@ async fn slow_handshakes_end() {
 
 #[tokio::test]
 async fn who_speaks_plain_http_is_told_what_is_spoken() {
-    let (world, ..) = encrypted("plain", &FIRST, FOR_EVER).await;
+    let (world, ..) = encrypted("plain", &FIRST, FOR_EVER);
     let answer = world.tell("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https"), "{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -154,7 +154,7 @@ async fn who_speaks_plain_http_is_told_what_is_spoken() {
 
 #[tokio::test]
 async fn another_certificate_is_for_those_who_come_later() {
-    let (world, certificates, files) = encrypted("reload", &FIRST, FOR_EVER).await;
+    let (world, certificates, files) = encrypted("reload", &FIRST, FOR_EVER);
     let port = world.address.port();
     let first = tls::connect(port).await.unwrap();
     assert!(tls::shows(&first, &FIRST));

@@ -6,7 +6,7 @@ const GET: &str = "GET /peer HTTP/1.1\r\nHost: localhost\r\n";
 
 #[tokio::test]
 async fn who_sends_the_head_of_a_request_slowly_is_let_go() {
-    let world = World::new(Patience { head: SHORT, ..FOR_EVER }).await;
+    let world = World::new(Patience { head: SHORT, ..FOR_EVER });
     let mut silent = world.connect().await;
     let mut half = world.connect().await;
     half.write_all(GET.as_bytes()).await.unwrap();
@@ -23,7 +23,7 @@ async fn who_sends_the_head_of_a_request_slowly_is_let_go() {
 
 #[tokio::test]
 async fn who_sends_a_body_slowly_is_let_go() {
-    let world = World::new(Patience { body: SHORT, ..FOR_EVER }).await;
+    let world = World::new(Patience { body: SHORT, ..FOR_EVER });
     for framing in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
         let mut slow = world.connect().await;
         let head = format!("POST /body HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
@@ -39,14 +39,14 @@ async fn who_sends_a_body_slowly_is_let_go() {
 
 #[tokio::test]
 async fn a_body_that_nobody_asked_for_holds_nothing_open() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     let answer = world.tell(&format!("{GET}Content-Length: 100000\r\n\r\n1")).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[tokio::test]
 async fn a_body_without_end_is_not_read() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     let large = 3 << 20;
     let told = format!("POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: {large}\r\n\r\n");
     let answer = world.tell(&told).await;
@@ -62,7 +62,7 @@ async fn a_body_without_end_is_not_read() {
 
 #[tokio::test]
 async fn thousands_of_headers_and_a_huge_one_are_refused() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     let many = |count: usize| (0..count).map(|n| format!("X-{n}: v\r\n")).collect::<String>();
     let answer = world.tell(&format!("{GET}{}\r\n", many(120))).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
@@ -83,7 +83,7 @@ async fn thousands_of_headers_and_a_huge_one_are_refused() {
 /// A proxy in front may see another end of the first request than the service does: then the second is somebody else's.
 #[tokio::test]
 async fn a_request_with_two_ends_is_the_last_of_its_connection() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     let (te, cl) = ("Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\n");
     for framing in [format!("{te}{cl}"), format!("{cl}{te}"), format!("{cl}{te}{cl}")] {
         let before = world.requests();
@@ -96,7 +96,7 @@ async fn a_request_with_two_ends_is_the_last_of_its_connection() {
 
 #[tokio::test]
 async fn a_request_whose_end_is_in_doubt_is_refused() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     for framing in [
         "Content-Length: 5\r\nContent-Length: 6",
         "Content-Length: 5, 6",
@@ -145,7 +145,7 @@ async fn a_request_whose_end_is_in_doubt_is_refused() {
 
 #[tokio::test]
 async fn requests_that_come_at_once_are_answered_in_their_order() {
-    let world = World::new(FOR_EVER).await;
+    let world = World::new(FOR_EVER);
     let request = |n: u32, more: &str| format!("GET /said/{n}. HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
     let all: String = (1..=50).map(|n| request(n, "")).collect();
     let answers = world.tell(&format!("{all}{}", request(51, "Connection: close\r\n"))).await;

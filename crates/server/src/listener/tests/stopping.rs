@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_stop_waits_for_answers_that_are_under_way_and_for_nobody_else() {
-    let mut world = World::new(FOR_EVER).await;
+    let mut world = World::new(FOR_EVER);
     let mut held = world.connect().await;
     held.write_all(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     read_until(&mut held, "begun, ").await;
@@ -31,7 +31,7 @@ async fn a_stop_waits_for_answers_that_are_under_way_and_for_nobody_else() {
 async fn who_takes_over_a_socket_counts_on() {
     let one = Bounds { all: 10, per_address: 2 };
     let serving = Serving::new(Gate::new("test", one), None, Proxies::new(Vec::new()), FOR_EVER);
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false, serving.clone()).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false, serving.clone()).unwrap();
     let (address, opened, stop) =
         (listener.address().unwrap(), CancellationToken::new(), CancellationToken::new());
     let app = |name: &'static str| Router::new().route("/", get(move || async move { name }));
@@ -65,7 +65,7 @@ async fn who_takes_over_a_socket_counts_on() {
 async fn a_client_that_does_not_read_is_cut_off() {
     let patience = Patience { stalled: SHORT, ..FOR_EVER };
     let serving = Serving::new(Gate::new("test", MANY), None, Proxies::new(Vec::new()), patience);
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false, serving).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), false, serving).unwrap();
     let address = listener.address().unwrap();
     let begun = Arc::new(Semaphore::new(0));
     let handler = begun.clone();

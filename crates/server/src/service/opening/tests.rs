@@ -40,10 +40,10 @@ fn databases(url: &str) -> (waldelta_history::Config, Source) {
     (history, source)
 }
 
-async fn opening() -> (Opening, SocketAddr) {
+fn opening() -> (Opening, SocketAddr) {
     let mut config = Config::default();
     config.server.listen.set_port(0);
-    let listeners = Listeners::bind(&config, OpenFiles::to_be_had()).await.unwrap();
+    let listeners = Listeners::bind(&config, OpenFiles::to_be_had()).unwrap();
     let address = listeners.clients.address().unwrap();
     (
         Opening::begin(waldelta_fanout::Policy::default(), listeners, CancellationToken::new()).unwrap(),
@@ -70,7 +70,7 @@ async fn a_process_lives_and_says_what_it_waits_for_while_history_is_opened() {
     let database = TestDatabase::create("opening").await;
     let migrating = database.client().await;
     migrating.batch_execute(LOCK).await.unwrap();
-    let (opening, address) = opening().await;
+    let (opening, address) = opening();
     let (config, mut source) = databases(database.url());
     let watching = async {
         wait_until("it says what it waits for", PATIENCE, async || {
@@ -121,7 +121,7 @@ async fn a_process_lives_and_says_what_it_waits_for_while_history_is_opened() {
 
 #[tokio::test]
 async fn a_database_that_is_out_of_reach_is_named_while_it_is_waited_for() {
-    let (opening, address) = opening().await;
+    let (opening, address) = opening();
     let (config, mut source) = databases("postgresql://postgres@127.0.0.1:1/nowhere");
     let stop = opening.stop.clone();
     let watching = async {
@@ -175,7 +175,7 @@ async fn the_service_takes_over_and_builds_the_indexes_that_are_missing() {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM waldelta.captures";
     blocker.batch_execute(begin).await.unwrap();
 
-    let (opening, address) = opening().await;
+    let (opening, address) = opening();
     let stop = opening.stop.clone();
     let history = opening.history(&history_config, &mut source).await.unwrap();
     let begun = Instant::now();
