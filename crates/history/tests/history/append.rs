@@ -6,9 +6,40 @@ use std::time::Duration;
 use bytes::Bytes;
 use waldelta_history::{Entry, Error, Transaction};
 use waldelta_testkit::{TestDatabase, wait_until};
-use waldelta_wal::{Author, Change, Operation, Position};
+use waldelta_wal::{Author, Change, Operation, Position, Table};
 
 use crate::support::*;
+
+/// Changes of every kind, with every field.
+fn every_kind(orders: &Arc<Table>) -> Vec<Change> {
+    let author = Arc::new(Author { client_id: "web-7".into(), metadata: Some("{\"user\": \"42\"}".into()) });
+    vec![
+        Change { author: Some(Arc::clone(&author)), ..insert(orders, 0, 1) },
+        Change {
+            operation: Operation::Update,
+            data: Some(Bytes::from_static("{\"id\": 1, \"note\": \"\u{1f99b} \\\" \\n\"}".as_bytes())),
+            old_data: Some(Bytes::from_static(b"{\"id\": 1}")),
+            unchanged: vec!["big".into(), "a \"quoted\" one".into()],
+            flagged: vec!["raw".into()],
+            ..insert(orders, 1, 1)
+        },
+        Change {
+            operation: Operation::Delete,
+            data: None,
+            old_data: Some(Bytes::from_static(b"{\"id\": 1}")),
+            ..insert(orders, 2, 1)
+        },
+        Change { operation: Operation::Truncate, data: None, row_key: None, ..insert(orders, 3, 1) },
+        Change {
+            operation: Operation::Message,
+            table: None,
+            row_key: None,
+            data: Some(Bytes::from_static(b"{\"prefix\": \"p\", \"content\": \"c\"}")),
+            author: Some(Arc::new(Author { client_id: "web-8".into(), metadata: None })),
+            ..insert(orders, 4, 1)
+        },
+    ]
+}
 
 #[tokio::test]
 async fn every_field_comes_back() {
@@ -16,33 +47,7 @@ async fn every_field_comes_back() {
     let (history, mut writer) = written(&database).await;
     assert_eq!(history.captured().await.unwrap(), Some((captured(), head(START))));
     let orders = writer.number(table(3_000_000_000, "Orders, \"all\"")).table;
-    let author = Arc::new(Author { client_id: "web-7".into(), metadata: Some("{\"user\": \"42\"}".into()) });
-    let changes = vec![
-        Change { author: Some(Arc::clone(&author)), ..insert(&orders, 0, 1) },
-        Change {
-            operation: Operation::Update,
-            data: Some(Bytes::from_static("{\"id\": 1, \"note\": \"\u{1f99b} \\\" \\n\"}".as_bytes())),
-            old_data: Some(Bytes::from_static(b"{\"id\": 1}")),
-            unchanged: vec!["big".into(), "a \"quoted\" one".into()],
-            flagged: vec!["raw".into()],
-            ..insert(&orders, 1, 1)
-        },
-        Change {
-            operation: Operation::Delete,
-            data: None,
-            old_data: Some(Bytes::from_static(b"{\"id\": 1}")),
-            ..insert(&orders, 2, 1)
-        },
-        Change { operation: Operation::Truncate, data: None, row_key: None, ..insert(&orders, 3, 1) },
-        Change {
-            operation: Operation::Message,
-            table: None,
-            row_key: None,
-            data: Some(Bytes::from_static(b"{\"prefix\": \"p\", \"content\": \"c\"}")),
-            author: Some(Arc::new(Author { client_id: "web-8".into(), metadata: None })),
-            ..insert(&orders, 4, 1)
-        },
-    ];
+    let changes = every_kind(&orders);
     let appended = writer.append(vec![transaction(START, changes.clone())]).await.unwrap();
     assert_eq!(appended, Some(end(START + 1)));
     assert_eq!(writer.head(), head(START + 1));
@@ -68,6 +73,32 @@ async fn every_field_comes_back() {
     );
     assert_eq!(stored, expected);
     assert_eq!(database.query_text("SELECT count(DISTINCT id) FROM waldelta.change_history").await, "5");
+}
+
+/// Which command of its SQL transaction has moved the durable end tells the two ways apart: rows come before it, or with it.
+#[tokio::test]
+async fn few_rows_are_stored_in_one_statement_as_copy_stores_them() {
+    let database = TestDatabase::create("history_short").await;
+    let (history, mut writer) = written(&database).await;
+    let orders = writer.number(table(7, "orders")).table;
+    let moved_by = async || database.query_text("SELECT cmin FROM waldelta.captures").await;
+    let few = every_kind(&orders);
+    // The first brings the shape along, and so goes by COPY.
+    writer.append(vec![transaction(START, few.clone())]).await.unwrap();
+    assert_ne!(moved_by().await, "0");
+    writer
+        .append(vec![transaction(START + 1, few.clone()), transaction(START + 2, few.clone())])
+        .await
+        .unwrap();
+    assert_eq!(moved_by().await, "0", "they are one statement");
+    let page = read_all(&history, whole(START - 1)).await;
+    let stored: Vec<_> = page.parts.iter().map(|part| part.changes.clone()).collect();
+    assert_eq!(stored, [few.clone(), few.clone(), few]);
+    let heads: Vec<_> = page.parts.iter().map(|part| part.head).collect();
+    assert_eq!(heads, [START, START + 1, START + 2].map(transaction_head));
+    let many = (0..65).map(|seq| insert(&orders, seq, u64::from(seq))).collect();
+    writer.append(vec![transaction(START + 3, many)]).await.unwrap();
+    assert_ne!(moved_by().await, "0");
 }
 
 #[tokio::test]
