@@ -213,7 +213,8 @@ impl Link {
         committed.map_err(|source| refused_or_unknown(&source)(source))
     }
 
-    /// Appends few rows, moves the durable end and commits, all in one statement.
+    /// Appends few rows, moves the durable end and commits, all in one statement. A division by zero is the guard's or that of a
+    /// row that is refused: which one it was, a COPY tells.
     pub(crate) async fn append_short(
         &self,
         statements: &Statements,
@@ -227,7 +228,7 @@ impl Link {
         let parameters: Vec<_> = guard.into_iter().chain(rows.parameters()).collect();
         let appended = self.client.execute(&statements.append_short, &parameters).await;
         fail_point!("history::after_commit");
-        appended.map(drop).map_err(guard_failure)
+        appended.map(drop).map_err(|source| refused_or_unknown(&source)(source))
     }
 
     /// Commits what was done since [`Self::begin`], where another statement than the usual was the guard.

@@ -240,7 +240,7 @@ impl Writer {
                 self.accepted.fetch_add(bytes, Ordering::Relaxed);
                 Ok(true)
             }
-            // COPY says which change it is of.
+            // COPY says which change it is of, or that it was the guard.
             Err(CommitFailure::Refused(source)) if is_poison(&source) => Ok(false),
             Err(failure) => {
                 let blame = Blame { run, rows_before: 0 };
