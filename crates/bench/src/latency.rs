@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
+use tokio_postgres::Client;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::Bench;
@@ -18,8 +19,11 @@ use crate::report::{Contest, Goal, Sample, percentile};
 use crate::service::Service;
 use crate::turns;
 
-const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+const DATABASE: &str = "latency";
+/// What is committed, each row with a mark of its own.
+pub(crate) const TABLE: &str = "CREATE TABLE beats (id int PRIMARY KEY, mark text NOT NULL)";
 /// Commits a second, and commits of one turn.
 const RATES: [(u32, u32); 3] = [(10, 50), (100, 400), (1_000, 3_000)];
 /// Whoever reads the WAL may have a commit before its own client is told; what is less than this says only which of two tasks ran first.
@@ -32,30 +36,44 @@ const WRITERS: usize = 4;
 
 /// Measures and prints.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
-    let database = "latency";
+    let goals = [Goal::AtMost(5.0), Goal::AtMost(8.0)];
+    let against = "pg_recvlogical, not durable";
+    prepare(bench).await?;
+    contend(bench, against, goals.map(Some), async |load| pg_recvlogical(load).await).await
+}
+
+/// The table that commits go to, published; a connection to where it is.
+pub(crate) async fn prepare(bench: &Bench) -> anyhow::Result<Client> {
+    let clusters = &bench.clusters;
+    clusters.create_source(DATABASE).await?;
+    let source = clusters.source(DATABASE).await?;
+    source.batch_execute(TABLE).await?;
+    clusters.initialise(&bench.binary, DATABASE, "latency_master").await?;
+    Ok(source)
+}
+
+/// Waldelta against whoever gives sorted latencies of a load, at each rate; the goals are those of the median and of p99.
+pub(crate) async fn contend(
+    bench: &Bench,
+    against: &str,
+    goals: [Option<Goal>; 2],
+    mut theirs: impl AsyncFnMut(&Load<'_>) -> anyhow::Result<Vec<f64>>,
+) -> anyhow::Result<()> {
     let (binary, clusters) = (&bench.binary, &bench.clusters);
-    clusters.create_source(database).await?;
-    clusters
-        .source(database)
-        .await?
-        .batch_execute("CREATE TABLE beats (id int PRIMARY KEY, mark text NOT NULL)")
-        .await?;
-    clusters.initialise(binary, database, "latency_master").await?;
     for (rate, commits) in RATES {
-        let load = Load { clusters, database, rate, commits };
-        let against = "pg_recvlogical, not durable";
-        let contest = |percent: u32, most| {
+        let load = Load { clusters, database: DATABASE, rate, commits };
+        let contest = |percent: u32, goal| {
             let of = format!("commit to client, {rate} a second, p{percent}");
-            Contest::new("B3", of, "ms", against, Some(Goal::AtMost(most)))
+            Contest::new("B3", of, "ms", against, goal)
         };
-        let (mut middle, mut worst) = (contest(50, 5.0), contest(99, 8.0));
+        let (mut middle, mut worst) = (contest(50, goals[0]), contest(99, goals[1]));
         // Both are of the same commits.
         let (mut theirs_worst, mut ours_worst) = (Vec::new(), Vec::new());
         turns::take(
             bench.pairs,
             &mut middle,
             async |_| {
-                let latencies = pg_recvlogical(&load).await?;
+                let latencies = theirs(&load).await?;
                 theirs_worst.push(percentile(&latencies, 99.0));
                 Ok(percentile(&latencies, 50.0))
             },
@@ -79,15 +97,15 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// How often what is committed.
-struct Load<'a> {
-    clusters: &'a Clusters,
-    database: &'a str,
+pub(crate) struct Load<'a> {
+    pub clusters: &'a Clusters,
+    pub database: &'a str,
     rate: u32,
-    commits: u32,
+    pub commits: u32,
 }
 
 /// Commits at the asked rate while `receiver` collects when each mark arrived; latencies in milliseconds, sorted.
-async fn commit_and_match(
+pub(crate) async fn commit_and_match(
     load: &Load<'_>,
     prefix: &str,
     receiver: impl Future<Output = anyhow::Result<HashMap<u32, Instant>>>,
@@ -145,23 +163,31 @@ async fn pg_recvlogical(load: &Load<'_>) -> anyhow::Result<Vec<f64>> {
         .kill_on_drop(true)
         .spawn()
         .context("start pg_recvlogical")?;
-    let mut output = child.stdout.take().context("its output")?;
-    let receiver = async move {
-        let (mut received, mut text) = (HashMap::new(), Vec::new());
-        let mut chunk = vec![0; 1 << 16];
-        while received.len() < commits as usize {
-            let length = tokio::time::timeout(RECEIVE_TIMEOUT, output.read(&mut chunk)).await??;
-            anyhow::ensure!(length > 0, "pg_recvlogical ended");
-            let now = Instant::now();
-            text.extend_from_slice(&chunk[..length]);
-            take_marks(&mut text, b"theirs", now, &mut received);
-        }
-        Ok(received)
-    };
+    let output = child.stdout.take().context("its output")?;
+    let receiver = marks_in(output, commits, "pg_recvlogical");
     let latencies = commit_and_match(load, "theirs", receiver).await?;
     child.kill().await?;
     clusters.drop_slot(database, "latency_theirs").await?;
     Ok(latencies)
+}
+
+/// Reads marks of theirs from what a process prints, until it had them all.
+pub(crate) async fn marks_in(
+    mut output: impl AsyncRead + Unpin,
+    commits: u32,
+    whose: &str,
+) -> anyhow::Result<HashMap<u32, Instant>> {
+    let (mut received, mut text) = (HashMap::new(), Vec::new());
+    let mut chunk = vec![0; 1 << 16];
+    while received.len() < commits as usize {
+        let read = tokio::time::timeout(RECEIVE_TIMEOUT, output.read(&mut chunk)).await;
+        let length = read.with_context(|| format!("{whose}: {} of {commits} came", received.len()))??;
+        anyhow::ensure!(length > 0, "{whose} ended");
+        let now = Instant::now();
+        text.extend_from_slice(&chunk[..length]);
+        take_marks(&mut text, b"theirs", now, &mut received);
+    }
+    Ok(received)
 }
 
 async fn waldelta(load: &Load<'_>, binary: &Path) -> anyhow::Result<Vec<f64>> {
@@ -203,7 +229,12 @@ async fn waldelta(load: &Load<'_>, binary: &Path) -> anyhow::Result<Vec<f64>> {
 }
 
 /// Notes each mark `<prefix><8 digits>;` in the text as received now, and forgets the text up to the last of them.
-fn take_marks(text: &mut Vec<u8>, prefix: &[u8], now: Instant, received: &mut HashMap<u32, Instant>) {
+pub(crate) fn take_marks(
+    text: &mut Vec<u8>,
+    prefix: &[u8],
+    now: Instant,
+    received: &mut HashMap<u32, Instant>,
+) {
     let length = prefix.len() + 9;
     let mut from = 0;
     let mut done = 0;

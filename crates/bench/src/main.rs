@@ -10,6 +10,7 @@ mod curve;
 mod latency;
 mod load;
 mod machine;
+mod peers;
 mod process;
 mod report;
 mod resume;
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand};
 use crate::clusters::Clusters;
 use crate::curve::Curve;
 use crate::load::LoadOptions;
+use crate::peers::PeerOptions;
 use crate::report::{Contest, Run};
 
 /// All that can be measured, and what is when nothing is said.
@@ -73,6 +75,8 @@ pub(crate) enum Mode {
         #[command(flatten)]
         options: LoadOptions,
     },
+    /// Another program on the same workload, in turn with Waldelta
+    Peer(PeerOptions),
     /// The clients of a load run, in a process of their own
     #[command(hide = true)]
     Clients {
@@ -86,6 +90,7 @@ fn main() -> anyhow::Result<()> {
     match options.command.take() {
         None => on_all_cores(bench(options)),
         Some(Mode::Load { binary, options }) => on_all_cores(load(binary, options)),
+        Some(Mode::Peer(options)) => on_all_cores(peers::run(options)),
         // One core at most, so that the service has the others.
         Some(Mode::Clients { address }) => {
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(swarm::run(address))
@@ -127,14 +132,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
     say_where(&clusters)?;
     let run = match options.json.as_deref().filter(|file| options.resume && file.exists()) {
         Some(file) => Run::read(file)?,
-        None => Run {
-            commit: said(&["git", "describe", "--always", "--dirty=+"]),
-            version: clusters.version.clone(),
-            processors: std::thread::available_parallelism()?.get(),
-            measured: Vec::new(),
-            contests: Vec::new(),
-            curves: Vec::new(),
-        },
+        None => new_run(&clusters)?,
     };
     let Options { json, scale, pairs, .. } = options;
     let bench = Bench { binary, clusters, scale, pairs: pairs.max(1), json, run: RefCell::new(run) };
@@ -155,6 +153,18 @@ async fn bench(options: Options) -> anyhow::Result<()> {
     }
     let run = bench.run.borrow();
     options.record.iter().try_for_each(|page| run.append(&said(&["date", "+%Y-%m-%d"]), page))
+}
+
+/// One in which nothing has been measured.
+fn new_run(clusters: &Clusters) -> anyhow::Result<Run> {
+    Ok(Run {
+        commit: said(&["git", "describe", "--always", "--dirty=+"]),
+        version: clusters.version.clone(),
+        processors: std::thread::available_parallelism()?.get(),
+        measured: Vec::new(),
+        contests: Vec::new(),
+        curves: Vec::new(),
+    })
 }
 
 /// The measures that are asked for, in their order.

