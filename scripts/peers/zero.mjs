@@ -9,7 +9,6 @@
 // It ends the cache and itself when its standard input ends.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -46,17 +45,8 @@ async function serves() {
 async function lookIntoReplica() {
   const require = createRequire(join(installed, 'package.json'));
   const Database = require('@rocicorp/zero-sqlite3');
-  while (!existsSync(ZERO_REPLICA_FILE)) await sleep(20);
-  let arrived;
-  for (;;) {
-    try {
-      arrived ??= new Database(ZERO_REPLICA_FILE, { readonly: true }).prepare(`SELECT count(*) AS rows FROM ${last}`);
-      if (arrived.get().rows > 0) break;
-    } catch {
-      // The table is not there before the first rows have been copied.
-    }
-    await sleep(5);
-  }
+  const rows = new Database(ZERO_REPLICA_FILE, { readonly: true }).prepare(`SELECT count(*) AS count FROM ${last}`);
+  while (rows.get().count === 0) await sleep(5);
   console.log('end');
 }
 
@@ -92,13 +82,11 @@ async function followAsClient() {
   });
 }
 
-while (mode === 'client' && !(await serves())) await sleep(20);
+// Somebody else who has the replica open while the cache starts is in its way.
+while (!(await serves())) await sleep(20);
 if (mode === 'client') {
   await followAsClient();
 } else {
-  const sayReady = async () => {
-    while (!(await serves())) await sleep(20);
-    console.log('ready');
-  };
-  await Promise.all([sayReady(), lookIntoReplica()]);
+  console.log('ready');
+  await lookIntoReplica();
 }

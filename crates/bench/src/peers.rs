@@ -74,8 +74,13 @@ pub(crate) enum Name {
 
 /// What a contest asks of a peer.
 trait Peer {
-    /// As the report names it.
+    /// As the report names it where a backlog is drained.
     fn name(&self) -> String;
+
+    /// The same where commits are timed.
+    fn name_of_receiver(&self) -> String {
+        self.name()
+    }
 
     /// How many times its throughput ours is to be at least.
     fn goal(&self) -> Option<f64>;
@@ -123,7 +128,7 @@ async fn measure(peer: &mut impl Peer, options: &PeerOptions) -> anyhow::Result<
     }
     if options.only.iter().any(|id| id == "B3") {
         latency::prepare(&bench).await?.batch_execute(PUBLISH).await?;
-        let (name, no_goals) = (peer.name(), [None, None]);
+        let (name, no_goals) = (peer.name_of_receiver(), [None, None]);
         latency::contend(&bench, &name, no_goals, async |load| peer.latencies(load).await).await?;
         keep()?;
     }

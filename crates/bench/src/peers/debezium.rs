@@ -14,8 +14,7 @@ use crate::machine::{Span, Stretch};
 
 const SLOT: &str = "debezium_reads";
 /// Four times the batches and queue that it has unasked; JSON without a schema in each row, as its documentation advises for
-/// readers that know the tables; offsets in a file. It hands a batch over when that is full or this many milliseconds have
-/// passed: unasked 500, which is what latency would be.
+/// readers that know the tables; offsets in a file.
 const SETTINGS: &str = "\
 name=bench
 connector.class=io.debezium.connector.postgresql.PostgresConnector
@@ -27,10 +26,8 @@ topic.prefix=bench
 message.prefix.exclude.list=.*
 max.batch.size=8192
 max.queue.size=32768
-poll.interval.ms=2
 converter.schemas.enable=false
 offset.storage=org.apache.kafka.connect.storage.FileOffsetBackingStore
-offset.flush.interval.ms=1000
 ";
 
 pub(super) struct Debezium {
@@ -49,13 +46,13 @@ impl Debezium {
         })
     }
 
-    fn start(&self, mode: &str, clusters: &Clusters, database: &str) -> anyhow::Result<Driver> {
+    fn start(&self, mode: &str, poll_ms: u32, clusters: &Clusters, database: &str) -> anyhow::Result<Driver> {
         let (folder, settings) = (self.folder.display(), self.folder.join("settings.properties"));
         let offsets = self.folder.join("offsets");
         // Each turn reads from where its slot stands.
         let _ = std::fs::remove_file(&offsets);
         let more = format!(
-            "offset.storage.file.filename={folder}/offsets\nslot.name={SLOT}\ndatabase.hostname=127.0.0.1\n\
+            "offset.storage.file.filename={folder}/offsets\nslot.name={SLOT}\npoll.interval.ms={poll_ms}\ndatabase.hostname=127.0.0.1\n\
              database.port={}\ndatabase.user={}\ndatabase.password=none\ndatabase.dbname={database}\n",
             clusters.source_port, clusters.user
         );
@@ -83,6 +80,12 @@ appender.err.layout.type=PatternLayout
 appender.err.layout.pattern=%d %p %c{2} %m%n
 ";
 
+/// A batch is handed over when it is full or so much time has passed; 500 unasked, which would be half a second at the end of a
+/// backlog. Short ones make small batches, and those are dear.
+const POLL_MS_DRAINING: u32 = 50;
+/// All of that time is latency.
+const POLL_MS_TELLING: u32 = 2;
+
 impl Peer for Debezium {
     fn name(&self) -> String {
         format!("Debezium {} engine, no sink", self.version)
@@ -98,7 +101,7 @@ impl Peer for Debezium {
 
     async fn drain(&self, clusters: &Clusters, backlog: &Backlog) -> anyhow::Result<Span> {
         clusters.copy_slot(&backlog.database, &backlog.slot, SLOT).await?;
-        let mut driver = self.start("count", clusters, &backlog.database)?;
+        let mut driver = self.start("count", POLL_MS_DRAINING, clusters, &backlog.database)?;
         clusters.wait_for_stream(&backlog.database, SLOT).await?;
         let stretch = Stretch::begin()?;
         let changes: u64 = driver.says("end").await?.parse().context("how many changes came")?;
@@ -116,7 +119,7 @@ impl Peer for Debezium {
     async fn latencies(&self, load: &Load<'_>) -> anyhow::Result<Vec<f64>> {
         let Load { clusters, database, commits, .. } = *load;
         clusters.create_slot(database, SLOT).await?;
-        let mut driver = self.start("tell", clusters, database)?;
+        let mut driver = self.start("tell", POLL_MS_TELLING, clusters, database)?;
         clusters.wait_for_stream(database, SLOT).await?;
         let receiver = latency::marks_in(&mut driver.output, commits, "debezium");
         let latencies = latency::commit_and_match(load, "theirs", receiver).await?;

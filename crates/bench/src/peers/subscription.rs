@@ -34,6 +34,10 @@ impl Peer for Subscription {
         "PostgreSQL's subscription, binary".to_owned()
     }
 
+    fn name_of_receiver(&self) -> String {
+        "PostgreSQL's subscription, to who listens".to_owned()
+    }
+
     fn goal(&self) -> Option<f64> {
         None
     }

@@ -107,6 +107,10 @@ impl Peer for Zero {
         format!("Zero {}, to its replica", self.version)
     }
 
+    fn name_of_receiver(&self) -> String {
+        format!("Zero {}, to its client", self.version)
+    }
+
     fn goal(&self) -> Option<f64> {
         Some(15.0)
     }
