@@ -68,10 +68,13 @@ impl Debezium {
     }
 }
 
-/// What it has to say beside changes.
+/// What it has to say beside changes. Its statistics would warn once for every change that they leave out of a backlog, which costs
+/// more than the change.
 const LOGGING: &str = "\
 status=warn
 rootLogger.level=info
+logger.statistics.name=io.debezium.metrics.stats
+logger.statistics.level=error
 rootLogger.appenderRef.err.ref=err
 appender.err.type=Console
 appender.err.name=err
