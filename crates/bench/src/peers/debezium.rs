@@ -13,8 +13,7 @@ use crate::latency::{self, Load};
 use crate::machine::{Span, Stretch};
 
 const SLOT: &str = "debezium_reads";
-/// Four times the batches and queue that it has unasked; JSON without a schema in each row, as its documentation advises for
-/// readers that know the tables; offsets in a file.
+/// Four times the batches and queue that it has unasked; JSON without a schema in each row; offsets in a file.
 const SETTINGS: &str = "\
 name=bench
 connector.class=io.debezium.connector.postgresql.PostgresConnector
@@ -68,8 +67,7 @@ impl Debezium {
     }
 }
 
-/// What it has to say beside changes. Its statistics would warn once for every change that they leave out of a backlog, which costs
-/// more than the change.
+/// What it has to say beside changes. Its statistics would warn once for every change of a backlog that they leave out.
 const LOGGING: &str = "\
 status=warn
 rootLogger.level=info
@@ -84,7 +82,7 @@ appender.err.layout.pattern=%d %p %c{2} %m%n
 ";
 
 /// A batch is handed over when it is full or so much time has passed; 500 unasked, which would be half a second at the end of a
-/// backlog. Short ones make small batches, and those are dear.
+/// backlog. Short ones make small batches.
 const POLL_MS_DRAINING: u32 = 50;
 /// All of that time is latency.
 const POLL_MS_TELLING: u32 = 2;
