@@ -5,6 +5,8 @@ CARGO ?= cargo
 DEV_FLAGS ?=
 # What is measured, and how much: waldelta-bench --help
 BENCH_FLAGS ?=
+# What is measured beside a peer, and how much: waldelta-bench peer --help
+PEER_FLAGS ?=
 
 # `make test` runs on the installed PostgreSQL and on this one, `make test-matrix` on these: major versions.
 TEST_PG_SECOND ?= 18
@@ -32,7 +34,7 @@ TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs guard guard-update bench bench-full soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs guard guard-update bench bench-full peers peer-subscription peer-debezium peer-zero soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -79,6 +81,20 @@ bench-full: ## Measure all at full size, and append it to docs/benchmarks.md; wh
 	$(CARGO) build --release --package waldelta --package waldelta-bench
 	./target/release/waldelta-bench --only all --scale 1 --json target/bench.json --resume --record docs/benchmarks.md $(BENCH_FLAGS)
 	mv target/bench.json target/bench-last.json
+
+peers: peer-subscription peer-debezium peer-zero ## Measure beside other programs, in an hour. PEER_FLAGS="--only B2 --pairs 1" for less
+
+peer-subscription: ## Measure beside PostgreSQL's own subscription
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench peer subscription $(PEER_FLAGS)
+
+peer-debezium: ## Measure beside Debezium's engine, fetched into target/peers; needs a JDK from 17 on and pip
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench peer debezium --installed "$$(scripts/peers/fetch debezium)" $(PEER_FLAGS)
+
+peer-zero: ## Measure beside Zero, fetched into target/peers; needs npm
+	$(CARGO) build --release --package waldelta --package waldelta-bench
+	./target/release/waldelta-bench peer zero --installed "$$(scripts/peers/fetch zero)" $(PEER_FLAGS)
 
 soak: test-deps ## The main job at full length: pgbench for two minutes with three clients
 	$(CARGO) build --release --package waldelta

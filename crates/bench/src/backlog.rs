@@ -56,12 +56,12 @@ impl Kind {
         }
     }
 
-    /// Its tables, with what they have before.
-    async fn create(self, clusters: &Clusters, database: &str, source: &Client) -> anyhow::Result<()> {
+    /// Its tables in the database behind the URL, with what they have before.
+    pub(crate) async fn create(self, clusters: &Clusters, url: &str, client: &Client) -> anyhow::Result<()> {
         let sql = match self {
             Kind::Tpcb => {
                 let scale = PGBENCH_SCALE.to_string();
-                pgbench(clusters, database, &["--initialize", "--quiet", "--scale", &scale]).await?;
+                pgbench(clusters, url, &["--initialize", "--quiet", "--scale", &scale]).await?;
                 // A table without key is not captured unless that is asked for.
                 "ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY".to_owned()
             }
@@ -73,7 +73,22 @@ impl Kind {
                    FROM generate_series(1, {WIDE_ROWS}) n"
             ),
         };
-        Ok(source.batch_execute(&sql).await?)
+        Ok(client.batch_execute(&sql).await?)
+    }
+
+    /// The database that a backlog of it is in.
+    pub(crate) fn database(self) -> String {
+        format!("backlog_{}", self.name())
+    }
+
+    /// About `scale` of its work at full size; how many changes there are.
+    pub(crate) async fn work(self, clusters: &Clusters, source: &Client, scale: f64) -> anyhow::Result<u64> {
+        let wanted = (f64::from(self.changes()) * scale) as u32;
+        match self {
+            Kind::Tpcb => transactions(clusters, &clusters.source_url(&self.database()), wanted).await,
+            Kind::Bulk => inserts(source, wanted).await,
+            Kind::Updates => updates(source, wanted).await,
+        }
     }
 }
 
@@ -85,14 +100,10 @@ impl Backlog {
         kind: Kind,
         scale: f64,
     ) -> anyhow::Result<Self> {
-        let database = format!("backlog_{}", kind.name());
-        let wanted = (f64::from(kind.changes()) * scale) as u32;
-        let create = async |source: &Client| kind.create(clusters, &database, source).await;
-        let work = async |source: &Client| match kind {
-            Kind::Tpcb => transactions(clusters, &database, wanted).await,
-            Kind::Bulk => inserts(source, wanted).await,
-            Kind::Updates => updates(source, wanted).await,
-        };
+        let database = kind.database();
+        let create =
+            async |source: &Client| kind.create(clusters, &clusters.source_url(&database), source).await;
+        let work = async |source: &Client| kind.work(clusters, source, scale).await;
         Self::of(binary, clusters, &database, create, work).await
     }
 
@@ -135,11 +146,11 @@ pub(crate) async fn emit_end(source: &Client) -> anyhow::Result<String> {
 }
 
 /// pgbench's standard transactions; how many changes there are.
-async fn transactions(clusters: &Clusters, database: &str, wanted: u32) -> anyhow::Result<u64> {
+async fn transactions(clusters: &Clusters, url: &str, wanted: u32) -> anyhow::Result<u64> {
     let each = (wanted / 4 / PGBENCH_CLIENTS).max(1);
     let (clients, each_text) = (PGBENCH_CLIENTS.to_string(), each.to_string());
     let run = ["--no-vacuum", "--client", &clients, "--jobs", "2", "--transactions", &each_text];
-    pgbench(clusters, database, &run).await?;
+    pgbench(clusters, url, &run).await?;
     Ok(u64::from(each * PGBENCH_CLIENTS * 4))
 }
 
@@ -165,8 +176,8 @@ async fn updates(source: &Client, wanted: u32) -> anyhow::Result<u64> {
     Ok(u64::from(transactions * UPDATED_ROWS))
 }
 
-async fn pgbench(clusters: &Clusters, database: &str, args: &[&str]) -> anyhow::Result<()> {
+async fn pgbench(clusters: &Clusters, url: &str, args: &[&str]) -> anyhow::Result<()> {
     let mut pgbench = Command::new(&clusters.pgbench);
-    process::run("pgbench", pgbench.args(args).arg(clusters.source_url(database))).await?;
+    process::run("pgbench", pgbench.args(args).arg(url)).await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! the contenders have to read past.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::process::Command;
@@ -9,6 +10,9 @@ use tokio_postgres::{Client, NoTls};
 use waldelta_pglocal::{Cluster, Environment, Options, Storage, Wanted, find};
 
 use crate::process;
+
+/// Within this time somebody who was started streams.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The clusters and how to reach them; stopped and removed when dropped.
 pub(crate) struct Clusters {
@@ -86,6 +90,12 @@ impl Clusters {
         Ok(self.history("postgres").await?.batch_execute(&format!("CREATE DATABASE {database}")).await?)
     }
 
+    /// Creates a history database as one that nobody uses is.
+    pub(crate) async fn copy_history(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let sql = format!("CREATE DATABASE {to} TEMPLATE {from}");
+        Ok(self.history("postgres").await?.batch_execute(&sql).await?)
+    }
+
     /// Drops a source database.
     pub(crate) async fn drop_source(&self, database: &str) -> anyhow::Result<()> {
         let sql = format!("DROP DATABASE {database} WITH (FORCE)");
@@ -143,12 +153,26 @@ impl Clusters {
         Ok(())
     }
 
+    /// Waits until somebody reads a slot.
+    pub(crate) async fn until_active(&self, database: &str, slot: &str) -> anyhow::Result<()> {
+        let source = self.source(database).await?;
+        let active = "SELECT active_pid IS NOT NULL FROM pg_replication_slots WHERE slot_name = $1";
+        let active = source.prepare(active).await?;
+        let looking = async {
+            while !source.query_one(&active, &[&slot]).await?.get::<_, bool>(0) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(STREAM_TIMEOUT, looking).await.with_context(|| format!("nobody reads {slot}"))?
+    }
+
     /// Waits until nobody reads a slot.
     pub(crate) async fn until_inactive(&self, database: &str, slot: &str) -> anyhow::Result<()> {
         let source = self.source(database).await?;
         let inactive = "SELECT active_pid IS NULL FROM pg_replication_slots WHERE slot_name = $1";
         while !source.query_one(inactive, &[&slot]).await?.get::<_, bool>(0) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use crate::backlog::Backlog;
 use crate::clusters::Clusters;
+use crate::machine::{Span, Stretch};
 use crate::service::Service;
 
 /// Longer than this no contender may take.
@@ -58,26 +59,27 @@ pub(crate) async fn drain(
 ) -> anyhow::Result<f64> {
     clusters.copy_slot(&backlog.database, &backlog.slot, SLOT).await?;
     clusters.create_history(history).await?;
-    drain_into(binary, clusters, backlog, history).await
+    Ok(drain_into(binary, clusters, backlog, history).await?.seconds)
 }
 
 /// The same with the slot [`SLOT`], which is gone then, and into a history that is there and may hold something.
+/// It says what the machine worked meanwhile, too.
 pub(crate) async fn drain_into(
     binary: &Path,
     clusters: &Clusters,
     backlog: &Backlog,
     history: &str,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Span> {
     let (source, url) = (clusters.source_url(&backlog.database), clusters.history_url(history));
     // Before the service has been there for the first time it has no tables.
     let held = stored(clusters, history).await.unwrap_or(0);
     let service = Service::start(binary, &source, &url, SLOT).await?;
     service.says("capture streams").await?;
-    let began = Instant::now();
+    let stretch = Stretch::begin()?;
     until_durable(clusters, history, &backlog.end)
         .await
         .with_context(|| service.log.display().to_string())?;
-    let took = began.elapsed().as_secs_f64();
+    let took = stretch.end()?;
     let rows = stored(clusters, history).await? - held;
     let wanted = i64::try_from(backlog.changes)?;
     anyhow::ensure!(rows == wanted, "history got {rows} changes of {wanted}: the measurement is void");

@@ -63,7 +63,7 @@ impl Held {
         clusters.history("postgres").await?.batch_execute(&create).await?;
         clusters.history("postgres").await?.batch_execute("CHECKPOINT").await?;
         clusters.copy_slot(&backlog.database, &backlog.slot, SLOT).await?;
-        let took = drain_into(binary, clusters, backlog, TURN).await?;
+        let took = drain_into(binary, clusters, backlog, TURN).await?.seconds;
         // Another service, which has nothing of it in memory.
         clusters.copy_slot(&backlog.database, &backlog.slot, SLOT).await?;
         let (source, url) = (clusters.source_url(&backlog.database), clusters.history_url(TURN));

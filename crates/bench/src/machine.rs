@@ -12,6 +12,38 @@ const BUSY_MAX: f64 = 0.2;
 /// Longer than this nobody waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A stretch of time, of which it is told how long it was and what the machine worked in it.
+pub(crate) struct Stretch {
+    began: Instant,
+    busy_before: f64,
+}
+
+/// What a stretch was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub seconds: f64,
+    /// Of all processors, for whomever.
+    pub cpu_seconds: f64,
+}
+
+impl Stretch {
+    /// From now on.
+    pub(crate) fn begin() -> anyhow::Result<Self> {
+        Ok(Stretch { busy_before: busy_seconds()?, began: Instant::now() })
+    }
+
+    /// So far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Until now.
+    pub(crate) fn end(self) -> anyhow::Result<Span> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        Ok(Span { seconds, cpu_seconds: busy_seconds()? - self.busy_before })
+    }
+}
+
 /// Seconds that all processors together have worked since the machine started, for whomever.
 pub(crate) fn busy_seconds() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/stat").context("read what the processors did")?;

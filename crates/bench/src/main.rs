@@ -25,6 +25,7 @@ mod large;
 mod latency;
 mod machine;
 mod marks;
+mod peers;
 mod pressure;
 mod process;
 mod publisher;
@@ -47,6 +48,7 @@ use clap::{Parser, Subcommand};
 use crate::bare::Kind;
 use crate::clusters::Clusters;
 use crate::curve::Curve;
+use crate::peers::PeerOptions;
 use crate::report::{Contest, Run, Table};
 
 /// All that can be measured, and what is when nothing is said.
@@ -83,9 +85,11 @@ pub(crate) struct Options {
     pub record: Option<PathBuf>,
 }
 
-/// The other processes of a measure, each with a thread of its own
+/// What else there is to run; the hidden ones are other processes of a measure, each with a thread of its own
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
+    /// Another program on the same workload, in turn with Waldelta
+    Peer(PeerOptions),
     /// Thousands of clients
     #[command(hide = true)]
     Clients,
@@ -97,10 +101,15 @@ pub(crate) enum Mode {
 fn main() -> anyhow::Result<()> {
     let mut options = Options::parse();
     match options.command.take() {
-        None => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bench(options)),
+        None => on_all_cores(bench(options)),
+        Some(Mode::Peer(options)) => on_all_cores(peers::run(options)),
         Some(Mode::Clients) => on_one_core(swarm::run()),
         Some(Mode::Bare { kind }) => on_one_core(bare::run(kind)),
     }
+}
+
+fn on_all_cores(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run)
 }
 
 /// So that the service has the others.
@@ -149,15 +158,7 @@ async fn bench(options: Options) -> anyhow::Result<()> {
     say_where(&clusters)?;
     let run = match options.json.as_deref().filter(|file| options.resume && file.exists()) {
         Some(file) => Run::read(file)?,
-        None => Run {
-            commit: said(&["git", "describe", "--always", "--dirty=+"]),
-            version: clusters.version.clone(),
-            processors: std::thread::available_parallelism()?.get(),
-            measured: Vec::new(),
-            contests: Vec::new(),
-            curves: Vec::new(),
-            tables: Vec::new(),
-        },
+        None => new_run(&clusters)?,
     };
     let Options { json, scale, pairs, .. } = options;
     let bench = Bench { binary, clusters, scale, pairs: pairs.max(1), json, run: RefCell::new(run) };
@@ -195,6 +196,19 @@ async fn bench(options: Options) -> anyhow::Result<()> {
     }
     let run = bench.run.borrow();
     options.record.iter().try_for_each(|page| run.append(&said(&["date", "+%Y-%m-%d"]), page))
+}
+
+/// One in which nothing has been measured.
+fn new_run(clusters: &Clusters) -> anyhow::Result<Run> {
+    Ok(Run {
+        commit: said(&["git", "describe", "--always", "--dirty=+"]),
+        version: clusters.version.clone(),
+        processors: std::thread::available_parallelism()?.get(),
+        measured: Vec::new(),
+        contests: Vec::new(),
+        curves: Vec::new(),
+        tables: Vec::new(),
+    })
 }
 
 /// The measures that are asked for, in their order.
