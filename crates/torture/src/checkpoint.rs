@@ -71,7 +71,7 @@ pub(crate) struct Compared {
 /// Waits until everything has come everywhere, and compares. Panics at the first difference.
 pub(crate) async fn hold(stage: &Stage, clients: &Clients, before: &mut Before) -> Compared {
     let begun = Instant::now();
-    settle(stage).await;
+    settle(stage, None).await;
     let world = &stage.world;
     clients.arrive(world.last_of(&[&ALL[..], &REPAIRED].concat()).await, SETTLE_PATIENCE).await;
     let settled = begun.elapsed();
@@ -110,11 +110,12 @@ pub(crate) async fn hold(stage: &Stage, clients: &Clients, before: &mut Before) 
     Compared { checked, transactions: log.transactions(), settled }
 }
 
-/// Everything that has committed is durable, every process is ready, and no table needs repair.
-pub(crate) async fn settle(stage: &Stage) {
+/// Everything that has committed is durable, every process is ready, and no table needs repair; of one whose changes were
+/// missed, that is never a mere suspicion.
+pub(crate) async fn settle(stage: &Stage, missed: Option<&str>) {
     durable(stage).await;
     ready(stage).await;
-    repair::run(stage).await;
+    repair::run(stage, missed).await;
 }
 
 /// History is numbered as it must be, over all eras, and what was seen of it is what it was.

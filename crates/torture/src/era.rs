@@ -131,7 +131,8 @@ async fn settle(stage: &Stage, deed: Deed) -> Option<Position> {
         stage.world.history.query_text(joining).await == "0"
     })
     .await;
-    checkpoint::settle(stage).await;
+    let missed = if let Deed::RepublishTable(table) = deed { Some(table) } else { None };
+    checkpoint::settle(stage, missed).await;
     stage.world.last_of(&[&ALL[..], &REPAIRED].concat()).await
 }
 
@@ -140,7 +141,7 @@ async fn begin(stage: &Stage) -> Position {
     let world = &stage.world;
     let (slot, tables) = (world.decoder_slot(), [&ALL[..], &REPAIRED].concat().join(", "));
     world.source.exec(&format!("TRUNCATE {tables}")).await;
-    checkpoint::settle(stage).await;
+    checkpoint::settle(stage, None).await;
     world.source.query_text(&format!("SELECT pg_drop_replication_slot('{slot}')::text || 'dropped'")).await;
     world.begin_decoder().await;
     let since = world.head().await;

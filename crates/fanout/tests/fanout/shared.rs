@@ -316,6 +316,8 @@ async fn a_client_that_holds_up_the_others_is_let_go() {
     let lock = world.database.client().await;
     lock.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let mut stuck = slow(&world, "slow", json!({})).await;
+    // First, as one who comes later is let go for want of time.
+    world.wait_sessions(1, "hydrating").await;
     let mut client = world.hello("web-1", json!({})).await;
     world.wait_sessions(2, "hydrating").await;
     lock.batch_execute("ROLLBACK").await.unwrap();

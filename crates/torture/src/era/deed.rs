@@ -33,24 +33,23 @@ pub(super) enum Deed {
     /// Nobody reads for as long as the server keeps WAL for a slot.
     InvalidateSlot,
     DropPublication,
-    /// A table is taken out of the publication, and added again while it is written to.
-    RepublishTable,
+    /// This table is taken out of the publication, and added again while it is written to.
+    RepublishTable(&'static str),
     /// All of history goes that can, whoever has yet to read it.
     Prune,
 }
 
-const DEEDS: [Deed; 6] = [
-    Deed::DropSlot,
-    Deed::ReplaceSlot,
-    Deed::InvalidateSlot,
-    Deed::DropPublication,
-    Deed::RepublishTable,
-    Deed::Prune,
-];
-
 impl Deed {
     pub(super) fn pick(dice: &mut Dice) -> Self {
-        *dice.pick(&DEEDS)
+        let republished = Deed::RepublishTable(*dice.pick(&REPUBLISHED));
+        *dice.pick(&[
+            Deed::DropSlot,
+            Deed::ReplaceSlot,
+            Deed::InvalidateSlot,
+            Deed::DropPublication,
+            republished,
+            Deed::Prune,
+        ])
     }
 
     /// Does it. The servers are up, and everybody is at work; somebody has not come since `head_before`.
@@ -66,8 +65,7 @@ impl Deed {
             }
             Deed::InvalidateSlot => invalidate_slot(stage).await,
             Deed::DropPublication => sql(stage, "DROP PUBLICATION waldelta").await,
-            Deed::RepublishTable => {
-                let table = *dice.pick(&REPUBLISHED);
+            Deed::RepublishTable(table) => {
                 sql(stage, &format!("ALTER PUBLICATION waldelta DROP TABLE {table}")).await;
                 sleep(dice.ms(0, 4000)).await;
                 sql(stage, &format!("ALTER PUBLICATION waldelta ADD TABLE {table}")).await;
@@ -79,7 +77,7 @@ impl Deed {
 
     /// Whether capture stops until somebody helps.
     pub(super) fn needs_operator(self) -> bool {
-        !matches!(self, Deed::RepublishTable | Deed::Prune)
+        !matches!(self, Deed::RepublishTable(_) | Deed::Prune)
     }
 
     /// Whether it goes on in another epoch then.
@@ -90,7 +88,7 @@ impl Deed {
     /// Why clients are told to begin anew.
     pub(super) fn reason(self) -> &'static str {
         match self {
-            Deed::RepublishTable => "gap",
+            Deed::RepublishTable(_) => "gap",
             Deed::Prune => "history_pruned",
             _ => "epoch_changed",
         }
@@ -99,7 +97,10 @@ impl Deed {
     /// What tells the gap that it leaves from others, if it leaves one.
     pub(super) fn gap(self, epoch: Epoch) -> Option<String> {
         match self {
-            Deed::RepublishTable => Some("reason = 'added'".to_owned()),
+            // Where it has one already, that one also tells what was missed.
+            Deed::RepublishTable(table) => Some(format!(
+                "table_oid IN (SELECT table_oid FROM waldelta.table_schemas WHERE schema_name || '.' || table_name = '{table}')"
+            )),
             Deed::Prune => None,
             _ => Some(format!("table_oid IS NULL AND epoch = {}", epoch.0)),
         }
@@ -112,7 +113,7 @@ impl Deed {
             Deed::ReplaceSlot => ("slot_ahead", "WD-SLOT-AHEAD"),
             Deed::InvalidateSlot => ("slot_lost", "WD-SLOT-LOST"),
             Deed::DropPublication => ("publication_missing", "WD-PUBLICATION-MISSING"),
-            Deed::RepublishTable | Deed::Prune => return,
+            Deed::RepublishTable(_) | Deed::Prune => return,
         };
         wait_until(&format!("capture stops in {name}"), SETTLE_PATIENCE, async || {
             for number in stage.fleet.writers() {
