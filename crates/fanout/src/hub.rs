@@ -88,6 +88,7 @@ impl Router<'_> {
                         metrics.filter_lookups.increment(work.lookups);
                         metrics.filter_evaluations.increment(work.evaluations);
                     }
+                    self.pace.wake();
                 }
                 Err(behind) => {
                     tracing::debug!(floor = %behind.floor, "the router fell behind the feed; sessions read history");
@@ -124,14 +125,14 @@ impl Router<'_> {
             self.pace.did(CHANGE_BYTES).await;
             let scope = &destination.scope;
             if destination.which != Which::NONE {
-                push_large(scope, &large.head);
+                push_large(scope, &large.head, &mut self.pace);
                 continue;
             }
             let own = destination.authors.iter();
             let own = own.map(|client| Ok((client.key.clone(), empty_frame(scope, large, authors)?)));
             match own.collect::<Result<_, NotText>>() {
-                Ok(own) => push(scope, &large.head, Content::AuthorsOnly, own, Vec::new()),
-                Err(NotText) => push_large(scope, &large.head),
+                Ok(own) => push(scope, &large.head, Content::AuthorsOnly, own, Vec::new(), &mut self.pace),
+                Err(NotText) => push_large(scope, &large.head, &mut self.pace),
             }
         }
         found.wake_authors();
@@ -159,7 +160,7 @@ impl Router<'_> {
             let mut shaped = reshaped.iter().copied().chain(&found.new);
             if resets.iter().any(is_reset) || shaped.any(may_be_reset) {
                 // Each of its sessions has to find out by itself what it needs.
-                push_large(scope, head);
+                push_large(scope, head, &mut self.pace);
                 continue;
             }
             if let Err(unframed) = framing::frame_and_push(destination, &whole, &mut self.pace).await {
@@ -175,7 +176,7 @@ impl Router<'_> {
                         );
                     }
                 }
-                push_large(scope, head);
+                push_large(scope, head, &mut self.pace);
             }
         }
         found.wake_authors();
@@ -234,8 +235,8 @@ fn empty_frame(scope: &Scope, large: &Large, authors: &[Arc<Author>]) -> Result<
 }
 
 /// Has the sessions read the transaction by themselves.
-fn push_large(scope: &Arc<Scope>, head: &TransactionHead) {
-    push(scope, head, Content::Large, Vec::new(), Vec::new());
+fn push_large(scope: &Arc<Scope>, head: &TransactionHead, pace: &mut Pace) {
+    push(scope, head, Content::Large, Vec::new(), Vec::new(), pace);
 }
 
 fn push(
@@ -244,10 +245,14 @@ fn push(
     content: Content,
     own: Vec<(Arc<str>, Utf8Bytes)>,
     schemas: Vec<SchemaFrame>,
+    pace: &mut Pace,
 ) {
     let (position, prev) = (head.position(), scope.newest());
     let packed = OnceLock::new();
-    scope.push(Item { position, prev, content, own, schemas, routed_at: clock::now(), packed });
+    let item = Item { position, prev, content, own, schemas, routed_at: clock::now(), packed };
+    if scope.push(item) {
+        pace.gave(scope);
+    }
 }
 
 /// Routes a transaction whose changes are here, without letting others have their turn.
@@ -257,7 +262,10 @@ pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) -> Wor
 
     let routed = async {
         let (index, pace) = (registry.index().await, Pace::of(usize::MAX));
-        Router { registry, index, pace }.route_whole(transaction).await
+        let mut router = Router { registry, index, pace };
+        let work = router.route_whole(transaction).await;
+        router.pace.wake();
+        work
     };
     routed.now_or_never().expect("it waits for nobody")
 }

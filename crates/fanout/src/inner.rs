@@ -269,8 +269,8 @@ impl Listed {
         self.seat.clone()
     }
 
-    pub(crate) fn note(&self, standing: Standing) {
-        self.entry.update(standing);
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Standing)) {
+        self.entry.update(change);
     }
 
     /// Where the client connects from, where the listener tells.

@@ -174,8 +174,9 @@ impl Scope {
         Ok(look)
     }
 
-    /// Adds the next transaction and evicts the oldest ones beyond the bounds. Wakes the sessions if all are concerned.
-    pub(crate) fn push(self: &Arc<Self>, item: Item) {
+    /// Adds the next transaction and evicts the oldest ones beyond the bounds. Whether all sessions are concerned: then they are to be
+    /// woken.
+    pub(crate) fn push(self: &Arc<Self>, item: Item) -> bool {
         let all_concerned = item.content != Content::AuthorsOnly;
         let tells_changes = all_concerned && item.content != Content::Shapes;
         let position = item.position;
@@ -189,9 +190,12 @@ impl Scope {
             while tail.bytes > tail.bytes_max && tail.evict() {}
         }
         self.budget.note(self, position);
-        if all_concerned {
-            self.wake.send_replace(());
-        }
+        all_concerned
+    }
+
+    /// Wakes the sessions.
+    pub(crate) fn wake(&self) {
+        self.wake.send_replace(());
     }
 
     /// Forgets the items up to a position.
@@ -215,7 +219,7 @@ impl Scope {
             tail.floor = floor;
             tail.newest = tail.newest.max(floor);
         }
-        self.wake.send_replace(());
+        self.wake();
     }
 
     /// The items after `after`, oldest first, about `bytes_max` bytes of them.

@@ -108,8 +108,8 @@ impl Sessions {
 }
 
 impl Entry {
-    pub(crate) fn update(&self, standing: Standing) {
-        *lock(&self.standing) = standing;
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Standing)) {
+        change(&mut lock(&self.standing));
     }
 
     /// The visit that is to be noted; `None` while the client is not known.
@@ -171,7 +171,7 @@ mod tests {
             acked: None,
             sent_bytes: 3,
         };
-        entry.update(standing);
+        entry.update(|known| *known = standing);
         assert_eq!(sessions.to_note(now).len(), 1);
         entry.noted(now);
         assert!(sessions.to_note(now + NOTE_EVERY / 2).is_empty());

@@ -44,7 +44,7 @@ pub(super) async fn frame_and_push(
     let looks = looks(scope, which, transaction.changes, pace).await?;
     let (told, schemas) = told(&looks, scope, which.of(transaction.changes), pace).await;
     if too_large(&told) || changes_shape(&schemas) {
-        push_large(scope, transaction.head);
+        push_large(scope, transaction.head, pace);
         return Ok(());
     }
     let content = if told.is_empty() {
@@ -64,7 +64,7 @@ pub(super) async fn frame_and_push(
     }
     // The index says whom a change may concern: where nothing is told, nobody is woken.
     if !told.is_empty() || !own.is_empty() {
-        push(scope, transaction.head, content, own, schemas);
+        push(scope, transaction.head, content, own, schemas, pace);
     }
     Ok(())
 }

@@ -22,7 +22,10 @@ fn router(registry: &Registry, pace: Pace) -> Router<'_> {
 }
 
 fn route(registry: &Registry, entry: &Entry) -> Work {
-    at_once(router(registry, Pace::of(usize::MAX)).route(entry))
+    let mut router = router(registry, Pace::of(usize::MAX));
+    let work = at_once(router.route(entry));
+    router.pace.wake();
+    work
 }
 
 fn registry() -> Arc<Registry> {

@@ -84,16 +84,13 @@ fn all_scopes_together_keep_no_more_than_the_budget() {
 #[test]
 fn what_no_frame_tells_is_no_predecessor() {
     let scope = scope(10, 1 << 20);
-    let mut watch = scope.watch();
-    scope.push(Item { content: Content::AuthorsOnly, ..item(11, scope.newest()) });
-    assert!(!watch.has_changed().unwrap());
+    let all_concerned = scope.push(Item { content: Content::AuthorsOnly, ..item(11, scope.newest()) });
+    assert!(!all_concerned);
     assert_eq!(scope.newest(), position(10));
-    scope.push(Item { content: Content::Shapes, ..item(12, scope.newest()) });
-    assert!(watch.has_changed().unwrap(), "everybody is told of a shape");
+    let all_concerned = scope.push(Item { content: Content::Shapes, ..item(12, scope.newest()) });
+    assert!(all_concerned, "everybody is told of a shape");
     assert_eq!(scope.newest(), position(10), "but a client need not have seen its position");
-    watch.mark_unchanged();
-    scope.push(item(13, scope.newest()));
-    assert!(watch.has_changed().unwrap());
+    assert!(scope.push(item(13, scope.newest())));
 }
 
 #[test]

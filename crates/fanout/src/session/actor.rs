@@ -10,7 +10,7 @@
 
 mod operations;
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use waldelta_history::Head;
 use waldelta_wal::{Code, Position, STAGE};
 
 use self::operations::failed;
+use super::gate::Gate;
 use super::hydrate::Step;
 use super::outbox::{self, Outgoing, Unwritten};
 use super::private;
@@ -37,13 +38,16 @@ use crate::closing::Closing;
 use crate::inner::{Inner, Listed};
 use crate::metrics::StateGauge;
 use crate::registry::{Attachment, NoRoom};
-use crate::sessions::{Standing, Whose};
+use crate::sessions::Whose;
 use crate::subscription::Selection;
 use crate::wire::client::{self, Refusal};
 use crate::wire::{Subprotocol, server};
 
 /// Bytes read from a tail at once.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Readings of a tail before it is looked whether anything else has happened: one for what a session was woken for, and one that
+/// finds nothing more. To wait for everything at once costs more than both.
+const READS_MAX: usize = 2;
 /// A client that is let go may take this long to answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -70,12 +74,22 @@ async fn close<S: Socket>(socket: &mut S, closing: Closing, retry_ms: u64) {
     }
 }
 
+/// What comes from behind the gate.
+enum Behind {
+    Event(Event),
+    Incoming(Incoming),
+}
+
 struct Actor<S> {
     inner: Arc<Inner>,
     socket: S,
     session: Session,
     subprotocol: Subprotocol,
     watching: Watching,
+    /// Behind it is all that may happen but the stream.
+    gate: Gate,
+    /// What is behind the gate is to be asked for anew, because the session is not what it was.
+    is_altered: bool,
     seat: Seat,
     listed: Listed,
     gauge: StateGauge,
@@ -123,6 +137,8 @@ impl<S: Socket> Actor<S> {
             session: Session::new(rules, seat.clone(), entrance, now(&inner)).speaking(subprotocol),
             subprotocol,
             watching,
+            gate: Gate::new(),
+            is_altered: false,
             head_changed: inner.history.feed().watch(),
             inner,
             socket,
@@ -144,19 +160,20 @@ impl<S: Socket> Actor<S> {
     async fn run(mut self) {
         let mut actions = Vec::new();
         let mut timer = Box::pin(tokio::time::sleep_until(self.session.deadline().into()));
+        let mut interruption = pin!(self.interruption());
         let closing = loop {
+            if std::mem::take(&mut self.is_altered) {
+                interruption.set(self.interruption());
+                self.gate.open();
+            }
             let deadline = self.session.deadline().into();
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
+                self.gate.open();
             }
-            let event = self.next_event(timer.as_mut()).await;
-            let event = self.admitted(event);
-            self.session.apply(event, self.now(), &mut actions);
-            // Before it reads on: what is routed until then it reads by itself.
-            if let Some(shown) = self.session.take_lacking() {
-                self.inner.registry.awaits(shown.left_out());
-            }
-            if let Some(closing) = self.perform(&mut actions).await {
+            let event = self.next_event(timer.as_mut(), interruption.as_mut()).await;
+            let closing = self.take_in(event, &mut actions).await;
+            if let Some(closing) = closing {
                 break closing;
             }
             self.note();
@@ -179,8 +196,59 @@ impl<S: Socket> Actor<S> {
         close(&mut self.socket, closing, retry_ms).await;
     }
 
-    /// What happens next. Stopping comes first; a busy stream and a busy client take turns.
-    async fn next_event(&mut self, timer: Pin<&mut tokio::time::Sleep>) -> Event {
+    /// Does what an event leads to, and hands over what the tail has by then.
+    async fn take_in(&mut self, event: Event, actions: &mut Vec<Action>) -> Option<Closing> {
+        let mut event = self.admitted(event);
+        for reads in 0.. {
+            self.session.apply(event, self.now(), actions);
+            // Before it reads on: what is routed until then it reads by itself.
+            if let Some(shown) = self.session.take_lacking() {
+                self.inner.registry.awaits(shown.left_out());
+            }
+            if let Some(closing) = self.perform(actions).await {
+                return Some(closing);
+            }
+            let Want::Tail(after) = self.session.want() else { break };
+            if reads == READS_MAX {
+                break;
+            }
+            event = self.read_tail(after);
+        }
+        None
+    }
+
+    /// Ends the session, or what it is told: stopping comes first. Owned, so that it can be waited for while other things happen.
+    fn interruption(&self) -> impl Future<Output = Event> + Send + use<S> {
+        let (inner, seat, mut watching) = (self.inner.clone(), self.seat.clone(), self.watching.clone());
+        let is_let_in = self.session.client().is_some();
+        let (identity, grant) = (self.session.identity().cloned(), self.session.grant().cloned());
+        let until = self.session.expires_at();
+        async move {
+            let (access, policy) = watching.parts();
+            let identity = identity.as_ref();
+            tokio::select! {
+                biased;
+                () = inner.leaving.turn_of(seat.number) => {
+                    Event::Stop { retry_ms: inner.retry_ms(seat.number) }
+                }
+                () = seat.replaced.cancelled() => Event::Replaced,
+                refusal = Watching::refused(access, &inner.access, identity, until), if is_let_in => {
+                    Event::Unauthorized(refusal)
+                }
+                grant = Watching::regranted(policy, identity, grant.as_ref()), if is_let_in => {
+                    Event::Regranted(grant)
+                }
+                () = seat.wake.notified() => Event::Woken,
+            }
+        }
+    }
+
+    /// What happens next. A busy stream and a busy client take turns.
+    async fn next_event(
+        &mut self,
+        timer: Pin<&mut tokio::time::Sleep>,
+        interruption: Pin<&mut impl Future<Output = Event>>,
+    ) -> Event {
         let tail = match self.session.want() {
             Want::Tail(after) => Some(after),
             Want::Private(after) => {
@@ -191,34 +259,39 @@ impl<S: Socket> Actor<S> {
         };
         let clients_turn = tail.is_none() || !self.client_was_last;
         let listens = self.session.listens();
-        let is_let_in = self.session.client().is_some();
-        let (identity, grant) = (self.session.identity(), self.session.grant());
-        let (access, policy) = self.watching.parts();
-        let until = self.session.expires_at();
-        tokio::select! {
+        let Actor { gate, socket, operations, steps, .. } = self;
+        let behind = async {
+            tokio::select! {
+                biased;
+                event = interruption => Behind::Event(event),
+                // Before the client, which may never be silent.
+                () = timer => Behind::Event(Event::Tick),
+                incoming = socket.receive(), if clients_turn => Behind::Incoming(incoming),
+                Some(event) = operations.next(), if !operations.is_empty() => Behind::Event(event),
+                Some(step) = next_step(steps.as_mut()) => Behind::Event(Event::Hydration(step)),
+            }
+        };
+        let event = tokio::select! {
             biased;
-            () = self.inner.leaving.turn_of(self.seat.number) => self.stop(),
-            () = self.seat.replaced.cancelled() => Event::Replaced,
-            refusal = Watching::refused(access, &self.inner.access, identity, until), if is_let_in => {
-                Event::Unauthorized(refusal)
+            behind = gate.pass(behind) => {
+                self.is_altered = true;
+                match behind {
+                    Behind::Event(event) => event,
+                    Behind::Incoming(incoming) => {
+                        self.client_was_last = true;
+                        self.incoming(incoming)
+                    }
+                }
             }
-            grant = Watching::regranted(policy, identity, grant), if is_let_in => Event::Regranted(grant),
-            // Before the client, which may never be silent.
-            () = timer => Event::Tick,
-            incoming = self.socket.receive(), if clients_turn => {
-                self.client_was_last = true;
-                self.incoming(incoming)
-            }
-            Some(event) = self.operations.next(), if !self.operations.is_empty() => event,
-            () = std::future::ready(()), if tail.is_some() => {
-                self.client_was_last = false;
-                self.read_tail(tail.unwrap_or_default())
-            }
-            Some(step) = next_step(self.steps.as_mut()) => Event::Hydration(step),
+            () = std::future::ready(()), if tail.is_some() => self.read_tail(tail.unwrap_or_default()),
             () = changed(self.scope_changed.as_mut()), if listens == Listens::Scope => Event::Woken,
-            () = self.seat.wake.notified(), if listens == Listens::Scope => Event::Woken,
             () = changed(Some(&mut self.head_changed)), if listens == Listens::Head => Event::Woken,
+        };
+        if !clients_turn {
+            // It was not asked.
+            self.gate.open();
         }
+        event
     }
 
     /// Who has been verified is looked at once more, in the moment in which it counts: the rules, and what was revoked, may have
@@ -271,6 +344,7 @@ impl<S: Socket> Actor<S> {
     }
 
     fn read_tail(&mut self, after: Position) -> Event {
+        self.client_was_last = false;
         let Some(attachment) = &self.attachment else { return Event::Woken };
         // Both before the reading: what comes after it wakes the session again, and what the tail then does not have at
         // or below the router's position does not exist.
@@ -290,6 +364,8 @@ impl<S: Socket> Actor<S> {
 
     fn begin_private_read(&mut self, after: Position) {
         self.session.reading();
+        self.is_altered = true;
+        self.gate.open();
         // Before the reading: what comes after it wakes the session again.
         self.head_changed.mark_unchanged();
         let (inner, grant) = (self.inner.clone(), self.session.grant().cloned().unwrap_or_default());
@@ -304,6 +380,7 @@ impl<S: Socket> Actor<S> {
         let mut outbox = Vec::new();
         let mut closing = None;
         for action in actions.drain(..) {
+            self.is_altered |= !matches!(action, Action::Send(_) | Action::SendPacked(_));
             match action {
                 Action::Send(frame) => outbox.push(Outgoing::Frame(frame)),
                 Action::SendPacked(packed) => outbox.push(Outgoing::Packed(packed)),
@@ -363,9 +440,10 @@ impl<S: Socket> Actor<S> {
         let (access, policy) = self.watching.parts();
         let until = self.session.expires_at();
         let is_watched = !last && self.session.client().is_some();
-        let (written, had_to_wait) = tokio::select! {
+        let mut had_to_wait = false;
+        let written = tokio::select! {
             biased;
-            written = outbox::waiting(outbox::write_all(&mut self.socket, outbox, timeout)) => written,
+            written = outbox::write_all(&mut self.socket, outbox, timeout, &mut had_to_wait) => written,
             () = leaving.turn_of(self.seat.number), if !last => return Some(self.stop()),
             () = replaced.cancelled(), if !last => return Some(Event::Replaced),
             refusal = Watching::refused(access, &self.inner.access, identity, until), if is_watched => {
@@ -379,6 +457,7 @@ impl<S: Socket> Actor<S> {
             Ok(()) => {}
         }
         if had_to_wait {
+            self.is_altered = true;
             // It made room by reading. Its pong may stand behind megabytes that it has yet to read.
             self.session.apply(Event::Heard, self.now(), &mut Vec::new());
         }
@@ -420,12 +499,15 @@ impl<S: Socket> Actor<S> {
             self.listed.arrived();
         }
         self.has_begun |= self.session.has_begun() && self.session.state() != "closing";
-        self.listed.note(Standing {
-            client: self.session.client().map(Whose::of),
-            state: self.session.state(),
-            cursor: self.session.cursor(),
-            acked: self.session.acked(),
-            sent_bytes: self.sent_bytes,
+        self.listed.note(|standing| {
+            // Whose it is it says once.
+            if standing.client.is_none() {
+                standing.client = self.session.client().map(Whose::of);
+            }
+            standing.state = self.session.state();
+            standing.cursor = self.session.cursor();
+            standing.acked = self.session.acked();
+            standing.sent_bytes = self.sent_bytes;
         });
     }
 }

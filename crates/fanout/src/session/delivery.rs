@@ -3,7 +3,7 @@
 //! It decides change by change what the session is told; as what, its route says. Live sessions take shared frames instead
 //! and come here only for what is too large to be kept ready.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
@@ -59,7 +59,7 @@ impl Overlap {
 pub(crate) struct Delivery {
     pub overlaps: Vec<Overlap>,
     /// The version last told of each table.
-    shapes: HashMap<u32, u32>,
+    shapes: BTreeMap<u32, u32>,
     /// Whether only transactions are told.
     no_shapes: bool,
     /// How tables look, and messages, which have none.
@@ -303,7 +303,7 @@ impl Delivery {
 }
 
 /// Tells the shapes that these changes have, where they were not told.
-fn tell_shapes(shapes: &mut HashMap<u32, u32>, chunk: &[Told<'_>], frames: &mut Vec<Utf8Bytes>) {
+fn tell_shapes(shapes: &mut BTreeMap<u32, u32>, chunk: &[Told<'_>], frames: &mut Vec<Utf8Bytes>) {
     for told in chunk {
         if let Some(table) = told.change.table.as_deref()
             && shapes.insert(table.oid, table.version) != Some(table.version)

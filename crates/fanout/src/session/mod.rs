@@ -5,6 +5,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod delivery;
+mod gate;
 pub(crate) mod hydrate;
 pub(crate) mod outbox;
 pub(crate) mod private;

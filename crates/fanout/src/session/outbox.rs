@@ -1,10 +1,12 @@
 //! Writing frames to a socket: in runs, each bounded in time, so that a client is measured by what it takes in and not by how
 //! much there is.
 
-use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::poll;
 
 use super::socket::{Broken, Socket};
 use crate::wire::Utf8Bytes;
@@ -41,18 +43,28 @@ impl From<Broken> for Unwritten {
     }
 }
 
-/// Writes frames in runs that each have the whole `timeout`: a client that takes them in slowly does take them in.
+/// Writes frames in runs that each have the whole `timeout`: a client that takes them in slowly does take them in. Tells in
+/// `had_to_wait` whether it was waited for.
 pub(crate) async fn write_all<S: Socket>(
     socket: &mut S,
     outbox: Vec<Outgoing>,
     timeout: Duration,
+    had_to_wait: &mut bool,
 ) -> Result<(), Unwritten> {
     let mut outbox = outbox.into_iter();
     loop {
-        let run = tokio::time::timeout(timeout, write_run(socket, &mut outbox)).await;
-        match run {
-            Ok(written) => written?,
-            Err(_elapsed) => return Err(Unwritten::TimedOut),
+        {
+            let mut run = pin!(write_run(socket, &mut outbox));
+            // Most need no timer.
+            if let Poll::Ready(written) = poll!(run.as_mut()) {
+                written?;
+            } else {
+                *had_to_wait = true;
+                match tokio::time::timeout(timeout, run).await {
+                    Ok(written) => written?,
+                    Err(_elapsed) => return Err(Unwritten::TimedOut),
+                }
+            }
         }
         if outbox.len() == 0 {
             return Ok(());
@@ -76,17 +88,4 @@ async fn write_run<S: Socket>(
         }
     }
     socket.flush().await
-}
-
-/// Tells beside the result whether the future had to wait for it.
-pub(crate) async fn waiting<F: Future>(future: F) -> (F::Output, bool) {
-    let mut future = std::pin::pin!(future);
-    let mut waited = false;
-    let output = std::future::poll_fn(|context| {
-        let polled = future.as_mut().poll(context);
-        waited |= polled.is_pending();
-        polled
-    });
-    let output = output.await;
-    (output, waited)
 }

@@ -12,7 +12,8 @@ use crate::inner::Inner;
 use crate::policy::Policy;
 use crate::rules::Grant;
 
-/// What is watched for one session.
+/// What is watched for one session. A copy has seen what this one has.
+#[derive(Clone)]
 pub(crate) struct Watching {
     access: watch::Receiver<u64>,
     policy: watch::Receiver<Arc<Policy>>,

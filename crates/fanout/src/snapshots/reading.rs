@@ -199,11 +199,11 @@ impl Recording<'_> {
             for row in &batch {
                 let mut told = Vec::with_capacity(row.data.len());
                 write_image(&mut told, extract.route.projection(), &row.data, None);
-                sum.rows += 1;
-                sum.checksum = sum.checksum.wrapping_add(server::checksum(&told));
                 rows.push(told);
             }
             if !rows.is_empty() {
+                sum.rows += rows.len() as u64;
+                sum.checksum = sum.checksum.wrapping_add(server::checksum(&rows));
                 self.frame(&sum, &rows).await?;
             }
         }

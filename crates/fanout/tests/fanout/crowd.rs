@@ -107,10 +107,11 @@ async fn connection(
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_that_come_back_together_cost_history_few_questions() {
     const DEADLINE: Duration = Duration::from_secs(90);
+    const ARRIVALS_MAX: usize = 500;
     let crowd = as_many_clients(1_000);
     let metrics = PrometheusBuilder::new().install_recorder().unwrap();
     let config = Config {
-        arrivals_max: 500,
+        arrivals_max: ARRIVALS_MAX,
         drain: Duration::from_secs(1),
         // Two processes' worth of work, unoptimised, on a machine that has other tests to run.
         hello_timeout: DEADLINE,
@@ -133,6 +134,11 @@ async fn thousands_that_come_back_together_cost_history_few_questions() {
     world.stop.cancel();
     world.commit_inserts(21..41).await;
     let mut world = world.restart().await;
+    // How many share a question depends on how long an answer takes: this one takes until half of those are there who may come.
+    let lock = world.database.client().await;
+    lock.batch_execute("BEGIN; LOCK TABLE waldelta.captures IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    wait_until("many ask", DEADLINE, || async { world.fanout.sessions().len() >= ARRIVALS_MAX / 2 }).await;
+    lock.batch_execute("ROLLBACK").await.unwrap();
     world.commit_inserts(41..61).await;
     let back = Instant::now();
     wait_until("all are live again", DEADLINE, || async { lives.load(Ordering::Relaxed) >= 2 * crowd }).await;
@@ -148,9 +154,9 @@ async fn thousands_that_come_back_together_cost_history_few_questions() {
     let (extents, pages, shared) =
         (asked("extent_reads") - beginning, asked("catch_up_reads"), asked("catch_up_shared"));
     println!("{crowd} back in {took:?}: {extents} questions, {pages} pages read, {shared} shared");
-    // How many share a question depends on how long an answer takes: on a quick machine it is fewer.
     assert!(beginning <= crowd / 2, "{beginning} questions of {crowd} that came first");
-    assert!(extents <= crowd / 2, "{extents} questions of {crowd} that came back");
+    let alone = crowd - ARRIVALS_MAX as u64 / 2;
+    assert!(extents <= alone + crowd / 20, "{extents} questions of {crowd} that came back");
     assert!(pages <= crowd / 2, "{pages} pages were read for {crowd}");
     assert!(shared > crowd / 2, "{shared}: so many had something to catch up with");
 }

@@ -82,6 +82,11 @@ impl Unsent {
         self.frames.is_empty()
     }
 
+    /// Whether it is a frame or two.
+    pub(super) fn are_few(&self) -> bool {
+        self.frames.len() <= 2
+    }
+
     /// Forgets the frames that are not begun.
     pub(super) fn retract(&mut self) {
         self.frames.truncate(usize::from(self.written > 0));
