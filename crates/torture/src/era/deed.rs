@@ -41,13 +41,13 @@ pub(super) enum Deed {
 
 impl Deed {
     pub(super) fn pick(dice: &mut Dice) -> Self {
-        let republished = Deed::RepublishTable(*dice.pick(&REPUBLISHED));
+        let table = *dice.pick(&REPUBLISHED);
         *dice.pick(&[
             Deed::DropSlot,
             Deed::ReplaceSlot,
             Deed::InvalidateSlot,
             Deed::DropPublication,
-            republished,
+            Deed::RepublishTable(table),
             Deed::Prune,
         ])
     }
