@@ -21,7 +21,7 @@ const PGBENCH_SCALE: &str = "10";
 const SECONDS: u64 = 20;
 const SECONDS_MIN: u64 = 5;
 
-const IDLE_DATABASE: &str = "idle";
+const IDLE_DATABASE: &str = "quiet";
 const IDLE_CLIENTS: u64 = 5_000;
 /// One change comes in this time; of a shorter one its part is measured, but at least one of all regular things that are done.
 const BETWEEN_CHANGES: u64 = 60;
@@ -99,7 +99,7 @@ async fn idle(bench: &Bench) -> anyhow::Result<()> {
     let tables = "CREATE TABLE quiet (id int PRIMARY KEY); CREATE TABLE changed (id int PRIMARY KEY, n int);
                   INSERT INTO changed VALUES (1, 0)";
     source.batch_execute(tables).await?;
-    clusters.initialise(&bench.binary, IDLE_DATABASE, "idle_untouched").await?;
+    clusters.initialise(&bench.binary, IDLE_DATABASE, "quiet_untouched").await?;
     let fresh = Fresh::start(bench, IDLE_DATABASE).await?;
     let pid = fresh.service.pid()?;
     let swarm = Swarm::start()?;
