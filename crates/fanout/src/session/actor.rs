@@ -10,6 +10,8 @@
 
 mod operations;
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,6 +99,8 @@ struct Actor<S> {
     scope_changed: Option<watch::Receiver<()>>,
     head_changed: watch::Receiver<Head>,
     operations: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// What came of operations while frames were written.
+    done: VecDeque<Event>,
     steps: Option<mpsc::Receiver<Step>>,
     /// Ends when its connection has a number among those of all processes.
     numbered: Option<oneshot::Receiver<()>>,
@@ -148,6 +152,7 @@ impl<S: Socket> Actor<S> {
             attachment: None,
             scope_changed: None,
             operations: FuturesUnordered::new(),
+            done: VecDeque::new(),
             steps: None,
             numbered: None,
             client_was_last: false,
@@ -259,7 +264,7 @@ impl<S: Socket> Actor<S> {
         };
         let clients_turn = tail.is_none() || !self.client_was_last;
         let listens = self.session.listens();
-        let Actor { gate, socket, operations, steps, .. } = self;
+        let Actor { gate, socket, operations, done, steps, .. } = self;
         let behind = async {
             tokio::select! {
                 biased;
@@ -267,6 +272,7 @@ impl<S: Socket> Actor<S> {
                 // Before the client, which may never be silent.
                 () = timer => Behind::Event(Event::Tick),
                 incoming = socket.receive(), if clients_turn => Behind::Incoming(incoming),
+                Some(event) = async { done.pop_front() } => Behind::Event(event),
                 Some(event) = operations.next(), if !operations.is_empty() => Behind::Event(event),
                 Some(step) = next_step(steps.as_mut()) => Behind::Event(Event::Hydration(step)),
             }
@@ -444,6 +450,7 @@ impl<S: Socket> Actor<S> {
         let written = tokio::select! {
             biased;
             written = outbox::write_all(&mut self.socket, outbox, timeout, &mut had_to_wait) => written,
+            never = keep_on(&mut self.operations, &mut self.done) => match never {},
             () = leaving.turn_of(self.seat.number), if !last => return Some(self.stop()),
             () = replaced.cancelled(), if !last => return Some(Event::Replaced),
             refusal = Watching::refused(access, &self.inner.access, identity, until), if is_watched => {
@@ -510,6 +517,17 @@ impl<S: Socket> Actor<S> {
             standing.sent_bytes = self.sent_bytes;
         });
     }
+}
+
+/// Lets operations go on, without end: one that reads history may hold what other sessions wait for, and the client may be slow.
+async fn keep_on(
+    operations: &mut FuturesUnordered<BoxFuture<'static, Event>>,
+    done: &mut VecDeque<Event>,
+) -> Infallible {
+    while let Some(event) = operations.next().await {
+        done.push_back(event);
+    }
+    std::future::pending().await
 }
 
 /// The next step of the snapshot that runs; never, when none runs.

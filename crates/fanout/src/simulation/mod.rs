@@ -44,6 +44,14 @@ fn simulate_all(seeds: impl Iterator<Item = u64>, is_told: bool) -> Outcome {
     all
 }
 
+/// A session that wrote to a slow client held the page of history that others waited for.
+const FOUND: [u64; 1] = [142_955_487_473_832];
+
+#[test]
+fn what_was_found_once_stays_right() {
+    simulate_all(FOUND.into_iter(), false);
+}
+
 #[test]
 fn whatever_the_network_does_every_client_gets_what_it_follows_once_and_in_order() {
     if let Some(seed) = said("WALDELTA_SIM_SEED") {
