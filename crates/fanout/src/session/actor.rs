@@ -210,14 +210,16 @@ impl<S: Socket> Actor<S> {
             if let Some(shown) = self.session.take_lacking() {
                 self.inner.registry.awaits(shown.left_out());
             }
-            if let Some(closing) = self.perform(actions).await {
+            let may_read = reads < READS_MAX;
+            // A ping waits for what the tail has: who gets nothing else gets a heartbeat in the same moment, and both in one write.
+            let waits = may_read && is_nothing_but_a_ping(actions) && matches!(self.session.want(), Want::Tail(_));
+            if !waits && let Some(closing) = self.perform(actions).await {
                 return Some(closing);
             }
-            let Want::Tail(after) = self.session.want() else { break };
-            if reads == READS_MAX {
-                break;
+            match self.session.want() {
+                Want::Tail(after) if may_read => event = self.read_tail(after),
+                _ => break,
             }
-            event = self.read_tail(after);
         }
         None
     }
@@ -517,6 +519,10 @@ impl<S: Socket> Actor<S> {
             standing.sent_bytes = self.sent_bytes;
         });
     }
+}
+
+fn is_nothing_but_a_ping(actions: &[Action]) -> bool {
+    actions.iter().all(|action| matches!(action, Action::Ping))
 }
 
 /// Lets operations go on, without end: one that reads history may hold what other sessions wait for, and the client may be slow.
