@@ -31,6 +31,17 @@ const STALE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Who asks for a key that is not known waits for so long: a fetch that is under way, and a little.
 const WAIT_MAX: Duration = Duration::from_secs(12);
 
+const FETCHES: &str = "waldelta_access_jwks_fetches_total";
+
+/// Tells the recorder what the metrics mean; once, at the start.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        FETCHES,
+        metrics::Unit::Count,
+        "Sets of keys of token issuers fetched, by `outcome`: ok, failed"
+    );
+}
+
 /// A set of keys behind a URL.
 pub(crate) struct Jwks {
     place: Place,
@@ -68,11 +79,6 @@ struct Absent {
 
 impl Jwks {
     pub(crate) fn new(place: Place) -> Self {
-        metrics::describe_counter!(
-            "waldelta_access_jwks_fetches_total",
-            metrics::Unit::Count,
-            "Sets of keys of token issuers fetched, by outcome"
-        );
         let (state, wanted) = (Mutex::default(), Notify::new());
         Jwks { place, tls: None, time: fetch::TIMEOUT, state, ended: watch::Sender::new(0), wanted }
     }
@@ -189,7 +195,7 @@ impl Jwks {
                 "failed"
             }
         };
-        metrics::counter!("waldelta_access_jwks_fetches_total", "outcome" => outcome).increment(1);
+        metrics::counter!(FETCHES, "outcome" => outcome).increment(1);
         has_lost
     }
 

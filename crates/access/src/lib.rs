@@ -23,7 +23,7 @@ mod signing;
 pub use access::Access;
 pub use config::{ALGORITHMS, Config, ConfigError, Fault, Issuer, Keys, LEEWAY_MAX, SECRET_BYTES_MIN};
 pub use identity::{ClientIds, Identity, Origin};
-pub use jwks::{KeysError, PlaceError, published_keys};
+pub use jwks::{KeysError, PlaceError, describe_metrics, published_keys};
 pub use key_mark::KeyMark;
 pub use refusal::Refusal;
 pub use static_token::{MadeToken, MakeTokenError, NewToken, Secret};

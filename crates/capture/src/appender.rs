@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use waldelta_history::{Gap, History, NewGap, Writer};
-use waldelta_wal::{EndLsn, Operation, Piece};
+use waldelta_wal::{EndLsn, Operation, Piece, Table};
 
-use crate::Error;
 use crate::promotion::Timeline;
 use crate::status::Stored;
+use crate::{Error, metrics};
 
 type Job = Pin<Box<dyn Future<Output = (Box<Hand>, Result<Done, Error>)> + Send>>;
 
@@ -59,6 +59,8 @@ pub(crate) struct Appender {
     hands: Hands,
     /// What the job in flight will have stored when it succeeds.
     promised: Stored,
+    /// Changes of the transaction that has not ended.
+    open_changes: u64,
     /// Gaps were opened or closed, and were not read since.
     gaps_due: bool,
     progress: Arc<AtomicU64>,
@@ -76,6 +78,7 @@ impl Appender {
             history,
             hands: Hands::Free(Box::new(Hand { writer, timeline: None })),
             promised: Stored::default(),
+            open_changes: 0,
             gaps_due: false,
             progress,
             seen,
@@ -110,7 +113,8 @@ impl Appender {
         self.gaps_due |= pieces.iter().any(moves_gaps);
         let gaps_of = self.gaps_due.then(|| self.history.clone());
         let patience = digestion(&pieces);
-        self.begin(summary(&pieces), now, async move {
+        let promised = summary(&pieces, &mut self.open_changes);
+        self.begin(promised, now, async move {
             fail::fail_point!("capture::before_append");
             let result = match hand.check().await {
                 Ok(()) => hand.writer.append(pieces).await.map_err(Error::from),
@@ -182,7 +186,7 @@ impl Appender {
         let (hand, result) = job.await;
         // A writer that failed may be in the middle of anything.
         self.hands = if result.is_ok() { Hands::Free(hand) } else { Hands::Empty };
-        let Done { durable_end, gaps } = result?;
+        let Done { durable_end, gaps } = result.inspect_err(|_| metrics::append_failed())?;
         self.gaps_due &= gaps.is_none();
         fail::fail_point!("capture::after_append_before_feedback");
         Ok(Stored { durable_end, gaps, ..std::mem::take(&mut self.promised) })
@@ -251,18 +255,38 @@ fn digestion(pieces: &[Piece]) -> Duration {
     Duration::from_millis(large.sum::<u64>() / DIGESTED_BYTES_PER_MS)
 }
 
-fn summary(pieces: &[Piece]) -> Stored {
-    let ended = |piece: &&Piece| piece.end.is_some();
-    Stored {
-        durable_end: None,
-        gaps: None,
-        // A sign of life is a transaction only to history's writer.
-        transactions: pieces
-            .iter()
-            .filter(ended)
-            .filter(|piece| !piece.changes.is_empty() || !piece.first)
-            .count() as u64,
-        changes: pieces.iter().map(|piece| piece.changes.len() as u64).sum(),
-        last_commit_us: pieces.iter().rev().find(ended).map(|piece| piece.head.committed_at_us),
+/// `open_changes`: of the transaction that has not ended.
+fn summary(pieces: &[Piece], open_changes: &mut u64) -> Stored {
+    let mut stored = Stored::default();
+    for piece in pieces {
+        let changes = piece.changes.len() as u64;
+        stored.changes += changes;
+        *open_changes += changes;
+        count_by_table(piece, &mut stored.of_tables);
+        if piece.end.is_some() {
+            stored.last_commit_us = Some(piece.head.committed_at_us);
+            // A sign of life is a transaction only to history's writer.
+            if !piece.changes.is_empty() || !piece.first {
+                stored.transactions += 1;
+                stored.sizes.push(*open_changes);
+            }
+            *open_changes = 0;
+        }
+    }
+    stored
+}
+
+/// Changes of one table mostly stand together.
+fn count_by_table(piece: &Piece, counts: &mut Vec<(Arc<Table>, u64)>) {
+    let is_same = |one: &Option<Arc<Table>>, other: &Option<Arc<Table>>| match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    for run in piece.changes.chunk_by(|one, other| is_same(&one.table, &other.table)) {
+        let Some(table) = run.first().and_then(|change| change.table.as_ref()) else { continue };
+        match counts.iter_mut().find(|(known, _)| Arc::ptr_eq(known, table)) {
+            Some((_, count)) => *count += run.len() as u64,
+            None => counts.push((table.clone(), run.len() as u64)),
+        }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Intake {
     progress: Progress,
     last_sign: Option<Lsn>,
     source_end: Lsn,
+    /// The furthest place in the WAL at which something that arrived begins.
+    arrived: Lsn,
     /// What was durable at the start: DDL of transactions below is in history's shapes already.
     durable_at_start: EndLsn,
     begun: Begun,
@@ -87,6 +89,7 @@ impl Intake {
             progress: Progress::new(durable, now),
             last_sign: None,
             source_end: durable.0,
+            arrived: durable.0,
             durable_at_start: durable,
             begun: Begun::default(),
             captured: HashSet::new(),
@@ -138,8 +141,9 @@ impl Intake {
                     self.progress.keepalive(end, reply_requested);
                     self.source_end = self.source_end.max(end.0);
                 }
-                Envelope::XLogData { end, data, sent_at_us, .. } => {
+                Envelope::XLogData { start, end, data, sent_at_us } => {
                     self.source_end = self.source_end.max(end);
+                    self.arrived = self.arrived.max(start);
                     self.assembler.sent_at(sent_at_us);
                     let wants = self.take(data)?;
                     if wants.is_some() {
@@ -283,6 +287,11 @@ impl Intake {
     /// Commit LSN of the last sign of life: a canary or a fence.
     pub(crate) fn last_sign(&self) -> Option<Lsn> {
         self.last_sign
+    }
+
+    /// The furthest place in the WAL of which something has arrived, of a transaction that has not ended too.
+    pub(crate) fn arrived(&self) -> Lsn {
+        self.arrived.max(self.progress.received().0)
     }
 
     /// The WAL position that the walsender last told.

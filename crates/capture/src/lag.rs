@@ -20,14 +20,26 @@ pub struct Lag {
     /// WAL that may hold changes which are not durable; 0 when everything is.
     pub bytes: u64,
     /// From the source's end to what was received.
-    pub receive_bytes: u64,
-    /// From what was received to what is durable; 0 when all of it that matters is.
-    pub store_bytes: u64,
+    pub receive: Stage,
+    /// From there to what was taken apart, in whole transactions.
+    pub decode: Stage,
+    /// From there to what is durable; nothing when all of it that matters is.
+    pub store: Stage,
     /// From what is durable to what the slot was told.
-    pub report_bytes: u64,
+    pub report: Stage,
     /// Age of the newest thing known to be durable while there may be more to come, else 0; `None` while nothing is known, and
     /// for an instance that stands by, whose writer knows it.
     pub seconds: Option<f64>,
+}
+
+/// What lies between two stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stage {
+    /// Bytes of WAL.
+    pub bytes: u64,
+    /// How much longer the source has been past where the later stage is than past where the earlier one is, as far as it was
+    /// looked at, some times a second.
+    pub seconds: f64,
 }
 
 impl Reading {
@@ -45,7 +57,14 @@ impl Reading {
     /// How far capture is behind. `now_us` is now in microseconds since 1970-01-01 UTC.
     pub fn lag(&self, now: Instant, now_us: i64) -> Lag {
         let is_caught_up = self.is_caught_up();
-        let between = |later: Lsn, earlier: Lsn| later.0.saturating_sub(earlier.0);
+        let since = |place: Lsn| self.trail.since(place, now);
+        let between = |is_behind: bool, later: Lsn, earlier: Lsn| match is_behind {
+            true => Stage {
+                bytes: later.0.saturating_sub(earlier.0),
+                seconds: since(earlier).saturating_sub(since(later)).as_secs_f64(),
+            },
+            false => Stage::default(),
+        };
         let known_age = self.all_durable_at.map(|at| now.duration_since(at));
         let is_fresh = known_age.is_some_and(|age| age <= FRESH);
         let commit_age = self.last_commit_us.map(|at| {
@@ -57,9 +76,10 @@ impl Reading {
         let bytes = self.lag_bytes();
         Lag {
             bytes,
-            receive_bytes: if bytes == 0 { 0 } else { between(self.source_end, self.received) },
-            store_bytes: if self.waiting { between(self.received, self.durable.0) } else { 0 },
-            report_bytes: between(self.durable.0, self.reported.0),
+            receive: between(bytes > 0, self.source_end, self.received),
+            decode: between(true, self.received, self.decoded),
+            store: between(self.waiting, self.decoded, self.durable.0),
+            report: between(true, self.durable.0, self.reported.0),
             seconds: match age {
                 _ if is_caught_up && is_fresh => Some(0.0),
                 _ if stands_by => None,
@@ -71,7 +91,7 @@ impl Reading {
     /// Whether everything that the source was last known to have is durable.
     pub(crate) fn is_caught_up(&self) -> bool {
         let end = self.source_end.0.saturating_sub(PAGE_HEADER_BYTES_MAX);
-        self.state == State::Streaming && !self.waiting && self.received.0 >= end
+        self.state == State::Streaming && !self.waiting && self.decoded.0 >= end
     }
 }
 
@@ -88,7 +108,7 @@ mod tests {
         let mut reading = Status::new().read();
         reading.state = State::Streaming;
         reading.source_end = Lsn(source_end);
-        reading.received = Lsn(received);
+        (reading.received, reading.decoded) = (Lsn(received), Lsn(received));
         reading.durable = EndLsn(Lsn(durable));
         reading.reported = EndLsn(Lsn(reported));
         reading
@@ -98,15 +118,29 @@ mod tests {
     fn each_stage_has_its_bytes() {
         let now = Instant::now();
         let behind = Reading { waiting: true, ..reading(1_000, 900, 600, 500) };
-        let lag = behind.lag(now, NOW_US);
-        assert_eq!((lag.receive_bytes, lag.store_bytes, lag.report_bytes, lag.bytes), (100, 300, 100, 400));
-        let idle = reading(1_000, 1_000, 600, 600).lag(now, NOW_US);
-        assert_eq!((idle.receive_bytes, idle.store_bytes, idle.report_bytes, idle.bytes), (0, 0, 0, 0));
-        let header = reading(1_000, 960, 600, 600).lag(now, NOW_US);
-        assert_eq!((header.receive_bytes, header.bytes), (0, 0), "the same place, told twice");
-        assert_eq!(reading(1_000, 959, 600, 600).lag(now, NOW_US).bytes, 400);
-        let nothing = reading(1_000, 0, 0, 0).lag(now, NOW_US);
-        assert_eq!((nothing.receive_bytes, nothing.bytes), (0, 0), "history has not begun");
+        let bytes = |reading: &Reading| {
+            let lag = reading.lag(now, NOW_US);
+            [lag.receive.bytes, lag.decode.bytes, lag.store.bytes, lag.report.bytes, lag.bytes]
+        };
+        assert_eq!(bytes(&behind), [100, 0, 300, 100, 400]);
+        let inside = Reading { received: Lsn(950), ..behind };
+        assert_eq!(bytes(&inside), [50, 50, 300, 100, 400], "a transaction that has not ended");
+        assert_eq!(bytes(&reading(1_000, 1_000, 600, 600)), [0; 5], "idle");
+        assert_eq!(bytes(&reading(1_000, 960, 600, 600)), [0; 5], "the same place, told twice");
+        assert_eq!(bytes(&reading(1_000, 959, 600, 600)), [41, 0, 0, 0, 400]);
+        assert_eq!(bytes(&reading(1_000, 0, 0, 0)), [0; 5], "history has not begun");
+    }
+
+    #[test]
+    fn seconds_of_the_stages_are_those_since_the_source_was_there() {
+        let start = Instant::now();
+        let mut behind = Reading { waiting: true, ..reading(1_000, 900, 600, 500) };
+        for (second, end) in [(0, 550), (10, 650), (20, 950), (30, 1_000)] {
+            behind.trail.note(Lsn(end), start + Duration::from_secs(second));
+        }
+        let lag = behind.lag(start + Duration::from_secs(40), NOW_US);
+        let seconds = [lag.receive, lag.decode, lag.store, lag.report].map(|stage| stage.seconds);
+        assert_eq!(seconds, [20.0, 0.0, 10.0, 10.0]);
     }
 
     #[test]

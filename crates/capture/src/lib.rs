@@ -50,6 +50,8 @@ mod error;
 mod lag;
 mod metrics;
 mod status;
+mod tables;
+mod trail;
 mod trend;
 
 #[cfg(feature = "guard")]
@@ -61,13 +63,16 @@ use std::time::Duration;
 pub use budget::{Budget, Verdict};
 pub use drain::{Drained, drain};
 pub use error::Error;
-pub use lag::Lag;
+pub use lag::{Lag, Stage};
 pub use leadership::follow;
+pub use metrics::describe as describe_metrics;
 pub use repairs::NeedsRepair;
 pub use resetting::reset_tables;
 pub use run::run;
 pub use shown::ShownAt;
 pub use status::{Canary, Reading, State, Status};
+pub use tables::TableReading;
+
 use waldelta_source::Source;
 
 /// What happens where history would have a gap.

@@ -28,7 +28,7 @@ use crate::repairs::NeedsRepair;
 use crate::shape::{News, Shaped};
 use crate::shown::ShownAt;
 use crate::start::Started;
-use crate::status::{Status, Stored};
+use crate::status::{Positions, Status, Stored};
 use crate::walsender::{self, Link, Streaming};
 use crate::watch::{Sighting, Watch};
 use crate::{Config, Error, OnGap, metrics};
@@ -411,6 +411,12 @@ impl Pump<'_> {
 }
 
 fn publish_positions(status: &Status, intake: &mut Intake, link: &Link) {
+    let arrived = intake.arrived();
     let progress = intake.progress();
-    status.positions(progress.received(), link.reported(), progress.is_undurable());
+    status.positions(Positions {
+        received: arrived,
+        decoded: progress.received(),
+        reported: link.reported(),
+        waiting: progress.is_undurable(),
+    });
 }

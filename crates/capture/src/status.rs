@@ -1,16 +1,18 @@
 //! What capture says of itself: read by `status`, metrics, readiness and logs.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
 use waldelta_history::{Error as HistoryError, Gap};
-use waldelta_wal::{Code, EndLsn, Lsn};
+use waldelta_wal::{Code, EndLsn, Lsn, Table};
 
 use crate::budget::Budget;
 use crate::leadership::Leadership;
 use crate::repairs::NeedsRepair;
+use crate::tables::{TableReading, Tables};
+use crate::trail::Trail;
 use crate::{Error, metrics, states};
 
 /// Reason of a gap of a table that was added while capture ran: it is to be had from its reset on.
@@ -93,8 +95,10 @@ pub struct Reading {
     pub state: State,
     /// WAL end that the source last told.
     pub source_end: Lsn,
-    /// Received up to here.
+    /// The furthest place in the WAL of which something was received, of a transaction that has not ended too.
     pub received: Lsn,
+    /// Received and taken apart up to here, in whole transactions.
+    pub decoded: Lsn,
     /// Durable in history up to here (D).
     pub durable: EndLsn,
     /// Reported to the slot (A).
@@ -123,6 +127,8 @@ pub struct Reading {
     pub all_durable_at: Option<Instant>,
     /// When the source's end was learned.
     pub(crate) source_end_at: Instant,
+    /// Where the source's end was before.
+    pub(crate) trail: Trail,
 }
 
 /// Shared between capture, which writes it, and whoever shows it.
@@ -133,6 +139,28 @@ pub struct Status {
     leadership: Leadership,
     /// When this was the WAL's end, the source's tables were as history knows them. It outlives a connection.
     tables_known_at: Mutex<Option<Lsn>>,
+    tables: Mutex<Tables>,
+}
+
+impl Reading {
+    fn source_end_is(&mut self, end: Lsn, at: Instant) {
+        (self.source_end, self.source_end_at) = (end, at);
+        self.trail.note(end, at);
+    }
+
+    fn forget_trail(&mut self) {
+        let last = self.decoded.min(self.durable.0).min(self.reported.0);
+        self.trail.forget_until(last);
+    }
+}
+
+/// Where a connection is.
+pub(crate) struct Positions {
+    pub(crate) received: Lsn,
+    pub(crate) decoded: EndLsn,
+    pub(crate) reported: EndLsn,
+    /// Whether something received is not durable yet.
+    pub(crate) waiting: bool,
 }
 
 /// What an append or advance has made durable.
@@ -144,6 +172,10 @@ pub(crate) struct Stored {
     pub(crate) transactions: u64,
     /// Changes in it.
     pub(crate) changes: u64,
+    /// Changes of each table in it, with its name.
+    pub(crate) of_tables: Vec<(Arc<Table>, u64)>,
+    /// Changes of each whole transaction in it.
+    pub(crate) sizes: Vec<u64>,
     /// Commit time of the last transaction in it.
     pub(crate) last_commit_us: Option<i64>,
     /// The tables that need repair, where there may be more than before.
@@ -153,12 +185,12 @@ pub(crate) struct Stored {
 impl Status {
     /// A status in [`State::Starting`].
     pub fn new() -> Self {
-        metrics::describe();
         Status {
             reading: Mutex::new(Reading {
                 state: State::Starting,
                 source_end: Lsn(0),
                 received: Lsn(0),
+                decoded: Lsn(0),
                 durable: EndLsn::default(),
                 reported: EndLsn::default(),
                 waiting: false,
@@ -173,10 +205,12 @@ impl Status {
                 commits_wait: false,
                 all_durable_at: None,
                 source_end_at: Instant::now(),
+                trail: Trail::default(),
             }),
             states: watch::Sender::new(State::Starting),
             leadership: Leadership::new(),
             tables_known_at: Mutex::new(None),
+            tables: Mutex::default(),
         }
     }
 
@@ -205,7 +239,7 @@ impl Status {
     pub(crate) fn streaming(&self, durable: EndLsn, source_end: Lsn) {
         let mut reading = self.lock();
         reading.durable = durable;
-        reading.received = durable.0;
+        (reading.received, reading.decoded) = (durable.0, durable.0);
         reading.source_end = source_end;
         reading.source_end_at = Instant::now();
         self.set_state(&mut reading, State::Streaming);
@@ -240,6 +274,7 @@ impl Status {
             _ => {
                 reading.durable = durable;
                 reading.received = reading.received.max(durable.0);
+                reading.decoded = reading.decoded.max(durable.0);
             }
         }
     }
@@ -253,23 +288,20 @@ impl Status {
     pub(crate) fn source_end(&self, end: Lsn) {
         let mut reading = self.lock();
         if end > reading.source_end {
-            reading.source_end = end;
-            reading.source_end_at = Instant::now();
+            reading.source_end_is(end, Instant::now());
         }
     }
 
     /// A look at the source has told where its WAL ends and what the slot was told, whether capture streams or not.
     pub(crate) fn looked(&self, end: Lsn, confirmed: Option<EndLsn>) {
         let mut reading = self.lock();
-        if reading.state == State::Streaming {
-            // What the stream says may be newer by a moment.
-            reading.source_end = reading.source_end.max(end);
-        } else {
-            // It may be another server by now.
-            reading.source_end = end;
+        // It may be another server by now; what the stream says may be newer by a moment.
+        let is_streaming = reading.state == State::Streaming;
+        let end = if is_streaming { reading.source_end.max(end) } else { end };
+        if !is_streaming {
             reading.reported = confirmed.unwrap_or(reading.reported);
         }
-        reading.source_end_at = Instant::now();
+        reading.source_end_is(end, Instant::now());
     }
 
     /// Whether commits at the source wait for us.
@@ -284,18 +316,19 @@ impl Status {
         set_active(&mut reading);
     }
 
-    pub(crate) fn positions(&self, received: EndLsn, reported: EndLsn, waiting: bool) {
+    pub(crate) fn positions(&self, positions: Positions) {
         let mut reading = self.lock();
-        reading.waiting = waiting;
-        reading.received = reading.received.max(received.0);
+        reading.waiting = positions.waiting;
+        reading.received = reading.received.max(positions.received);
+        reading.decoded = reading.decoded.max(positions.decoded.0);
         if reading.received > reading.source_end {
-            reading.source_end = reading.received;
-            reading.source_end_at = Instant::now();
+            reading.source_end_is(positions.received, Instant::now());
         }
         // A connection that has told nothing yet takes nothing back.
-        if reported > EndLsn::default() {
-            reading.reported = reported;
+        if positions.reported > EndLsn::default() {
+            reading.reported = positions.reported;
         }
+        reading.forget_trail();
         if reading.is_caught_up() {
             reading.all_durable_at = Some(reading.source_end_at);
         }
@@ -309,7 +342,14 @@ impl Status {
         reading.last_commit_us = stored.last_commit_us.or(reading.last_commit_us);
         reading.transactions += stored.transactions;
         reading.changes += stored.changes;
+        drop(reading);
         metrics::stored(stored);
+        self.tables().count(&stored.of_tables, Instant::now());
+    }
+
+    /// What was stored of each table since the start, by name; of very many tables those that changed first.
+    pub fn read_tables(&self) -> Vec<TableReading> {
+        self.tables().read(Instant::now())
     }
 
     /// The tables that have an open gap. Those that were not among them before are told in the log.
@@ -370,6 +410,11 @@ impl Status {
         });
     }
 
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // A count more or less is the worst.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Reading> {
         // A reading is whole after each line above, so a panic elsewhere leaves nothing half done.
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
@@ -388,7 +433,7 @@ fn set_active(reading: &mut Reading) {
 /// Of what the other instance has received, only what is durable is known.
 fn stands_by_at(reading: &mut Reading, durable: EndLsn) {
     reading.durable = durable;
-    reading.received = durable.0;
+    (reading.received, reading.decoded) = (durable.0, durable.0);
     reading.waiting = false;
 }
 

@@ -24,6 +24,7 @@ use waldelta_wal::{Code, Position};
 use self::noted::{Note, Noted};
 use crate::error::Error;
 use crate::lock::lock;
+use crate::metrics;
 
 /// Entries of one statement at most.
 const BATCH_MAX: usize = 1_000;
@@ -117,8 +118,9 @@ impl Audit {
         self.send(Waiting { entry: entry(who, action), written: None }, ROOM_TIMEOUT).await
     }
 
-    /// Somebody was turned away. Nothing is told where nobody authenticates.
+    /// Somebody was turned away. Nothing is told but to the metrics where nobody authenticates.
     pub(crate) fn refused(&self, who: Who<'_>, code: Code) {
+        metrics::turned_away(code);
         if self.access.is_required() {
             lock(&self.refusals).note(who, code, Instant::now());
         }

@@ -39,7 +39,7 @@ const TRANSACTION_BYTES: usize = 256;
 pub(crate) async fn run(feed: &Feed, registry: &Registry, metrics: &Metrics, stop: &CancellationToken) {
     let routing = async {
         let index = registry.index().await;
-        Router { registry, index, pace: Pace::new() }.follow(feed, metrics).await;
+        Router { registry, index, pace: Pace::new(), unfollowed: 0 }.follow(feed, metrics).await;
     };
     stop.run_until_cancelled(routing).await;
 }
@@ -48,6 +48,8 @@ struct Router<'a> {
     registry: &'a Registry,
     index: MutexGuard<'a, Index>,
     pace: Pace,
+    /// Transactions that concerned nobody, since that was told last.
+    unfollowed: u64,
 }
 
 /// A scope that a transaction goes to.
@@ -88,6 +90,7 @@ impl Router<'_> {
                         metrics.filter_lookups.increment(work.lookups);
                         metrics.filter_evaluations.increment(work.evaluations);
                     }
+                    metrics.unfollowed.increment(std::mem::take(&mut self.unfollowed));
                     self.pace.wake();
                 }
                 Err(behind) => {
@@ -202,6 +205,7 @@ impl Router<'_> {
             }
             destinations[place].authors.push(client);
         }
+        self.unfollowed += u64::from(destinations.is_empty());
         Found { destinations, new, work }
     }
 }
@@ -248,8 +252,9 @@ fn push(
     pace: &mut Pace,
 ) {
     let (position, prev) = (head.position(), scope.newest());
+    let (routed_at, committed_at_us) = (clock::now(), head.committed_at_us);
     let packed = OnceLock::new();
-    let item = Item { position, prev, content, own, schemas, routed_at: clock::now(), packed };
+    let item = Item { position, prev, content, own, schemas, routed_at, committed_at_us, packed };
     if scope.push(item) {
         pace.gave(scope);
     }
@@ -262,7 +267,7 @@ pub(crate) fn route_whole(registry: &Registry, transaction: &Transaction) -> Wor
 
     let routed = async {
         let (index, pace) = (registry.index().await, Pace::of(usize::MAX));
-        let mut router = Router { registry, index, pace };
+        let mut router = Router { registry, index, pace, unfollowed: 0 };
         let work = router.route_whole(transaction).await;
         router.pace.wake();
         work

@@ -67,6 +67,7 @@ pub use describe::openapi_text;
 pub use error::Error;
 pub use fingerprint::fingerprint;
 pub use http::{guarded, operators_only};
+pub use metrics::describe as describe_metrics;
 pub use parts::Part;
 pub use peer::Peer;
 pub use policy::{Limits, LivePolicy, Policy};

@@ -58,11 +58,6 @@ impl RetryAfter {
 impl Quotas {
     /// Nobody has taken anything yet.
     pub(crate) fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
-        metrics::describe_counter!(
-            "waldelta_fanout_limited_total",
-            metrics::Unit::Count,
-            "Sessions and requests refused because an address, a subject or a tenant has had its part"
-        );
         Quotas { policy, taken: Arc::default() }
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct Item {
     pub schemas: Vec<SchemaFrame>,
     /// When it was found durable.
     pub routed_at: Instant,
+    /// By the source's clock, in microseconds since 1970.
+    pub committed_at_us: i64,
     /// The frame of `content` in its smaller form, once a session has come that takes it; see [`Scope::pack`].
     pub packed: OnceLock<Option<Packed>>,
 }

@@ -79,6 +79,12 @@ impl History {
         noted.await.map(|_| ()).map_err(Error::NoteClients)
     }
 
+    /// Tells whoever listens to this channel in history's database.
+    pub async fn announce(&self, channel: &str, payload: &str) -> Result<(), Error> {
+        let told = sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(payload).execute(self.pool());
+        told.await.map(|_| ()).map_err(Error::Announce)
+    }
+
     /// The last cursor that a client has acknowledged.
     pub async fn acked(&self, client_id: &str) -> Result<Option<Position>, Error> {
         let cursor: Option<Option<String>> = sqlx::query_scalar(ACKED)

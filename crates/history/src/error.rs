@@ -209,6 +209,9 @@ pub enum Error {
     /// A client's cursor could not be stored.
     #[error("record what a client has acknowledged")]
     RecordAck(#[source] sqlx::Error),
+    /// Nobody could be told.
+    #[error("notify those who listen")]
+    Announce(#[source] sqlx::Error),
     /// What happened could not be stored.
     #[error("write what happened into the audit")]
     Audit(#[source] sqlx::Error),
@@ -296,6 +299,7 @@ impl Error {
             | Error::Audit(source)
             | Error::ChangeAccess(source)
             | Error::RecordAck(source)
+            | Error::Announce(source)
             | Error::NoteClients(source)
             | Error::TakeClients(source)
             | Error::ForgetClients(source)
@@ -329,6 +333,7 @@ impl Error {
             | Error::Audit(source)
             | Error::ChangeAccess(source)
             | Error::RecordAck(source)
+            | Error::Announce(source)
             | Error::NoteClients(source)
             | Error::TakeClients(source)
             | Error::ForgetClients(source)

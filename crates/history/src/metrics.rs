@@ -28,51 +28,51 @@ pub fn describe() {
     describe_histogram!(
         APPEND_DURATION,
         Unit::Seconds,
-        "Time of one append to history, from BEGIN to COMMIT."
+        "Time of one append to history, from BEGIN to COMMIT"
     );
-    describe_counter!(APPENDED_ROWS, Unit::Count, "Changes made durable in history.");
-    describe_counter!(APPENDED_BYTES, Unit::Bytes, "Bytes sent to history by COPY.");
+    describe_counter!(APPENDED_ROWS, Unit::Count, "Changes made durable in history");
+    describe_counter!(APPENDED_BYTES, Unit::Bytes, "Bytes sent to history by COPY");
     describe_gauge!(
         DURABLE_LSN,
         Unit::Bytes,
-        "Durable end of history, as a byte position in the source's WAL."
+        "Durable end of history, as a byte position in the source's WAL"
     );
-    describe_gauge!(FEED_BYTES, Unit::Bytes, "Memory that the in-memory tail of history holds, about.");
+    describe_gauge!(FEED_BYTES, Unit::Bytes, "Memory that the in-memory tail of history holds, about");
     describe_gauge!(
         OPEN_GAPS,
         Unit::Count,
-        "Tables that need repair: rows of them changed in a way that history has no changes of."
+        "Tables that need repair: rows of them changed in a way that history has no changes of"
     );
-    describe_gauge!(PARTITIONS, Unit::Count, "Partitions of change_history, as of the last sweep.");
+    describe_gauge!(PARTITIONS, Unit::Count, "Partitions of change_history, as of the last sweep");
     describe_gauge!(
         STORED_BYTES,
         Unit::Bytes,
-        "Bytes of change_history with its indexes, as of the last sweep."
+        "Bytes of change_history with its indexes, as of the last sweep"
     );
     describe_gauge!(
         FLOOR_AGE,
         Unit::Seconds,
-        "How long ago the oldest that can be resumed from was stored, where that is known."
+        "How long ago the oldest that can be resumed from was stored, where that is known"
     );
-    describe_gauge!(SWEPT_AT, Unit::Seconds, "When history was last swept, in seconds since 1970.");
-    describe_counter!(PRUNED_PARTITIONS, Unit::Count, "Partitions that were pruned.");
-    describe_counter!(PRUNED_ROWS, Unit::Count, "Changes that were pruned one by one.");
+    describe_gauge!(SWEPT_AT, Unit::Seconds, "When history was last swept, in seconds since 1970");
+    describe_counter!(PRUNED_PARTITIONS, Unit::Count, "Partitions that were pruned");
+    describe_counter!(PRUNED_ROWS, Unit::Count, "Changes that were pruned one by one");
     describe_gauge!(
         HELD,
         Unit::Count,
-        "1 while something is kept for longer only because a client that was here of late has yet to read it."
+        "1 while something is kept for longer only because a client that was here of late has yet to read it"
     );
     describe_gauge!(
         SEALED_AT,
         Unit::Seconds,
-        "When the newest seal of history was made, in seconds since 1970."
+        "When the newest seal of history was made, in seconds since 1970"
     );
     describe_counter!(
         READS,
         Unit::Count,
-        "Pages read from the table by those whom the in-memory tail no longer served."
+        "Pages read from the table by those whom the in-memory tail no longer served"
     );
-    describe_counter!(READ_ROWS, Unit::Count, "Changes read in those pages.");
+    describe_counter!(READ_ROWS, Unit::Count, "Changes read in those pages");
 }
 
 pub(crate) fn appended(duration: Duration, rows: u64, bytes: u64) {

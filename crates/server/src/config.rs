@@ -4,6 +4,7 @@
 
 mod auth;
 mod listener;
+mod notify;
 mod policy;
 mod retention;
 mod server;
@@ -22,6 +23,7 @@ use crate::cli::{OnGap, Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
 use auth::AuthConfig;
+pub(crate) use notify::NotifyConfig;
 pub(crate) use policy::RuleConfig;
 pub(crate) use retention::Retain;
 use server::ServerConfig;
@@ -36,6 +38,7 @@ pub(crate) struct Config {
     pub server: ServerConfig,
     pub auth: AuthConfig,
     pub limits: Limits,
+    pub notify: NotifyConfig,
     pub rules: Vec<RuleConfig>,
 }
 
@@ -181,6 +184,7 @@ impl Config {
     fn relative_to(&mut self, folder: &Path) {
         self.auth.relative_to(folder);
         self.server.tls.relative_to(folder);
+        self.notify.relative_to(folder);
     }
 
     /// The captured database.
@@ -313,6 +317,9 @@ impl Config {
         if let Some(nonsense) = self.auth.nonsense() {
             return Err(invalid(nonsense));
         }
+        if let Some(nonsense) = self.notify.nonsense() {
+            return Err(invalid(nonsense));
+        }
         self.policy()?;
         if self.capture.takeover_after_ms < TAKEOVER_AFTER_MS_MIN {
             return Err(invalid(format!(
@@ -348,7 +355,7 @@ fn differing(ours: &toml::Table, theirs: &toml::Table, prefix: &str, names: &mut
 }
 
 /// How this instance is named to the others: where it runs, and which process it is.
-fn holder() -> String {
+pub(crate) fn holder() -> String {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     // Only Linux tells; elsewhere the process id must do.
     match std::fs::read_to_string("/proc/sys/kernel/hostname").map(|host| host.trim().to_owned()) {

@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::cli::{LogFormat, LogOptions};
+use crate::metrics::logged::Problems;
 
 /// What these tell of more than this has what clients send and get in it, and the parameters of statements: tokens and rows.
 const NOT_TOLD: [&str; 3] = ["tungstenite", "tokio_tungstenite", "tokio_postgres"];
@@ -44,7 +45,7 @@ fn logged<L: Layer<Registry> + Send + Sync>(layer: L, asked: &str) -> impl Subsc
     if !asked.contains(NOTICES) {
         caps.extend([(NOTICES, LevelFilter::WARN)]);
     }
-    tracing_subscriber::registry().with(layer).with(asked_for).with(caps)
+    tracing_subscriber::registry().with(layer).with(Problems).with(asked_for).with(caps)
 }
 
 #[cfg(test)]

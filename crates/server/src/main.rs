@@ -12,6 +12,8 @@ mod failure;
 mod http;
 mod listener;
 mod logging;
+mod metrics;
+mod notify;
 mod open_files;
 mod role;
 mod service;

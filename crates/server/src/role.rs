@@ -42,9 +42,13 @@ impl Role {
         matches!(self, Role::All | Role::Fanout)
     }
 
+    /// Tells the recorder what the metric means.
+    pub(crate) fn describe_metrics() {
+        describe_gauge!(ROLE, "By `role`: 1 for that of this process");
+    }
+
     /// Puts it into the metrics.
     pub(crate) fn record(self) {
-        describe_gauge!(ROLE, "1 for the role of this process");
         gauge!(ROLE, "role" => self.as_str()).set(1.0);
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub(crate) use opening::{Opening, try_open_history};
-pub(crate) use reloading::{ConfigStatus, Hangups, Reloads, RuleStatus, closes, published};
+pub(crate) use reloading::{ConfigStatus, Hangups, Reloads, RuleStatus, closes, describe_metrics, published};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use waldelta_capture::State;

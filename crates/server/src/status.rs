@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use waldelta_capture::{Budget, NeedsRepair, Reading, State};
+use waldelta_capture::{Budget, NeedsRepair, Reading, State, TableReading};
 use waldelta_fanout::{Fanout, SessionReading};
 use waldelta_history::{History, Retained, Sealed};
+use waldelta_wal::ReplicaIdentity;
 
+use crate::metrics;
 use crate::role::Role;
 use crate::service::{ConfigStatus, Reloads};
-pub(crate) use writer::{Answer, Watched, WriterStatus};
+pub(crate) use writer::{Answer, Watched, WriterStatus, describe_metrics};
 
 /// What the service says of itself.
 #[derive(Debug, Deserialize, Serialize)]
@@ -43,8 +45,26 @@ pub(crate) struct Status {
     pub config: ConfigStatus,
     /// The slot at the source; absent when the source does not answer, and where there is no slot.
     pub slot: Option<SlotStatus>,
+    /// The tables of which something was stored since the start, by name; of very many those that changed first.
+    #[serde(default)]
+    pub tables: Vec<TableStatus>,
     /// Connected clients of this process.
     pub sessions: Vec<SessionStatus>,
+}
+
+/// What was stored of a table since the start.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct TableStatus {
+    /// Name of the table.
+    pub table: String,
+    /// Changes of it.
+    pub changes: u64,
+    /// Changes a second, over about the last ten seconds.
+    pub changes_per_second: f64,
+    /// Since the last of them.
+    pub changed_seconds: f64,
+    /// What the source does not tell of its rows; absent where it tells what clients need.
+    pub warning: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -67,6 +87,9 @@ pub(crate) struct CaptureStatus {
     pub source_lsn: String,
     /// Received up to here.
     pub received_lsn: String,
+    /// Taken apart up to here, in whole transactions.
+    #[serde(default)]
+    pub decoded_lsn: String,
     /// Durable up to here.
     pub durable_lsn: String,
     /// Reported to the slot.
@@ -75,7 +98,10 @@ pub(crate) struct CaptureStatus {
     pub lag_bytes: u64,
     /// From the source's end to what was received.
     pub receive_lag_bytes: u64,
-    /// From what was received to what is durable.
+    /// From what was received to what was taken apart.
+    #[serde(default)]
+    pub decode_lag_bytes: u64,
+    /// From there to what is durable.
     pub store_lag_bytes: u64,
     /// From what is durable to what the slot was told.
     pub report_lag_bytes: u64,
@@ -224,6 +250,7 @@ impl Observer {
             },
             config: self.config.read(),
             slot: None,
+            tables: Vec::new(),
             sessions: Vec::new(),
         };
         let state = reading.as_ref().map(|reading| &reading.state);
@@ -238,14 +265,20 @@ impl Observer {
         status
     }
 
-    /// The same with the sessions.
+    /// The same with the tables and the sessions.
     pub(crate) fn read_in_full(&self) -> Status {
+        let tables = self.capture.as_ref().map(|capture| capture.read_tables()).unwrap_or_default();
         let sessions = self.fanout.as_ref().map(Fanout::sessions).unwrap_or_default();
-        Status { sessions: sessions.into_iter().map(SessionStatus::from).collect(), ..self.read() }
+        Status {
+            tables: tables.into_iter().map(TableStatus::from).collect(),
+            sessions: sessions.into_iter().map(SessionStatus::from).collect(),
+            ..self.read()
+        }
     }
 
     /// Puts everything that grows by itself into the metrics.
     pub(crate) fn record(&self) {
+        metrics::record();
         self.role.record();
         if let Some(capture) = &self.capture {
             capture.record();
@@ -335,12 +368,14 @@ impl From<&Reading> for CaptureStatus {
             commits_wait: reading.commits_wait,
             source_lsn: reading.source_end.to_string(),
             received_lsn: reading.received.to_string(),
+            decoded_lsn: reading.decoded.to_string(),
             durable_lsn: reading.durable.to_string(),
             reported_lsn: reading.reported.to_string(),
             lag_bytes: lag.bytes,
-            receive_lag_bytes: lag.receive_bytes,
-            store_lag_bytes: lag.store_bytes,
-            report_lag_bytes: lag.report_bytes,
+            receive_lag_bytes: lag.receive.bytes,
+            decode_lag_bytes: lag.decode.bytes,
+            store_lag_bytes: lag.store.bytes,
+            report_lag_bytes: lag.report.bytes,
             lag_seconds: lag.seconds,
             transactions: reading.transactions,
             changes: reading.changes,
@@ -404,6 +439,28 @@ impl From<NeedsRepair> for RepairStatus {
     }
 }
 
+impl From<TableReading> for TableStatus {
+    fn from(reading: TableReading) -> Self {
+        let table = &reading.table;
+        let warning = match (table.key.is_empty(), table.identity) {
+            (true, ReplicaIdentity::Full) => {
+                Some("it has no key: its rows are told apart by all that is in them")
+            }
+            (true, _) => Some(
+                "it has neither key nor REPLICA IDENTITY FULL: its owner's UPDATE and DELETE fail while it is published",
+            ),
+            (false, _) => None,
+        };
+        TableStatus {
+            table: table.name.to_string(),
+            changes: reading.changes,
+            changes_per_second: reading.changes_per_second,
+            changed_seconds: Instant::now().saturating_duration_since(reading.stored_at).as_secs_f64(),
+            warning: warning.map(str::to_owned),
+        }
+    }
+}
+
 impl From<SessionReading> for SessionStatus {
     fn from(session: SessionReading) -> Self {
         SessionStatus {
@@ -424,7 +481,7 @@ fn age_seconds(at_us: i64) -> f64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "an age is for people; nothing is decided by it")]
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 

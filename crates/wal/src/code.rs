@@ -39,6 +39,11 @@ macro_rules! codes {
 }
 
 codes! {
+    NotifyFailed = "WD-NOTIFY-FAILED" {
+        title: "A change of state could not be told.",
+        cause: "The webhook did not take it within four tries, or NOTIFY was refused by history's database; or too many came at once.",
+        fix: "Nothing else depends on it. See what `notify.webhook_url` answers; `waldelta status` has the state."
+    }
     ConfigInvalid = "WD-CONFIG-INVALID" {
         title: "The configuration cannot be used.",
         cause: "A key is unknown, a value has the wrong form, or a required value is missing.",

@@ -12,6 +12,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("WriterStatus", writer_status()),
         ("RepairStatus", repair_status()),
         ("SlotStatus", slot_status()),
+        ("TableStatus", table_status()),
         ("SessionStatus", session_status()),
         ("Clients", clients()),
     ]
@@ -49,6 +50,7 @@ fn status() -> Value {
         .has("history", history.end())
         .has("config", config_status())
         .has("slot", nullable(named("SlotStatus")))
+        .has("tables", list(named("TableStatus"), "The tables of which something was stored since the start, by name; of very many those that changed first."))
         .has("sessions", list(named("SessionStatus"), "Connected clients."))
         .end()
 }
@@ -64,11 +66,13 @@ fn capture_status() -> Value {
         .has("commits_wait", flag("Whether commits at the source wait for capture."))
         .has("source_lsn", named("Lsn"))
         .has("received_lsn", named("Lsn"))
+        .has("decoded_lsn", named("Lsn"))
         .has("durable_lsn", named("Lsn"))
         .has("reported_lsn", named("Lsn"))
         .has("lag_bytes", count("WAL that may hold changes which are not durable."))
         .has("receive_lag_bytes", count("From the source's end to what was received."))
-        .has("store_lag_bytes", count("From what was received to what is durable."))
+        .has("decode_lag_bytes", count("From there to what was taken apart, in whole transactions."))
+        .has("store_lag_bytes", count("From there to what is durable."))
         .has("report_lag_bytes", count("From what is durable to what the slot was told."))
         .has("lag_seconds", seconds("Age of the newest thing known to be durable, while there may be more."))
         .has("transactions", count("Stored since the start."))
@@ -139,6 +143,16 @@ fn slot_status() -> Value {
         .has("verdict", one_of_texts(&["ok", "warning", "critical", "lost"], "What is to be made of that."))
         .has("fix", maybe_text("What mends it."))
         .has("invalidation", maybe_text("Why it can never be used again."))
+        .end()
+}
+
+fn table_status() -> Value {
+    Object::new("What was stored of a table since the start.")
+        .has("table", named("TableName"))
+        .has("changes", count("Of it."))
+        .has("changes_per_second", seconds("Changes a second, over about the last ten seconds."))
+        .has("changed_seconds", seconds("Since the last of them."))
+        .has("warning", maybe_text("What the source does not tell of its rows."))
         .end()
 }
 

@@ -18,7 +18,7 @@ use crate::testing::{
 };
 
 fn router(registry: &Registry, pace: Pace) -> Router<'_> {
-    Router { registry, index: at_once(registry.index()), pace }
+    Router { registry, index: at_once(registry.index()), pace, unfollowed: 0 }
 }
 
 fn route(registry: &Registry, entry: &Entry) -> Work {

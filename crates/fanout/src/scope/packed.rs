@@ -79,6 +79,7 @@ mod tests {
             own: Vec::new(),
             schemas: Vec::new(),
             routed_at: std::time::Instant::now(),
+            committed_at_us: 0,
             packed: std::sync::OnceLock::new(),
         }
     }

@@ -15,6 +15,7 @@ fn item(lsn: u64, prev: Position) -> Item {
         own: Vec::new(),
         schemas: Vec::new(),
         routed_at: Instant::now(),
+        committed_at_us: 0,
         packed: OnceLock::new(),
     }
 }

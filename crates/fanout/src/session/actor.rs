@@ -108,8 +108,8 @@ struct Actor<S> {
     client_was_last: bool,
     /// It was let in, and told where it begins.
     has_begun: bool,
-    /// When the oldest frame that waits to be written was found durable.
-    routed_at: Option<Instant>,
+    /// When the oldest frame that waits to be written was found durable, and when it was committed by the source's clock.
+    oldest: Option<(Instant, i64)>,
     sent_bytes: u64,
 }
 
@@ -157,7 +157,7 @@ impl<S: Socket> Actor<S> {
             numbered: None,
             client_was_last: false,
             has_begun: false,
-            routed_at: None,
+            oldest: None,
             sent_bytes: 0,
         }
     }
@@ -210,9 +210,13 @@ impl<S: Socket> Actor<S> {
             if let Some(shown) = self.session.take_lacking() {
                 self.inner.registry.awaits(shown.left_out());
             }
+            if let Some(left_out) = self.session.take_left_out() {
+                self.inner.metrics.left_out(left_out);
+            }
             let may_read = reads < READS_MAX;
             // A ping waits for what the tail has: who gets nothing else gets a heartbeat in the same moment, and both in one write.
-            let waits = may_read && is_nothing_but_a_ping(actions) && matches!(self.session.want(), Want::Tail(_));
+            let waits =
+                may_read && is_nothing_but_a_ping(actions) && matches!(self.session.want(), Want::Tail(_));
             if !waits && let Some(closing) = self.perform(actions).await {
                 return Some(closing);
             }
@@ -366,7 +370,8 @@ impl<S: Socket> Actor<S> {
         {
             attachment.scope.pack(items);
         }
-        self.routed_at = items.as_ref().ok().and_then(|items| items.first()).map(|item| item.routed_at);
+        let oldest = items.as_ref().ok().and_then(|items| items.first());
+        self.oldest = oldest.map(|item| (item.routed_at, item.committed_at_us));
         Event::Tail { items, routed }
     }
 
@@ -473,8 +478,9 @@ impl<S: Socket> Actor<S> {
         self.inner.metrics.frames.increment(frames);
         self.inner.metrics.bytes.increment(bytes);
         self.sent_bytes += bytes;
-        if let Some(routed_at) = self.routed_at.take() {
-            self.inner.metrics.delivered(clock::now().saturating_duration_since(routed_at));
+        if let Some((routed_at, committed_at_us)) = self.oldest.take() {
+            let latency = clock::now().saturating_duration_since(routed_at);
+            self.inner.metrics.delivered(latency, self.inner.clock.unix_us().saturating_sub(committed_at_us));
         }
         None
     }

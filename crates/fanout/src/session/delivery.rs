@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use waldelta_wal::{Change, Operation, Position, Table, TableName, TransactionHead};
 
+use crate::metrics::LeftOut;
 use crate::scope::{SchemaFrame, cost};
 use crate::subscription::{Misfit, Route, Selection, Tables, Telling, is_change};
 use crate::wire::Utf8Bytes;
@@ -58,6 +59,8 @@ impl Overlap {
 #[derive(Default)]
 pub(crate) struct Delivery {
     pub overlaps: Vec<Overlap>,
+    /// Transactions, or the runs of them that were read, of which something was not told.
+    pub left_out: LeftOut,
     /// The version last told of each table.
     shapes: BTreeMap<u32, u32>,
     /// Whether only transactions are told.
@@ -67,6 +70,18 @@ pub(crate) struct Delivery {
     /// What they cost, about.
     routes_bytes: usize,
     open: Option<Open>,
+}
+
+/// What becomes of a change.
+enum Way {
+    /// It is told if its rows are, by the route with this index.
+    Told(usize),
+    /// The client did it.
+    Own,
+    /// The client's snapshot shows it.
+    InSnapshot,
+    /// It is none of what the client follows.
+    Unfollowed,
 }
 
 /// A transaction of which parts were told and the last was not.
@@ -187,14 +202,19 @@ impl Delivery {
     ) -> Result<Frames, Undeliverable> {
         let mut own = self.open.as_ref().is_some_and(|open| open.own);
         let mut concerned: Vec<(&Change, usize)> = Vec::new();
+        let mut left_out = LeftOut::default();
         let routes_before = self.routes.len();
         for change in changes {
             let is_own = change.author.as_ref().is_some_and(|author| author.client_id == to.client_id);
             own |= is_own;
-            if let Some(route) = self.route(to, head, change, is_own)? {
-                concerned.push((change, route));
+            match self.route(to, head, change, is_own)? {
+                Way::Told(route) => concerned.push((change, route)),
+                Way::Own => left_out.own = 1,
+                Way::InSnapshot => left_out.in_snapshot = 1,
+                Way::Unfollowed => {}
             }
         }
+        self.left_out += left_out;
         let told = concerned.into_iter().filter_map(|(change, route)| {
             let route = self.routes[route].1.as_ref()?;
             Some(Told { change, route, telling: route.telling(change)? })
@@ -263,30 +283,30 @@ impl Delivery {
         (self.routes, self.routes_bytes) = (Vec::new(), 0);
     }
 
-    /// The route of a change that is to be told if its rows are, as an index into `routes`.
+    /// What is to become of a change.
     fn route(
         &mut self,
         to: Recipient<'_>,
         head: &TransactionHead,
         change: &Change,
         is_own: bool,
-    ) -> Result<Option<usize>, Misfit> {
+    ) -> Result<Way, Misfit> {
         let table = change.table.as_ref();
         if !is_change(change) {
-            return Ok(None);
+            return Ok(Way::Unfollowed);
         }
         // Who changes a row of a table does not know that its shape has changed.
         let mut gets_own = to.gets_own || change.operation == Operation::Schema;
         if let Some(table) = table {
             // Whatever shape it had then: the snapshot came with one that fits.
             if self.holds(&table.name, head) {
-                return Ok(None);
+                return Ok(Way::InSnapshot);
             }
             // Made while the client took a snapshot, which replaced what it had.
             gets_own |= self.overlaps.iter().any(|overlap| overlap.is_of(&table.name));
         }
         if is_own && !gets_own {
-            return Ok(None);
+            return Ok(Way::Own);
         }
         let same = |other: &Option<Arc<Table>>| other.as_ref().map(Arc::as_ptr) == table.map(Arc::as_ptr);
         let index = match self.routes.iter().position(|(other, _)| same(other)) {
@@ -298,7 +318,7 @@ impl Delivery {
                 self.routes.len() - 1
             }
         };
-        Ok(self.routes[index].1.is_some().then_some(index))
+        Ok(if self.routes[index].1.is_some() { Way::Told(index) } else { Way::Unfollowed })
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use waldelta_wal::{Code, Position, Table, TableName};
 
 use super::delivery::Overlap;
+use crate::clock;
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::shapes::Shown;
@@ -79,6 +80,7 @@ pub(crate) async fn run(order: Order, subprotocol: Subprotocol, inner: &Inner, s
 }
 
 async fn hand_over(order: Order, subprotocol: Subprotocol, inner: &Inner, steps: &mpsc::Sender<Step>) {
+    let began_at = clock::now();
     snapshots::hear_of(order.head, inner.history.feed()).await;
     let follower = match open_gaps(inner).await {
         Ok(gaps) => inner.snapshots.follow(&order, inner.history.feed(), &gaps),
@@ -107,6 +109,8 @@ async fn hand_over(order: Order, subprotocol: Subprotocol, inner: &Inner, steps:
             },
             Told::Ended(begun, whole) => {
                 inner.metrics.snapshots.increment(1);
+                let took = clock::now().saturating_duration_since(began_at);
+                inner.metrics.snapshot_seconds.record(took.as_secs_f64());
                 if steps.send(Step::Shown(whole.shown.clone())).await.is_err() {
                     return;
                 }

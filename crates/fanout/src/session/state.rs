@@ -36,6 +36,7 @@ use super::delivery::Delivery;
 use super::hydrate::{Order, Step};
 use super::private::PrivateRead;
 use crate::closing::Closing;
+use crate::metrics::LeftOut;
 use crate::registry::Client;
 use crate::rules::Grant;
 use crate::scope::{Behind, Item};
@@ -427,6 +428,11 @@ impl Session {
     /// The tables that it lacks, once after each time that they have become others.
     pub(crate) fn take_lacking(&mut self) -> Option<Shown> {
         std::mem::take(&mut self.lacks_others).then(|| self.shown.clone()).filter(Shown::lacks_any)
+    }
+
+    /// What the client was not told since this was last asked.
+    pub(crate) fn take_left_out(&mut self) -> Option<LeftOut> {
+        Some(std::mem::take(&mut self.delivery.left_out)).filter(|left_out| *left_out != LeftOut::default())
     }
 
     /// Whether it is known where it begins.

@@ -156,12 +156,20 @@ fn show_capture(capture: &CaptureStatus) -> anyhow::Result<()> {
     let seconds =
         capture.lag_seconds.map_or_else(|| "not known in seconds".to_owned(), |s| format!("{s:.3} s"));
     answer(format_args!(
-        "lag       {} bytes (to receive {}, to store {}, to report {}), {seconds}",
-        capture.lag_bytes, capture.receive_lag_bytes, capture.store_lag_bytes, capture.report_lag_bytes
+        "lag       {} bytes (to receive {}, to decode {}, to store {}, to report {}), {seconds}",
+        capture.lag_bytes,
+        capture.receive_lag_bytes,
+        capture.decode_lag_bytes,
+        capture.store_lag_bytes,
+        capture.report_lag_bytes
     ))?;
     answer(format_args!(
-        "lsn       source {}, received {}, durable {}, reported {}",
-        capture.source_lsn, capture.received_lsn, capture.durable_lsn, capture.reported_lsn
+        "lsn       source {}, received {}, decoded {}, durable {}, reported {}",
+        capture.source_lsn,
+        capture.received_lsn,
+        capture.decoded_lsn,
+        capture.durable_lsn,
+        capture.reported_lsn
     ))
 }
 

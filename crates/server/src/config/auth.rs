@@ -117,11 +117,11 @@ impl IssuerConfig {
         match (&self.jwks_url, &self.public_key_file, &self.secret_file) {
             (Some(url), None, None) => Ok(Keys::Jwks { url: url.clone(), allow_private: self.allow_private }),
             (None, Some(file), None) => {
-                let pem = String::from_utf8(read(file)?);
+                let pem = String::from_utf8(read_key_file(file)?);
                 pem.map(Keys::Pem).map_err(|_| format!("{file} is not in PEM"))
             }
             (None, None, Some(file)) => {
-                let mut secret = read(file)?;
+                let mut secret = read_key_file(file)?;
                 // Editors and `echo` put it there.
                 for newline in [b'\n', b'\r'] {
                     secret.pop_if(|last| *last == newline);
@@ -168,7 +168,7 @@ fn named(at: usize, issuer: &IssuerConfig) -> String {
     format!("auth.issuers[{}] ({:?})", at + 1, issuer.issuer)
 }
 
-fn read(file: &str) -> Result<Vec<u8>, String> {
+pub(super) fn read_key_file(file: &str) -> Result<Vec<u8>, String> {
     let opened = std::fs::File::open(file).map_err(|error| format!("read {file}: {error}"))?;
     let mut bytes = Vec::new();
     let read = opened.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);

@@ -18,9 +18,17 @@ const FAILED: &str = "waldelta_accept_failures_total";
 
 /// Says what the numbers are; once there is a recorder.
 pub(crate) fn describe_metrics() {
-    describe_gauge!(OPEN, Unit::Count, "Open connections, WebSockets among them");
-    describe_counter!(REFUSED, Unit::Count, "Connections closed unread: too many in all, or of one address");
-    describe_counter!(FAILED, Unit::Count, "Times that the system could not accept a connection");
+    describe_gauge!(OPEN, Unit::Count, "Open connections of a `listener`, WebSockets among them");
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "Connections to a `listener` closed unread, by the `bound` that is reached: too many in `all`, or of one `address`"
+    );
+    describe_counter!(
+        FAILED,
+        Unit::Count,
+        "Times that the system could not accept a connection of a `listener`"
+    );
 }
 
 /// Connections at most.

@@ -35,6 +35,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 const RELOADS: &str = "waldelta_config_reloads_total";
 
+/// Tells the recorder what the metric means.
+pub(crate) fn describe_metrics() {
+    metrics::describe_counter!(
+        RELOADS,
+        metrics::Unit::Count,
+        "Times the configuration was read again, by `result`: applied, refused"
+    );
+}
+
 /// SIGHUP, from the moment it is made on: from then on it no longer ends the process.
 pub(crate) struct Hangups {
     signal: Signal,
@@ -174,7 +183,6 @@ impl Reloading {
         mut hangups: Option<Hangups>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        metrics::describe_counter!(RELOADS, "Times the configuration was read again, by what came of it");
         for result in ["applied", "refused"] {
             metrics::counter!(RELOADS, "result" => result).increment(0);
         }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
 use waldelta_access::Access;
 use waldelta_fanout::{Fanout, LivePolicy};
@@ -14,9 +12,10 @@ use waldelta_source::Source;
 use super::reloading::{Hangups, Reloading, Reloads};
 use super::surfaces::{self, Surfaces};
 use super::{Opening, Service, capturing, following, serving, upkeep};
-use crate::config::Config;
+use crate::config::{Config, holder};
 use crate::http::Operations;
-use crate::listener;
+use crate::metrics;
+use crate::notify;
 use crate::status::{Observer, Watched};
 
 impl Service {
@@ -29,7 +28,7 @@ impl Service {
         hangups: Option<Hangups>,
     ) -> anyhow::Result<Self> {
         let Opening { mut supervisor, listeners, stop, opened, .. } = opening;
-        let recorder = PrometheusBuilder::new().install_recorder().context("install the metrics recorder")?;
+        let recorder = metrics::install()?;
         let role = config.server.role;
         let access = Access::new(config.access()?, history.clone());
         if access.is_required() {
@@ -56,7 +55,6 @@ impl Service {
             Some(fanout) => fanout.policy(),
             None => LivePolicy::new(config.policy()?),
         };
-        listener::describe_metrics();
         let Surfaces { clients, operators } =
             surfaces::of(&config, &listeners, &access, &policy, observer.fanout.as_ref(), &operations);
 
@@ -75,6 +73,9 @@ impl Service {
             reloads: observer.config.clone(),
         };
         supervisor.spawn("config", reloading.run(hangups, stop.clone()));
+        let telling =
+            notify::run(config.notify.clone(), holder(), observer.clone(), history.clone(), stop.clone());
+        supervisor.spawn("notify", telling);
         opened.cancel();
         supervisor.spawn("indexes", build_indexes(history.clone(), stop.clone()));
         supervisor.spawn("metrics", upkeep(recorder, stop.clone()));

@@ -1,6 +1,8 @@
 //! Statuses to show, and what is said of them in words.
 
 use super::*;
+use waldelta_wal::{Table, TableName};
+
 use crate::service::RuleStatus;
 
 /// A status in this state, with a value for everything that can be told.
@@ -28,10 +30,12 @@ pub(crate) fn status(state: &str, name: &str) -> Status {
             commits_wait: false,
             source_lsn: "0/20".into(),
             received_lsn: "0/20".into(),
+            decoded_lsn: "0/20".into(),
             durable_lsn: "0/14".into(),
             reported_lsn: "0/14".into(),
             lag_bytes: 12,
             receive_lag_bytes: 0,
+            decode_lag_bytes: 0,
             store_lag_bytes: 12,
             report_lag_bytes: 0,
             lag_seconds: Some(0.5),
@@ -54,6 +58,7 @@ pub(crate) fn status(state: &str, name: &str) -> Status {
             fix: Some("raise it".into()),
             invalidation: None,
         }),
+        tables: Vec::new(),
         sessions: Vec::new(),
     }
 }
@@ -150,4 +155,24 @@ fn a_status_of_before_there_were_roles_can_be_read() {
     }
     let read: Status = serde_json::from_value(json).unwrap();
     assert_eq!((read.role, read.capture.unwrap().state.as_str()), (Role::All, "streaming"));
+}
+
+#[test]
+fn of_a_table_it_is_told_what_the_source_does_not_tell() {
+    let warning = |key: &[u16], identity| {
+        let table = Table {
+            oid: 1,
+            version: 1,
+            name: TableName { schema: "public".into(), name: "t".into() },
+            columns: Vec::new(),
+            key: key.to_vec(),
+            identity,
+        };
+        let stored_at = Instant::now();
+        let reading = TableReading { table: Arc::new(table), changes: 1, changes_per_second: 0.1, stored_at };
+        TableStatus::from(reading).warning
+    };
+    assert_eq!(warning(&[0], ReplicaIdentity::Default), None);
+    assert!(warning(&[], ReplicaIdentity::Full).unwrap().contains("told apart"));
+    assert!(warning(&[], ReplicaIdentity::Nothing).unwrap().contains("UPDATE and DELETE fail"));
 }

@@ -90,20 +90,27 @@ pub(crate) enum Answer {
     Failed(Code, String),
 }
 
+/// Tells the recorder what the metrics mean.
+pub(crate) fn describe_metrics() {
+    describe_gauge!(
+        STATE,
+        "By `state`: 1 for what is known of the instance that writes history, 0 for the rest"
+    );
+    describe_gauge!(
+        SILENT,
+        Unit::Seconds,
+        "Since the instance that writes history last renewed its lease; NaN while it is not known"
+    );
+    describe_gauge!(
+        UNMOVED,
+        Unit::Seconds,
+        "Since anything became durable in history; NaN while it is not known"
+    );
+}
+
 impl Watched {
     /// Nothing seen yet.
     pub(crate) fn new() -> Self {
-        describe_gauge!(STATE, "1 for what is known of the instance that writes history, 0 for the rest");
-        describe_gauge!(
-            SILENT,
-            Unit::Seconds,
-            "Since the instance that writes history last renewed its lease; NaN while it is not known"
-        );
-        describe_gauge!(
-            UNMOVED,
-            Unit::Seconds,
-            "Since anything became durable in history; NaN while it is not known"
-        );
         Watched { seen: Mutex::new(Seen { writer: Answer::NotYet, gaps: Vec::new() }) }
     }
 

@@ -159,6 +159,7 @@ impl Session {
 
     fn tell_item(&mut self, item: &Item, now: Now, out: &mut Vec<Action>) {
         let own = self.client.as_ref().and_then(|client| item.own.iter().find(|(key, _)| *key == client.key));
+        self.delivery.left_out.own += u64::from(own.is_some());
         let frame = match (own, &item.content) {
             (Some((_, frame)), _) | (None, Content::Frame(frame)) => Some(frame),
             (None, Content::Shapes) => None,

@@ -178,6 +178,7 @@ fn item(lsn: u64, prev: u64) -> Item {
         own: Vec::new(),
         schemas: Vec::new(),
         routed_at: Instant::now(),
+        committed_at_us: 0,
         packed: OnceLock::new(),
     }
 }
