@@ -20,6 +20,7 @@ mod command_line;
 mod commit_at_the_end;
 mod commit_order;
 mod confined_role;
+mod console;
 mod crowd;
 mod described;
 mod disturbed_snapshots;

@@ -11,10 +11,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("capture", &["history", "pgconn", "source", "wal"], &["axum", "sqlx"]),
     ("access", &["history", "wal"], &["axum", "postgres-protocol", "sqlx", "tokio-postgres"]),
     ("fanout", &["access", "history", "source", "wal"], &["postgres-protocol", "sqlx"]),
+    ("console", &[], &["axum", "sqlx", "tokio-postgres"]),
     ("pglocal", &["wal"], &["axum", "sqlx", "tokio-postgres"]),
     (
         "server",
-        &["access", "capture", "fanout", "history", "pgconn", "pglocal", "source", "wal"],
+        &["access", "capture", "console", "fanout", "history", "pgconn", "pglocal", "source", "wal"],
         &["sqlx", "postgres-protocol"],
     ),
     ("testkit", &["pglocal", "wal"], &["sqlx"]),

@@ -41,7 +41,7 @@ const SLOT_WAL_STATUS: &str = "waldelta_slot_wal_status";
 const SLOT_VERDICT: &str = "waldelta_slot_verdict";
 const WAL_RATE: &str = "waldelta_source_wal_bytes_per_second";
 
-const STATES: [&str; 5] = ["starting", "streaming", "standby", "reconnecting", "stopped"];
+const STATES: [&str; 6] = ["starting", "streaming", "standby", "paused", "reconnecting", "stopped"];
 /// Of `pg_replication_slots.wal_status`.
 const WAL_STATES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
 /// The names that had a 1 once: they get a 0 when it goes elsewhere. There are as many as there are named states.

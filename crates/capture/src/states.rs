@@ -378,7 +378,7 @@ mod tests {
     fn page() -> String {
         let mut page = String::from(
             "# States of capture\n\n<!-- Made from crates/capture/src/states.rs by `make docs`. -->\n\n\
-             Capture either streams, or is in one of these states: `waldelta status`, `/v1/status`, the metrics and the log name it,\n\
+             Capture either streams, is paused on the console, or is in one of these states: `waldelta status`, `/v1/status`, the metrics and the log name it,\n\
              with the code of the failure ([errors.md](errors.md)). Sessions are served all the while. *Stop* and *new epoch* are the\n\
              two settings of `capture.on_gap`. The ids are those of [faults.md](faults.md).\n\n\
              A stop is not the end: the process goes on, looks every two seconds whether somebody has begun a new epoch or ordered a\n\

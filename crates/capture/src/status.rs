@@ -30,6 +30,11 @@ pub enum State {
         /// What the other calls itself.
         holder: String,
     },
+    /// An operator has stopped it for a while.
+    Paused {
+        /// Who that was.
+        by: String,
+    },
     /// The connection broke or was refused; trying again.
     Reconnecting {
         /// Code of the failure.
@@ -53,6 +58,7 @@ impl State {
             State::Starting => "starting",
             State::Streaming => "streaming",
             State::Standby { .. } => "standby",
+            State::Paused { .. } => "paused",
             State::Reconnecting { .. } => "reconnecting",
             State::Stopped { .. } => "stopped",
         }
@@ -62,7 +68,7 @@ impl State {
     pub fn code(&self) -> Option<Code> {
         match self {
             State::Reconnecting { code, .. } | State::Stopped { code, .. } => Some(*code),
-            State::Starting | State::Streaming | State::Standby { .. } => None,
+            State::Starting | State::Streaming | State::Standby { .. } | State::Paused { .. } => None,
         }
     }
 
@@ -233,6 +239,17 @@ impl Status {
     pub fn stopped(&self, code: Code, message: String) {
         self.leadership.leads(false);
         self.set_state(&mut self.lock(), State::Stopped { code, message });
+    }
+
+    /// An operator has stopped it for a while.
+    pub fn paused(&self, by: &str) {
+        self.leadership.leads(false);
+        self.set_state(&mut self.lock(), State::Paused { by: by.to_owned() });
+    }
+
+    /// It begins, or goes on.
+    pub fn starting(&self) {
+        self.set_state(&mut self.lock(), State::Starting);
     }
 
     /// A connection streams. Where the source was before says nothing: it can be another one.

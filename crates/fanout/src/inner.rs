@@ -260,13 +260,18 @@ impl Listed {
         protocol: &'static str,
         user_agent: Option<Arc<str>>,
     ) -> Self {
-        let entry = inner.sessions.add(number, protocol, user_agent);
         let seat = Seat { number, wake: Arc::default(), replaced: CancellationToken::new() };
+        let entry = inner.sessions.add(number, protocol, user_agent, seat.replaced.clone());
         Listed { inner, seat, entry, place, key: None }
     }
 
     pub(crate) fn seat(&self) -> Seat {
         self.seat.clone()
+    }
+
+    /// As others see it.
+    pub(crate) fn entry(&self) -> Arc<Entry> {
+        self.entry.clone()
     }
 
     pub(crate) fn note(&self, change: impl FnOnce(&mut Standing)) {

@@ -104,6 +104,17 @@ pub struct SessionReading {
     pub sent_bytes: u64,
 }
 
+/// What some sessions follow, and share.
+#[derive(Clone, Debug)]
+pub struct ScopeReading {
+    /// The tables, each with its filter.
+    pub follows: String,
+    /// Sessions that follow it.
+    pub sessions: usize,
+    /// Bytes of frames that are kept ready.
+    pub held_bytes: usize,
+}
+
 /// What is kept of a client, also while it is away. Times are ISO 8601 in UTC.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ClientReading {
@@ -169,6 +180,22 @@ impl Fanout {
     /// [`Fanout::run`] would have returned. They are run once.
     pub fn parts(&self, stop: CancellationToken) -> [Part; 7] {
         parts::of(&self.inner, stop)
+    }
+
+    /// Puts what grows and shrinks by itself into the metrics.
+    pub fn record(&self) {
+        let registry = &self.inner.registry;
+        metrics::held(registry.held_bytes(), registry.scopes());
+    }
+
+    /// Lets a session go, by its name: it is told to come back, as on a stop. False where there is none of this name.
+    pub fn dismiss(&self, session: &str) -> bool {
+        self.inner.sessions.dismiss(session)
+    }
+
+    /// What is followed, each with how many follow it.
+    pub fn scopes(&self) -> Vec<ScopeReading> {
+        self.inner.registry.readings()
     }
 
     /// The sessions there are, oldest first.

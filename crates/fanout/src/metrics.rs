@@ -86,6 +86,16 @@ pub fn describe() {
         Unit::Bytes,
         "Bytes of snapshots that are held, compressed"
     );
+    metrics::describe_gauge!(
+        "waldelta_fanout_frames_held_bytes",
+        Unit::Bytes,
+        "Bytes of frames that are kept ready for sessions"
+    );
+    metrics::describe_gauge!(
+        "waldelta_fanout_scopes",
+        Unit::Count,
+        "What is followed: sessions that follow the same share it"
+    );
     metrics::describe_counter!(
         "waldelta_fanout_evictions_total",
         Unit::Count,
@@ -182,6 +192,12 @@ impl std::ops::AddAssign for LeftOut {
 
 fn filtered(reason: &'static str) -> Counter {
     metrics::counter!("waldelta_fanout_filtered_total", "reason" => reason)
+}
+
+/// What grows and shrinks by itself.
+pub(crate) fn held(frames_bytes: usize, scopes: usize) {
+    metrics::gauge!("waldelta_fanout_frames_held_bytes").set(frames_bytes as f64);
+    metrics::gauge!("waldelta_fanout_scopes").set(scopes as f64);
 }
 
 /// Somebody was not let in.

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use waldelta_wal::{Change, Code, Position, TableName};
 
+use crate::ScopeReading;
 use crate::closing::Closing;
 use crate::index::{Found, Index, Moves, Number, Which, Work};
 use crate::pace::Pace;
@@ -321,6 +322,39 @@ impl Registry {
                 Err(format!("left of sessions: {left:?}, {frames} bytes of frames, {room} bytes of room"))
             }
         }
+    }
+
+    /// The scopes in the order in which they were made. Filters are printed outside of the lock.
+    pub(crate) fn readings(&self) -> Vec<ScopeReading> {
+        let state = self.lock();
+        let scopes =
+            state.scopes.values().map(|entered| (entered.number, (entered.scope.clone(), entered.sessions)));
+        let scopes: BTreeMap<Number, (Arc<Scope>, usize)> = scopes.collect();
+        drop(state);
+        let follows = |scope: &Scope| {
+            let each =
+                scope.selection.subscriptions().iter().map(|subscription| match &subscription.filter {
+                    Some(filter) => format!("{} where {filter}", subscription.table),
+                    None => subscription.table.to_string(),
+                });
+            each.collect::<Vec<_>>().join("; ")
+        };
+        let reading = |(scope, sessions): &(Arc<Scope>, usize)| ScopeReading {
+            follows: follows(scope),
+            sessions: *sessions,
+            held_bytes: scope.held_bytes(),
+        };
+        scopes.values().map(reading).collect()
+    }
+
+    /// How many scopes there are.
+    pub(crate) fn scopes(&self) -> usize {
+        self.lock().scopes.len()
+    }
+
+    /// Bytes of frames that all scopes keep ready.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.budget.taken_bytes()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -209,6 +209,11 @@ impl Scope {
     }
 
     /// Everything after this position is there.
+    /// Bytes of frames that it keeps ready.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     fn floor(&self) -> Position {
         self.lock().floor
     }

@@ -4,9 +4,11 @@
 //! be read.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use waldelta_wal::Position;
 
 use crate::SessionReading;
@@ -51,6 +53,10 @@ pub(crate) struct Entry {
     user_agent: Option<Arc<str>>,
     /// When it was written last that its client is here.
     noted_at: Mutex<Option<Instant>>,
+    /// Ends the session; see [`crate::session::state::Seat`].
+    ends: CancellationToken,
+    /// It is to end because an operator wants that.
+    is_dismissed: AtomicBool,
 }
 
 /// The sessions by number.
@@ -65,6 +71,7 @@ impl Sessions {
         number: u64,
         protocol: &'static str,
         user_agent: Option<Arc<str>>,
+        ends: CancellationToken,
     ) -> Arc<Entry> {
         let standing = Standing {
             client: None,
@@ -74,13 +81,25 @@ impl Sessions {
             sent_bytes: 0,
         };
         let standing = Mutex::new(standing);
-        let entry = Arc::new(Entry { standing, protocol, user_agent, noted_at: Mutex::default() });
+        let (noted_at, is_dismissed) = (Mutex::default(), AtomicBool::new(false));
+        let entry = Arc::new(Entry { standing, protocol, user_agent, noted_at, ends, is_dismissed });
         lock(&self.entries).insert(number, entry.clone());
         entry
     }
 
     pub(crate) fn remove(&self, number: u64) {
         lock(&self.entries).remove(&number);
+    }
+
+    /// Lets a session go; false where there is none of this name.
+    pub(crate) fn dismiss(&self, session: &str) -> bool {
+        let entries = lock(&self.entries);
+        let found = entries.iter().find(|(number, _)| session_name(**number) == session);
+        if let Some((_, entry)) = found {
+            entry.is_dismissed.store(true, Ordering::Release);
+            entry.ends.cancel();
+        }
+        found.is_some()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -108,6 +127,11 @@ impl Sessions {
 }
 
 impl Entry {
+    /// Whether an operator has let it go.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.is_dismissed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut Standing)) {
         change(&mut lock(&self.standing));
     }
@@ -162,7 +186,7 @@ mod tests {
     fn a_client_is_to_be_noted_when_it_is_known_and_then_now_and_again() {
         let sessions = Sessions::default();
         let now = Instant::now();
-        let entry = sessions.add(1, "p", Some("agent".into()));
+        let entry = sessions.add(1, "p", Some("agent".into()), CancellationToken::new());
         assert!(sessions.to_note(now).is_empty() && entry.visit().is_none());
         let standing = Standing {
             client: Some(Whose { key: "k".into(), client_id: "web-7".into(), subject: Some("s".into()) }),
@@ -182,6 +206,8 @@ mod tests {
             ("s1", "web-7", "live")
         );
         assert_eq!((readings[0].subject.as_deref(), sessions.keys()), (Some("s"), ["k".into()].into()));
+        assert!(!sessions.dismiss("s2") && !entry.is_dismissed());
+        assert!(sessions.dismiss("s1") && entry.is_dismissed() && entry.ends.is_cancelled());
         sessions.remove(1);
         assert_eq!((sessions.count(), sessions.to_note(now + NOTE_EVERY).len()), (0, 0));
     }

@@ -3,6 +3,7 @@
 //! Unknown keys are refused, with the key that was probably meant: a misspelt bound must not silently be no bound.
 
 mod auth;
+mod console;
 mod listener;
 mod notify;
 mod policy;
@@ -23,6 +24,7 @@ use crate::cli::{OnGap, Options, Oversize};
 use crate::environment;
 use crate::failure::Failure;
 use auth::AuthConfig;
+use console::ConsoleConfig;
 pub(crate) use notify::NotifyConfig;
 pub(crate) use policy::RuleConfig;
 pub(crate) use retention::Retain;
@@ -39,6 +41,7 @@ pub(crate) struct Config {
     pub auth: AuthConfig,
     pub limits: Limits,
     pub notify: NotifyConfig,
+    pub console: ConsoleConfig,
     pub rules: Vec<RuleConfig>,
 }
 
@@ -185,6 +188,7 @@ impl Config {
         self.auth.relative_to(folder);
         self.server.tls.relative_to(folder);
         self.notify.relative_to(folder);
+        self.console.relative_to(folder);
     }
 
     /// The captured database.
@@ -315,6 +319,9 @@ impl Config {
             return Err(invalid(nonsense));
         }
         if let Some(nonsense) = self.auth.nonsense() {
+            return Err(invalid(nonsense));
+        }
+        if let Some(nonsense) = self.console.nonsense() {
             return Err(invalid(nonsense));
         }
         if let Some(nonsense) = self.notify.nonsense() {

@@ -6,6 +6,7 @@ mod cli;
 mod clients;
 mod commands;
 mod config;
+mod console;
 mod environment;
 mod example;
 mod failure;

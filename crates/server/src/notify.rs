@@ -4,7 +4,6 @@
 //! It looks at the status model, as every other view does, and never at a part. What is told is what is different from the look before; a
 //! restart therefore tells again what is still the case. Telling holds up nothing: what cannot be told in time is in the log.
 
-mod conditions;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -17,11 +16,10 @@ use tokio_util::sync::CancellationToken;
 use waldelta_history::History;
 use waldelta_wal::Code;
 
-use self::conditions::{Condition, Place, conditions};
 use self::webhook::Webhook;
 use crate::config::NotifyConfig;
 use crate::failure;
-use crate::status::{self, Observer};
+use crate::status::{self, Check, Observer, Severity};
 
 /// How often it is looked. What lasts for one look only is told where it is critical.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -38,37 +36,40 @@ pub(crate) struct Notice {
     /// `entered` or `left`.
     event: &'static str,
     #[serde(flatten)]
-    place: Place,
-    #[serde(flatten)]
-    condition: Condition,
+    check: Check,
     /// The process that tells it.
     instance: Arc<str>,
     /// When, as RFC 3339.
     at: String,
 }
 
+/// What is the case where: of what, and its name.
+type Found = BTreeMap<(String, String), Check>;
+
 /// What was found by the looks before.
 #[derive(Default)]
 struct Told {
     /// What was told as entered, and not as left.
-    entered: BTreeMap<Place, Condition>,
-    /// What was the case at the last look and was not told.
-    seen: BTreeMap<Place, Condition>,
+    entered: Found,
+    /// What was the case at the last look.
+    seen: Found,
 }
 
 impl Told {
     /// What is to be told by now.
-    fn look(&mut self, now: BTreeMap<Place, Condition>) -> Vec<(&'static str, Place, Condition)> {
+    fn look(&mut self, checks: Vec<Check>) -> Vec<(&'static str, Check)> {
+        let bad = checks.into_iter().filter(|check| check.severity != Severity::Ok);
+        let now: Found = bad.map(|check| ((check.of.clone(), check.name.clone()), check)).collect();
         let mut news = Vec::new();
-        for (place, condition) in &now {
-            let lasts = condition.is_critical() || self.seen.contains_key(place);
+        for (place, check) in &now {
+            let lasts = check.severity == Severity::Critical || self.seen.contains_key(place);
             if lasts && !self.entered.contains_key(place) {
-                self.entered.insert(place.clone(), condition.clone());
-                news.push(("entered", place.clone(), condition.clone()));
+                self.entered.insert(place.clone(), check.clone());
+                news.push(("entered", check.clone()));
             }
         }
         let left = self.entered.extract_if(.., |place, _| !now.contains_key(place));
-        news.extend(left.map(|(place, condition)| ("left", place, condition)));
+        news.extend(left.map(|(_, check)| ("left", check)));
         self.seen = now;
         news
     }
@@ -91,9 +92,9 @@ pub(crate) async fn run(
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            for (event, place, condition) in told.look(conditions(&observer.read(), config.lag_seconds_max)) {
+            for (event, check) in told.look(observer.read().checks) {
                 let (instance, at) = (instance.clone(), now());
-                let notice = Notice { event, place, condition, instance, at };
+                let notice = Notice { event, check: shortened(check), instance, at };
                 if notices.try_send(notice).is_err() {
                     tracing::warn!(
                         code = Code::NotifyFailed.as_str(),
@@ -150,6 +151,12 @@ fn failed(by: &str, error: &anyhow::Error) {
     tracing::warn!(code, error, "a change of state could not be told by {by}");
 }
 
+/// So that it has room in a payload.
+fn shortened(check: Check) -> Check {
+    let short = |text: String| text.chars().take(MESSAGE_CHARS_MAX).collect();
+    Check { message: check.message.map(short), ..check }
+}
+
 fn now() -> String {
     waldelta_fanout::Timestamp(status::now_us()).to_string()
 }
@@ -158,28 +165,39 @@ fn now() -> String {
 mod tests {
     use super::*;
 
-    fn of(names: &[(&'static str, &'static str)]) -> BTreeMap<Place, Condition> {
-        names.iter().map(|(name, severity)| (Place::new("capture", name), Condition::new(severity))).collect()
+    fn check(name: &str, severity: Severity) -> Check {
+        let (of, name) = ("capture".to_owned(), name.to_owned());
+        Check { of, name, severity, code: None, message: Some("x".repeat(5_000)), fix: None }
     }
 
-    fn told(told: &mut Told, names: &[(&'static str, &'static str)]) -> Vec<String> {
-        let news = told.look(of(names));
-        news.into_iter().map(|(event, place, _)| format!("{event} {}", place.name())).collect()
+    fn told(told: &mut Told, names: &[(&str, Severity)]) -> Vec<String> {
+        let checks = names.iter().map(|(name, severity)| check(name, *severity));
+        told.look(checks.collect())
+            .into_iter()
+            .map(|(event, check)| format!("{event} {}", check.name))
+            .collect()
     }
 
     #[test]
     fn what_lasts_is_told_once_and_what_is_over_too() {
+        use Severity::{Critical, Ok, Warning};
         let mut it = Told::default();
-        assert_eq!(told(&mut it, &[("reconnecting", "warning")]), [""; 0], "it may be over by the next look");
-        assert_eq!(told(&mut it, &[("reconnecting", "warning")]), ["entered reconnecting"]);
-        assert_eq!(told(&mut it, &[("reconnecting", "warning")]), [""; 0]);
+        assert_eq!(told(&mut it, &[("reconnecting", Warning)]), [""; 0], "it may be over by the next look");
+        assert_eq!(told(&mut it, &[("reconnecting", Warning)]), ["entered reconnecting"]);
+        assert_eq!(told(&mut it, &[("reconnecting", Warning)]), [""; 0]);
         assert_eq!(
-            told(&mut it, &[("slot_lost", "critical")]),
+            told(&mut it, &[("slot_lost", Critical)]),
             ["entered slot_lost", "left reconnecting"],
             "what is critical is told at once"
         );
-        assert_eq!(told(&mut it, &[]), ["left slot_lost"]);
-        assert_eq!(told(&mut it, &[("reconnecting", "warning")]), [""; 0], "each time it has to last");
+        assert_eq!(told(&mut it, &[("streaming", Ok)]), ["left slot_lost"]);
+        assert_eq!(told(&mut it, &[("reconnecting", Warning)]), [""; 0], "each time it has to last");
         assert_eq!(told(&mut it, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_notice_has_room_in_a_payload() {
+        let message = shortened(check("x", Severity::Ok)).message.unwrap();
+        assert_eq!(message.len(), MESSAGE_CHARS_MAX);
     }
 }

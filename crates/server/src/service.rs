@@ -6,6 +6,7 @@
 mod capturing;
 mod following;
 mod opening;
+mod pausing;
 mod reloading;
 mod roles;
 mod serving;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub(crate) use opening::{Opening, try_open_history};
+pub(crate) use pausing::Pauses;
 pub(crate) use reloading::{ConfigStatus, Hangups, Reloads, RuleStatus, closes, describe_metrics, published};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,7 @@
 //! The status model: one reading of the whole service, from which `/v1/status`, `/readyz`, the metrics and `waldelta
 //! status` are all made, so that their numbers agree.
 
+mod checks;
 mod unfollowed;
 mod writer;
 
@@ -16,6 +17,7 @@ use waldelta_wal::ReplicaIdentity;
 use crate::metrics;
 use crate::role::Role;
 use crate::service::{ConfigStatus, Reloads};
+pub(crate) use checks::{Check, Severity};
 pub(crate) use writer::{Answer, Watched, WriterStatus, describe_metrics};
 
 /// What the service says of itself.
@@ -48,6 +50,9 @@ pub(crate) struct Status {
     /// The tables of which something was stored since the start, by name; of very many those that changed first.
     #[serde(default)]
     pub tables: Vec<TableStatus>,
+    /// What is looked at, the worst first.
+    #[serde(default)]
+    pub checks: Vec<Check>,
     /// Connected clients of this process.
     pub sessions: Vec<SessionStatus>,
 }
@@ -69,7 +74,7 @@ pub(crate) struct TableStatus {
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct CaptureStatus {
-    /// `starting`, `streaming`, `standby`, `reconnecting`, `stopped`.
+    /// `starting`, `streaming`, `standby`, `paused`, `reconnecting`, `stopped`.
     pub state: String,
     /// The state's name among all named states, such as `slot_missing`.
     pub name: String,
@@ -218,6 +223,8 @@ pub(crate) struct Observer {
     pub config: Arc<Reloads>,
     /// How long history that another process writes may not be followed before this one is not ready.
     pub unfollowed_max: Duration,
+    /// Lag beyond this is a warning; 0: it is none.
+    pub lag_seconds_max: f64,
 }
 
 impl Observer {
@@ -251,6 +258,7 @@ impl Observer {
             config: self.config.read(),
             slot: None,
             tables: Vec::new(),
+            checks: Vec::new(),
             sessions: Vec::new(),
         };
         let state = reading.as_ref().map(|reading| &reading.state);
@@ -262,6 +270,7 @@ impl Observer {
             status.joining = tables(reading.joining);
             status.slot = reading.budget.map(SlotStatus::from);
         }
+        status.checks = checks::checks(&status, self.lag_seconds_max);
         status
     }
 
@@ -285,6 +294,9 @@ impl Observer {
         }
         if let Some(writer) = &self.writer {
             writer.record();
+        }
+        if let Some(fanout) = &self.fanout {
+            fanout.record();
         }
     }
 }
@@ -354,6 +366,7 @@ impl From<&Reading> for CaptureStatus {
         let (message, holder) = match state {
             State::Starting | State::Streaming => (None, None),
             State::Standby { holder } => (None, Some(holder.clone())),
+            State::Paused { by } => (Some(format!("paused on the console by {by:?}")), None),
             State::Reconnecting { message, .. } | State::Stopped { message, .. } => {
                 (Some(message.clone()), None)
             }
@@ -363,7 +376,10 @@ impl From<&Reading> for CaptureStatus {
             name: state.name().to_owned(),
             holder,
             code: code.map(|code| code.as_str().to_owned()),
-            fix: code.map(|code| code.explanation().fix.to_owned()),
+            fix: match state {
+                State::Paused { .. } => Some("RESUME on the console".to_owned()),
+                _ => code.map(|code| code.explanation().fix.to_owned()),
+            },
             message,
             commits_wait: reading.commits_wait,
             source_lsn: reading.source_end.to_string(),

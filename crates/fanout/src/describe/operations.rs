@@ -13,6 +13,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("RepairStatus", repair_status()),
         ("SlotStatus", slot_status()),
         ("TableStatus", table_status()),
+        ("Check", check()),
         ("SessionStatus", session_status()),
         ("Clients", clients()),
     ]
@@ -51,13 +52,14 @@ fn status() -> Value {
         .has("config", config_status())
         .has("slot", nullable(named("SlotStatus")))
         .has("tables", list(named("TableStatus"), "The tables of which something was stored since the start, by name; of very many those that changed first."))
+        .has("checks", list(named("Check"), "What is looked at, the worst first."))
         .has("sessions", list(named("SessionStatus"), "Connected clients."))
         .end()
 }
 
 fn capture_status() -> Value {
     Object::new("Capture, from the source to history.")
-        .has("state", text("`starting`, `streaming`, `standby`, `reconnecting`, `stopped`."))
+        .has("state", text("`starting`, `streaming`, `standby`, `paused`, `reconnecting`, `stopped`."))
         .has("name", text("Its name among all named states: docs/reference/states.md."))
         .has("holder", maybe_text("The instance that writes history, while this one stands by."))
         .has("code", nullable(named("Code")))
@@ -143,6 +145,17 @@ fn slot_status() -> Value {
         .has("verdict", one_of_texts(&["ok", "warning", "critical", "lost"], "What is to be made of that."))
         .has("fix", maybe_text("What mends it."))
         .has("invalidation", maybe_text("Why it can never be used again."))
+        .end()
+}
+
+fn check() -> Value {
+    Object::new("One thing that is looked at, and what was found.")
+        .has("of", text("`capture`, `writer`, `slot`, `lag`, `table`, `config`."))
+        .has("name", text("Of capture and who writes the name of the state, of the slot its verdict, of a table the table."))
+        .has("severity", text("`critical`, `warning`, `info`, `ok`."))
+        .has("code", nullable(named("Code")))
+        .has("message", maybe_text("What is the case."))
+        .has("fix", maybe_text("What mends it."))
         .end()
 }
 

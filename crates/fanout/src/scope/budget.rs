@@ -71,6 +71,10 @@ impl Budget {
         }
     }
 
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     #[cfg(test)]
     pub(crate) fn taken(&self) -> (usize, usize) {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).len();

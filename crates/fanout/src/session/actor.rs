@@ -40,7 +40,7 @@ use crate::closing::Closing;
 use crate::inner::{Inner, Listed};
 use crate::metrics::StateGauge;
 use crate::registry::{Attachment, NoRoom};
-use crate::sessions::Whose;
+use crate::sessions::{Entry, Whose};
 use crate::subscription::Selection;
 use crate::wire::client::{self, Refusal};
 use crate::wire::{Subprotocol, server};
@@ -231,6 +231,7 @@ impl<S: Socket> Actor<S> {
     /// Ends the session, or what it is told: stopping comes first. Owned, so that it can be waited for while other things happen.
     fn interruption(&self) -> impl Future<Output = Event> + Send + use<S> {
         let (inner, seat, mut watching) = (self.inner.clone(), self.seat.clone(), self.watching.clone());
+        let entry = self.listed.entry();
         let is_let_in = self.session.client().is_some();
         let (identity, grant) = (self.session.identity().cloned(), self.session.grant().cloned());
         let until = self.session.expires_at();
@@ -242,7 +243,7 @@ impl<S: Socket> Actor<S> {
                 () = inner.leaving.turn_of(seat.number) => {
                     Event::Stop { retry_ms: inner.retry_ms(seat.number) }
                 }
-                () = seat.replaced.cancelled() => Event::Replaced,
+                () = seat.replaced.cancelled() => ended(&entry, &inner, &seat),
                 refusal = Watching::refused(access, &inner.access, identity, until), if is_let_in => {
                     Event::Unauthorized(refusal)
                 }
@@ -459,7 +460,9 @@ impl<S: Socket> Actor<S> {
             written = outbox::write_all(&mut self.socket, outbox, timeout, &mut had_to_wait) => written,
             never = keep_on(&mut self.operations, &mut self.done) => match never {},
             () = leaving.turn_of(self.seat.number), if !last => return Some(self.stop()),
-            () = replaced.cancelled(), if !last => return Some(Event::Replaced),
+            () = replaced.cancelled(), if !last => {
+                return Some(ended(&self.listed.entry(), &self.inner, &self.seat));
+            }
             refusal = Watching::refused(access, &self.inner.access, identity, until), if is_watched => {
                 return Some(Event::Unauthorized(refusal));
             }
@@ -529,6 +532,14 @@ impl<S: Socket> Actor<S> {
 
 fn is_nothing_but_a_ping(actions: &[Action]) -> bool {
     actions.iter().all(|action| matches!(action, Action::Ping))
+}
+
+/// Why a session ends that somebody else has ended.
+fn ended(entry: &Entry, inner: &Inner, seat: &Seat) -> Event {
+    match entry.is_dismissed() {
+        true => Event::Stop { retry_ms: inner.retry_ms(seat.number) },
+        false => Event::Replaced,
+    }
 }
 
 /// Lets operations go on, without end: one that reads history may hold what other sessions wait for, and the client may be slow.

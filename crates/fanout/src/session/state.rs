@@ -206,6 +206,7 @@ pub(crate) struct Seat {
     /// Its number; a higher one is newer.
     pub number: u64,
     pub wake: Arc<Notify>,
+    /// A newer session of the same client has come, or an operator lets it go.
     pub replaced: CancellationToken,
 }
 

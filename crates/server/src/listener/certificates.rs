@@ -45,7 +45,7 @@ impl Certificates {
     }
 
     /// What connections that begin now are served with.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

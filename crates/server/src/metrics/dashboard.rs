@@ -374,7 +374,14 @@ const ROWS: &[(&str, &[Panel])] = &[
                     ),
                 ],
             ),
-            panel("Snapshots held", "bytes", &[("waldelta_fanout_snapshot_bytes{$here}", "{{instance}}")]),
+            panel(
+                "Held for clients",
+                "bytes",
+                &[
+                    ("waldelta_fanout_snapshot_bytes{$here}", "{{instance}} snapshots"),
+                    ("waldelta_fanout_frames_held_bytes{$here}", "{{instance}} frames"),
+                ],
+            ),
             panel(
                 "Let go, and not let in",
                 "short",
@@ -450,6 +457,7 @@ const ROWS: &[(&str, &[Panel])] = &[
                 "short",
                 &[
                     ("waldelta_runtime_tasks{$here}", "{{instance}}"),
+                    ("waldelta_fanout_scopes{$here}", "{{instance}} scopes"),
                     ("waldelta_runtime_queue_depth{$here}", "{{instance}} waiting"),
                 ],
             ),

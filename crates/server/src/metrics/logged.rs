@@ -1,5 +1,9 @@
 //! Counts the warnings and errors of the log by their codes: whatever part tells them, and however often.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
 use metrics::{Unit, counter, describe_counter};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -20,7 +24,31 @@ pub(super) fn describe_metrics() {
     );
 }
 
-/// The layer that counts.
+/// How many are kept to be shown.
+const KEPT_MAX: usize = 100;
+/// Of a message so much is kept.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// The last of them, oldest first.
+static LAST: Mutex<VecDeque<Problem>> = Mutex::new(VecDeque::new());
+
+/// A warning or an error of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub at: SystemTime,
+    /// `warn`, `error`.
+    pub level: &'static str,
+    pub code: Option<Code>,
+    /// What the log says, with what failed.
+    pub message: String,
+}
+
+/// The last ones, oldest first.
+pub(crate) fn last() -> Vec<Problem> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// The layer that counts, and keeps the last ones.
 pub(crate) struct Problems;
 
 impl<S: Subscriber> Layer<S> for Problems {
@@ -30,23 +58,49 @@ impl<S: Subscriber> Layer<S> for Problems {
             Level::WARN => "warn",
             _ => return,
         };
-        let mut found = Found(None);
+        let mut found = Found::default();
         event.record(&mut found);
-        counter!(PROBLEMS, "level" => level, "code" => found.0.map_or(NONE, Code::as_str)).increment(1);
+        let Found { code, message, error } = found;
+        counter!(PROBLEMS, "level" => level, "code" => code.map_or(NONE, Code::as_str)).increment(1);
+        let message = if error.is_empty() { message } else { format!("{message}: {error}") };
+        let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
+        #[expect(clippy::disallowed_methods, reason = "when it was is for people")]
+        let at = SystemTime::now();
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() == KEPT_MAX {
+            last.pop_front();
+        }
+        last.push_back(Problem { at, level, code, message });
     }
 }
 
-/// The code of an event. Whatever else is called so, and is none, makes no label.
-struct Found(Option<Code>);
+/// What is kept of an event. Whatever is called a code, and is none, makes no label.
+#[derive(Default)]
+struct Found {
+    code: Option<Code>,
+    message: String,
+    error: String,
+}
 
 impl Visit for Found {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "code" {
-            self.0 = Code::ALL.iter().copied().find(|code| code.as_str() == value);
+        match field.name() {
+            "code" => self.code = Code::ALL.iter().copied().find(|code| code.as_str() == value),
+            "error" => value.clone_into(&mut self.error),
+            "message" => value.clone_into(&mut self.message),
+            _ => {}
         }
     }
 
-    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.record_str(field, &value.to_string());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if matches!(field.name(), "error" | "message") {
+            self.record_str(field, &format!("{value:?}"));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +121,7 @@ mod tests {
                 tracing::warn!(code = "a row's value", "three");
                 tracing::warn!(code = Some(Code::SlotLost.as_str()), other = 7, "four");
                 tracing::info!(code = Code::SlotLost.as_str(), "five");
+                tracing::warn!(error = "why", "six");
             });
         });
         let text = handle.render();
@@ -77,8 +132,10 @@ mod tests {
             [
                 r#"waldelta_problems_total{level="error",code="WD-SLOT-MISSING"} 2"#,
                 r#"waldelta_problems_total{level="warn",code="WD-SLOT-LOST"} 1"#,
-                r#"waldelta_problems_total{level="warn",code="none"} 1"#,
+                r#"waldelta_problems_total{level="warn",code="none"} 2"#,
             ]
         );
+        let last: Vec<String> = last().into_iter().map(|problem| problem.message).collect();
+        assert!(last.ends_with(&["three", "four", "six: why"].map(str::to_owned)), "{last:?}");
     }
 }

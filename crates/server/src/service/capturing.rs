@@ -1,6 +1,7 @@
 //! The tasks of a process that captures: capture itself, what the log is told of it, and what feeds the sessions while another
 //! instance writes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,46 @@ use waldelta_history::History;
 use waldelta_source::Source;
 use waldelta_wal::Code;
 
+use super::Pauses;
 use crate::failure;
 
 /// What stands in the way of a beginning is looked at again after this long.
 const BEGIN_RETRY_DELAY: Duration = Duration::from_secs(2);
 
+/// Captures until `stop`, but for when it is paused.
+pub(super) async fn run_capture(
+    config: waldelta_capture::Config,
+    history: History,
+    status: Arc<waldelta_capture::Status>,
+    pauses: Pauses,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut paused = pauses.watch();
+    loop {
+        let by = paused.borrow_and_update().clone();
+        if let Some(by) = by {
+            status.paused(&by);
+            // Whoever may resume it is held here.
+            if stop.run_until_cancelled(paused.changed()).await.is_none() {
+                return Ok(());
+            }
+            status.starting();
+            continue;
+        }
+        let pause = stop.child_token();
+        let mut running = pin!(capture_until(config.clone(), history.clone(), status.clone(), pause.clone()));
+        tokio::select! {
+            ended = &mut running => return ended,
+            _ = paused.changed() => {}
+        }
+        pause.cancel();
+        running.await?;
+    }
+}
+
 /// Sets capture up where that has not been done, then runs it. What stands in the way of that may be taken away meanwhile:
 /// it is tried until then, and the error is only given back when capture is to end.
-pub(super) async fn run_capture(
+async fn capture_until(
     config: waldelta_capture::Config,
     history: History,
     status: Arc<waldelta_capture::Status>,
@@ -90,6 +123,9 @@ fn tell_state(state: &State) {
     let fix = state.code().map(|code| code.explanation().fix);
     match state {
         State::Starting | State::Streaming => tracing::info!("capture is {name}"),
+        State::Paused { by } => {
+            tracing::warn!(by, "capture is paused on the console; the slot keeps WAL until it is resumed");
+        }
         State::Standby { holder } => tracing::info!(
             code = Code::HistoryLeaseHeld.as_str(),
             "this instance stands by: history is written by {holder}; clients are served with what it writes"

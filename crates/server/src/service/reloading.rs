@@ -7,12 +7,14 @@
 //!
 //! A rule that does not fit although it is in force already stands in nobody's way: a renewed certificate is taken beside it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use waldelta_access::Access;
 use waldelta_fanout::{Finding, LivePolicy};
@@ -100,9 +102,18 @@ impl From<&Finding> for RuleStatus {
 }
 
 /// What status and reloads share.
-pub(crate) struct Reloads(Mutex<Told>);
+pub(crate) struct Reloads {
+    told: Mutex<Told>,
+    /// Somebody in this process wants it read again.
+    wanted: Notify,
+    /// Whether it ever is.
+    is_heard: AtomicBool,
+    /// Counts how often it was read again.
+    ended: watch::Sender<u64>,
+}
 
 struct Told {
+    config: Config,
     read_at: Instant,
     failure: Option<(Code, String)>,
     waiting: Vec<String>,
@@ -111,9 +122,31 @@ struct Told {
 
 impl Reloads {
     /// Read just now, and taken.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let (failure, waiting, rules) = (None, Vec::new(), Vec::new());
-        Reloads(Mutex::new(Told { read_at: Instant::now(), failure, waiting, rules }))
+        let told = Told { config, read_at: Instant::now(), failure, waiting, rules };
+        let (is_heard, ended) = (AtomicBool::new(false), watch::Sender::new(0));
+        Reloads { told: Mutex::new(told), wanted: Notify::new(), is_heard, ended }
+    }
+
+    /// What is in force.
+    pub(crate) fn in_force(&self) -> Config {
+        self.lock().config.clone()
+    }
+
+    /// Has it read again and waits for that: how it ended, or `None` where nobody reads it again.
+    pub(crate) async fn ask(&self, patience: Duration) -> Option<Result<(), (&'static str, String)>> {
+        if !self.is_heard.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut ended = self.ended.subscribe();
+        self.wanted.notify_one();
+        if tokio::time::timeout(patience, ended.changed()).await.is_err() {
+            return Some(Err((Code::ConfigInvalid.as_str(), "it is still being read".to_owned())));
+        }
+        let told = self.lock();
+        let failure = told.failure.as_ref();
+        Some(failure.map_or(Ok(()), |(code, message)| Err((code.as_str(), message.clone()))))
     }
 
     pub(crate) fn read(&self) -> ConfigStatus {
@@ -127,9 +160,9 @@ impl Reloads {
         }
     }
 
-    fn taken(&self, waiting: Vec<String>) {
+    fn taken(&self, config: Config, waiting: Vec<String>) {
         let mut told = self.lock();
-        (told.read_at, told.failure, told.waiting) = (Instant::now(), None, waiting);
+        (told.config, told.read_at, told.failure, told.waiting) = (config, Instant::now(), None, waiting);
     }
 
     fn refused(&self, code: Code, message: String) {
@@ -146,7 +179,7 @@ impl Reloads {
 
     fn lock(&self) -> MutexGuard<'_, Told> {
         // No holder leaves it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,13 +219,14 @@ impl Reloading {
         for result in ["applied", "refused"] {
             metrics::counter!(RELOADS, "result" => result).increment(0);
         }
+        self.reloads.is_heard.store(hangups.is_some(), Ordering::Release);
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(options) = asked(&mut hangups) => {
+                Some(options) = asked(&mut hangups, &self.reloads.wanted) => {
                     stop.run_until_cancelled(self.reload(&options.0, options.1)).await;
                 }
                 _ = looks.tick() => {
@@ -222,6 +256,7 @@ impl Reloading {
             }
         };
         metrics::counter!(RELOADS, "result" => result).increment(1);
+        self.reloads.ended.send_modify(|times| *times += 1);
     }
 
     /// Looks at everything, and changes nothing.
@@ -306,7 +341,7 @@ impl Reloading {
             rules = self.config.rules.len(),
             "the configuration was read again and is taken"
         );
-        self.reloads.taken(waiting);
+        self.reloads.taken(self.config.clone(), waiting);
         match findings {
             Some(findings) => self.tell(&findings),
             // Tables change too.
@@ -345,11 +380,14 @@ impl Reloading {
 }
 
 /// The next time that somebody asks; `None`, or never, where nobody can.
-async fn asked(hangups: &mut Option<Hangups>) -> Option<(Options, Role)> {
+async fn asked(hangups: &mut Option<Hangups>, wanted: &Notify) -> Option<(Options, Role)> {
     match hangups {
         None => std::future::pending().await,
         Some(hangups) => {
-            hangups.signal.recv().await?;
+            tokio::select! {
+                signal = hangups.signal.recv() => signal?,
+                () = wanted.notified() => {}
+            }
             Some((hangups.options.clone(), hangups.role))
         }
     }

@@ -11,8 +11,9 @@ use waldelta_source::Source;
 
 use super::reloading::{Hangups, Reloading, Reloads};
 use super::surfaces::{self, Surfaces};
-use super::{Opening, Service, capturing, following, serving, upkeep};
+use super::{Opening, Pauses, Service, capturing, following, serving, upkeep};
 use crate::config::{Config, holder};
+use crate::console::{Console, Shown};
 use crate::http::Operations;
 use crate::metrics;
 use crate::notify;
@@ -38,7 +39,7 @@ impl Service {
         let client_side = config.fanout()?;
         let observer = Arc::new(Observer {
             role,
-            config: Arc::new(Reloads::new()),
+            config: Arc::new(Reloads::new(config.clone())),
             history: history.clone(),
             capture: role.captures().then(|| Arc::new(waldelta_capture::Status::new())),
             writer: (!role.captures()).then(|| Arc::new(Watched::new())),
@@ -46,6 +47,7 @@ impl Service {
                 .serves()
                 .then(|| Fanout::new(client_side, history.clone(), source.clone(), access.clone())),
             unfollowed_max: following::UNFOLLOWED_MAX,
+            lag_seconds_max: config.notify.lag_seconds_max,
         });
         // Whoever ends everything ends this too.
         let leaving = stop.child_token();
@@ -59,6 +61,13 @@ impl Service {
             surfaces::of(&config, &listeners, &access, &policy, observer.fanout.as_ref(), &operations);
 
         let certificates = listeners.clients.certificates();
+        let pauses = Pauses::new();
+        if let Some(console) = Console::bind(&config, certificates.clone()).await? {
+            tracing::info!(console = %console.address()?, "the console for psql is served");
+            let shown =
+                Shown { observer: observer.clone(), metrics: recorder.clone(), pauses: pauses.clone() };
+            supervisor.spawn("console", console.serve(shown, stop.clone()));
+        }
         supervisor.spawn("listener", listeners.clients.serve(clients, stop.clone()));
         if let (Some(listener), Some(routes)) = (listeners.operators, operators) {
             supervisor.spawn("operators", listener.serve(routes, stop.clone()));
@@ -93,8 +102,10 @@ impl Service {
             supervisor.spawn("states", capturing::tell_states(capture.clone(), stop.clone()));
             supervisor.spawn("follow", capturing::follow(history.clone(), capture.clone(), stop.clone()));
             let config = config.capture(source);
-            supervisor
-                .spawn("capture", capturing::run_capture(config, history.clone(), capture, stop.clone()));
+            supervisor.spawn(
+                "capture",
+                capturing::run_capture(config, history.clone(), capture, pauses, stop.clone()),
+            );
         }
         if let Some(watched) = observer.writer.clone() {
             supervisor.spawn("follow", following::follow(history.clone(), stop.clone()));

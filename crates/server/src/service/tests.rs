@@ -11,6 +11,7 @@ use super::following;
 use super::reloading::Reloads;
 use super::serving::watch_head;
 use super::*;
+use crate::config::Config;
 use crate::role::Role;
 use crate::status::Watched;
 
@@ -91,7 +92,7 @@ async fn a_history_that_fails_for_a_moment_does_not_end_capture_before_it_began(
         stopped(&status, Code::PublicationMissing).await;
         stop.cancel();
     };
-    let capture = run_capture(config, history, status.clone(), stop.clone());
+    let capture = run_capture(config, history, status.clone(), Pauses::new(), stop.clone());
     let (ended, ()) = tokio::join!(capture, stopping);
     assert_eq!(failure::code_of(&ended.unwrap_err()), Some(Code::PublicationMissing));
 }
@@ -107,7 +108,7 @@ async fn a_history_that_stays_unreadable_is_said() {
         stopped(&status, Code::HistoryReadFailed).await;
         stop.cancel();
     };
-    let capture = run_capture(config, history, status.clone(), stop.clone());
+    let capture = run_capture(config, history, status.clone(), Pauses::new(), stop.clone());
     let (ended, ()) = tokio::join!(capture, stopping);
     assert_eq!(failure::code_of(&ended.unwrap_err()), Some(Code::HistoryReadFailed));
 }
@@ -126,7 +127,7 @@ async fn what_stood_in_the_way_at_the_beginning_may_be_taken_away() {
         wait_until("it streams", PATIENCE, async || status.read().state == State::Streaming).await;
         stop.cancel();
     };
-    let capture = run_capture(config.clone(), history, status.clone(), stop.clone());
+    let capture = run_capture(config.clone(), history, status.clone(), Pauses::new(), stop.clone());
     let (ended, ()) = tokio::join!(capture, helping);
     ended.unwrap();
 }
@@ -188,8 +189,9 @@ async fn a_fanout_process_that_cannot_follow_is_not_ready() {
         capture: None,
         writer: Some(watched.clone()),
         fanout: None,
-        config: Arc::new(Reloads::new()),
+        config: Arc::new(Reloads::new(Config::default())),
         unfollowed_max: Duration::ZERO,
+        lag_seconds_max: 0.0,
     };
     let stop = CancellationToken::new();
     let watching = async {
@@ -220,8 +222,9 @@ async fn an_instance_that_stands_by_and_cannot_follow_is_not_ready() {
         capture: Some(capture.clone()),
         writer: None,
         fanout: None,
-        config: Arc::new(Reloads::new()),
+        config: Arc::new(Reloads::new(Config::default())),
         unfollowed_max: Duration::ZERO,
+        lag_seconds_max: 0.0,
     };
     let stop = CancellationToken::new();
     let watching = async {
@@ -240,7 +243,7 @@ async fn an_instance_that_stands_by_and_cannot_follow_is_not_ready() {
         stop.cancel();
     };
     let (ran, followed, ()) = tokio::join!(
-        run_capture(config, history.clone(), capture.clone(), stop.clone()),
+        run_capture(config, history.clone(), capture.clone(), Pauses::new(), stop.clone()),
         follow(history.clone(), capture.clone(), stop.clone()),
         watching
     );

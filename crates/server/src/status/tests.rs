@@ -59,6 +59,7 @@ pub(crate) fn status(state: &str, name: &str) -> Status {
             invalidation: None,
         }),
         tables: Vec::new(),
+        checks: Vec::new(),
         sessions: Vec::new(),
     }
 }

@@ -22,7 +22,12 @@ impl World {
     fn begins(&mut self, id: &str, session: u64) -> CancellationToken {
         let client = client(id, session);
         let (waits, _drawn) = oneshot::channel();
-        self.state.begins(&client, &self.sessions.add(session, "p", None), waits, self.now);
+        self.state.begins(
+            &client,
+            &self.sessions.add(session, "p", None, CancellationToken::new()),
+            waits,
+            self.now,
+        );
         client.replaced
     }
 
@@ -144,7 +149,12 @@ fn a_session_waits_for_its_number_and_not_for_a_database_that_does_not_answer() 
     let mut comes = |session: u64| {
         let client = client(&format!("c{session}"), session);
         let (waits, drawn) = oneshot::channel();
-        world.state.begins(&client, &world.sessions.add(session, "p", None), waits, world.now);
+        world.state.begins(
+            &client,
+            &world.sessions.add(session, "p", None, CancellationToken::new()),
+            waits,
+            world.now,
+        );
         drawn
     };
     let ended =
