@@ -5,7 +5,7 @@ mod chromium;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use waldelta_testkit::Service;
+use waldelta_testkit::{Frame, Service};
 
 use crate::setting::{ConfigFile, PATIENCE, Setting, config_file, waldelta_ok, with_databases};
 use chromium::Page;
@@ -258,16 +258,104 @@ async fn with_authentication_the_example_asks_for_a_token() {
     assert_eq!(page.evaluate("document.getElementById('entry').hidden").await, true);
 }
 
+/// Waits until an element of the page has these words.
+async fn shows(page: &mut Page, id: &str, wanted: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !text(page, id).await.contains(wanted) {
+        assert!(Instant::now() < deadline, "{wanted}: {}", text(page, id).await);
+    }
+}
+
+/// Waits until an expression is true on the page.
+async fn holds(page: &mut Page, expression: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while page.evaluate(expression).await != true {
+        assert!(Instant::now() < deadline, "{expression}");
+    }
+}
+
+/// With `WALDELTA_SCREENSHOTS` naming a folder, what the page shows is kept there to be looked at.
+#[expect(clippy::disallowed_methods, reason = "whoever wants to look says so")]
+async fn picture(page: &mut Page, name: &str) {
+    if let Ok(folder) = std::env::var("WALDELTA_SCREENSHOTS") {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(std::path::Path::new(&folder).join(name), page.screenshot().await).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_the_service_shows_it_at_work_and_lets_a_session_go() {
+    let mut setting = Setting::new("page", SCHEMA).await;
+    let mut page = Page::open("page").await;
+    page.go_to(&setting.service.http("/")).await;
+    shows(&mut page, "severity", "all is well").await;
+    shows(&mut page, "state", "live").await;
+    holds(&mut page, "document.querySelectorAll('.uplot canvas').length === 2").await;
+
+    // Changes as they come, each with what it has changed, and what they add up to.
+    let (mut socket, mut replica) = setting.client("web-7").await;
+    setting.source.exec("ALTER TABLE demo_todos REPLICA IDENTITY FULL").await;
+    setting
+        .source
+        .exec("INSERT INTO demo_todos (title) SELECT 'row ' || i FROM generate_series(1, 30) i")
+        .await;
+    setting.source.exec("UPDATE demo_todos SET title = '<b>after</b>' WHERE id = 1").await;
+    setting.source.exec("DELETE FROM demo_todos WHERE id = 2").await;
+    shows(&mut page, "changes", "<b>after</b>").await;
+    let diff = "(() => { const line = [...document.querySelectorAll('#changes div')].find((line) => line.textContent.startsWith('update'));
+        return [line.querySelectorAll('del').length, line.querySelector('ins').textContent].join(); })()";
+    assert_eq!(page.evaluate(diff).await, "1,<b>after</b>", "the title, and nothing else");
+    shows(&mut page, "tables", "public.demo_todos32").await;
+    shows(&mut page, "pipeline", "reported").await;
+    shows(&mut page, "checks", "streaming").await;
+    let type_into = |id: &str, words: &str| {
+        format!(
+            "(() => {{ const it = document.getElementById('{id}'); it.value = '{words}'; it.oninput(); return true; }})()"
+        )
+    };
+    page.evaluate(&type_into("change-search", "ROW 17")).await;
+    holds(&mut page, "document.querySelectorAll('#changes div').length === 1").await;
+    page.evaluate(&type_into("change-search", "")).await;
+    picture(&mut page, "page.png").await;
+
+    // It is one of those that are connected: another one is found, and let go.
+    shows(&mut page, "session-count", "2").await;
+    page.evaluate(&type_into("session-search", "web-")).await;
+    shows(&mut page, "session-count", "1 of 2").await;
+    page.evaluate("document.querySelector('#sessions td button').click()").await;
+    while let Frame::Text(text) = socket.next_frame(PATIENCE).await {
+        replica.apply(&text).unwrap();
+    }
+    page.evaluate(&type_into("session-search", "")).await;
+    shows(&mut page, "session-count", "1").await;
+    let mut socket = setting.resume("web-7", &mut replica).await;
+    setting.equal(&mut socket, &mut replica, &["public.demo_todos"]).await;
+
+    // On a telephone nothing is wider than it.
+    for (width, dark, name) in
+        [(360, false, "page-narrow.png"), (360, true, "page-narrow-dark.png"), (1280, true, "page-dark.png")]
+    {
+        page.resize(width, 900, dark).await;
+        holds(&mut page, &format!("document.documentElement.scrollWidth <= {width}")).await;
+        picture(&mut page, name).await;
+    }
+
+    // What is wrong comes first, with what mends it.
+    setting.service.stop().await;
+    shows(&mut page, "finding", "does not answer").await;
+    let slot = setting.source.slot("slot");
+    setting.source.exec(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
+    setting.service.spawn_again_with(setting.run_options());
+    shows(&mut page, "finding", "WD-SLOT-MISSING").await;
+    shows(&mut page, "fix", "waldelta recover").await;
+    holds(&mut page, "document.title.startsWith('critical')").await;
+    picture(&mut page, "page-critical.png").await;
+}
+
 #[tokio::test]
 async fn with_authentication_the_page_of_the_service_asks_for_a_token() {
     let Guarded { setting, tokens, _config } = guarded("page_token").await;
     let [all, _, operator] = &tokens;
-    let shows = async |page: &mut Page, id: &str, wanted: &str| {
-        let deadline = Instant::now() + PATIENCE;
-        while !text(page, id).await.contains(wanted) {
-            assert!(Instant::now() < deadline, "{wanted}: {}", text(page, id).await);
-        }
-    };
     let mut page = Page::open("page_token").await;
     page.go_to(&setting.service.http("/")).await;
     asks_for_a_token(&mut page, "wants a token").await;
@@ -275,14 +363,15 @@ async fn with_authentication_the_page_of_the_service_asks_for_a_token() {
     asks_for_a_token(&mut page, "does not take this token: WD-TOKEN-INVALID").await;
     enter(&mut page, all).await;
     shows(&mut page, "state", "live").await;
-    shows(&mut page, "tables", "public.demo_todos").await;
     shows(&mut page, "lag", "operators").await;
+    setting.source.exec("UPDATE demo_todos SET done = NOT done WHERE id = 1").await;
+    shows(&mut page, "changes", "public.demo_todos").await;
     keeps_no(&mut page, all).await;
     page.reload().await;
     asks_for_a_token(&mut page, "wants a token").await;
     enter(&mut page, operator).await;
     shows(&mut page, "state", "live").await;
     shows(&mut page, "lag", "capture streaming").await;
-    shows(&mut page, "clients", "live").await;
+    shows(&mut page, "sessions", "live").await;
     keeps_no(&mut page, operator).await;
 }

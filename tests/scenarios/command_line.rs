@@ -433,8 +433,8 @@ async fn dev_works_by_its_lines_and_leaves_nothing_behind() {
     assert_eq!(hints.example, service.http("/example/"));
     for (path, text) in [
         ("/", "<!doctype html>"),
-        ("/page.js", "WebSocket"),
-        ("/page.css", "{"),
+        ("/page/changes.js", "WebSocket"),
+        ("/page/page.css", "{"),
         ("/example/", "<!doctype html>"),
         ("/example/example.js", "demo_todos"),
     ] {

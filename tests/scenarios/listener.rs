@@ -10,11 +10,11 @@ use waldelta_testkit::{Service, ServiceOptions, TestDatabase, program, tls, wait
 use crate::setting::{ConfigFile, PATIENCE, config_file, run_options, waldelta, waldelta_ok, with_databases};
 
 /// What is for operators, and JSON or pages.
-const OPERATORS: [&str; 5] = ["/metrics", "/v1/status", "/", "/page.js", "/page.css"];
+const OPERATORS: [&str; 5] = ["/metrics", "/v1/status", "/", "/page/page.js", "/page/page.css"];
 
 /// Whether it is a file of the page, which asks for a token itself.
 fn is_file(path: &str) -> bool {
-    path == "/" || path.starts_with("/page.")
+    path == "/" || path.starts_with("/page/")
 }
 
 /// Source and history, with a table that is captured.

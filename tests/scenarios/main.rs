@@ -74,6 +74,7 @@ mod stop_in_a_stall;
 mod stuck_client;
 mod table_command;
 mod table_repair;
+mod terminal;
 mod token_command;
 mod two_tenants;
 mod verify;

@@ -193,6 +193,11 @@ impl Fanout {
         self.inner.sessions.dismiss(session)
     }
 
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.inner.sessions.count()
+    }
+
     /// What is followed, each with how many follow it.
     pub fn scopes(&self) -> Vec<ScopeReading> {
         self.inner.registry.readings()

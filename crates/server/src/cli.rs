@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Tail(TailOptions),
     /// Show where a running service is
     Status(StatusOptions),
+    /// Watch a running service: lag, the way from the source to the clients, tables, sessions
+    Top(TopOptions),
     /// Show, then with --yes do, what lets capture go on: a new epoch, or tables read afresh
     Recover(RecoverOptions),
     /// Leave out a change or transaction that stops capture
@@ -284,8 +286,9 @@ pub(crate) struct DoctorOptions {
     pub strict: bool,
 }
 
+/// Where a running service is, and as whom to ask it.
 #[derive(Debug, Args)]
-pub(crate) struct TailOptions {
+pub(crate) struct ServiceOptions {
     /// The running service
     #[arg(
         long,
@@ -301,6 +304,33 @@ pub(crate) struct TailOptions {
     /// What to authenticate with, where the service demands it; better given by the variable, which no list of processes shows
     #[arg(long, env = "WALDELTA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<BearerToken>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopOptions {
+    #[command(flatten)]
+    pub service: ServiceOptions,
+    /// How often it is asked, in milliseconds
+    #[arg(
+        long,
+        env = "WALDELTA_TOP_INTERVAL_MS",
+        hide_env_values = true,
+        default_value_t = 1_000,
+        value_name = "MS"
+    )]
+    pub interval_ms: u64,
+    /// Print it once, as wide as the terminal or 80 columns, and end
+    #[arg(long, env = "WALDELTA_TOP_ONCE", hide_env_values = true)]
+    pub once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailOptions {
+    #[command(flatten)]
+    pub service: ServiceOptions,
+    /// Tables to follow, as with --table
+    #[arg(value_name = "TABLE", conflicts_with = "tables")]
+    pub named: Vec<String>,
     /// Tables to follow: names, `schema.*` or `*`
     #[arg(
         long = "table",
@@ -311,8 +341,17 @@ pub(crate) struct TailOptions {
         value_delimiter = ','
     )]
     pub tables: Vec<String>,
+    /// Only rows of which this is true, as behind SQL's WHERE; of one table by its name
+    #[arg(long = "where", env = "WALDELTA_TAIL_WHERE", hide_env_values = true, value_name = "FILTER")]
+    pub filter: Option<String>,
     /// Begin after this cursor or LSN [default: now]
-    #[arg(long, env = "WALDELTA_TAIL_AFTER", hide_env_values = true, value_name = "CURSOR")]
+    #[arg(
+        long,
+        visible_alias = "since",
+        env = "WALDELTA_TAIL_AFTER",
+        hide_env_values = true,
+        value_name = "CURSOR"
+    )]
     pub after: Option<String>,
     /// Begin with a snapshot of the tables
     #[arg(long, env = "WALDELTA_TAIL_SNAPSHOT", hide_env_values = true, conflicts_with = "after")]
@@ -320,6 +359,9 @@ pub(crate) struct TailOptions {
     /// Show old rows too, where the source gives them
     #[arg(long, env = "WALDELTA_TAIL_OLD", hide_env_values = true)]
     pub old: bool,
+    /// Show of an update what it has changed, from what to what, where the source gives old rows
+    #[arg(long, env = "WALDELTA_TAIL_DIFF", hide_env_values = true, conflicts_with = "json")]
+    pub diff: bool,
     /// Print the frames as they come, one JSON object a line
     #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
@@ -330,21 +372,8 @@ pub(crate) struct TailOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
-    /// The running service
-    #[arg(
-        long,
-        env = "WALDELTA_URL",
-        hide_env_values = true,
-        default_value = "http://127.0.0.1:7654",
-        value_name = "URL"
-    )]
-    pub url: String,
-    /// Who is trusted to have signed the certificate of an https URL [default: whom this machine trusts]
-    #[arg(long, env = "WALDELTA_CA_FILE", hide_env_values = true, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// What to authenticate with, where the service demands it; better given by the variable, which no list of processes shows
-    #[arg(long, env = "WALDELTA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<BearerToken>,
+    #[command(flatten)]
+    pub service: ServiceOptions,
     /// Print JSON
     #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,

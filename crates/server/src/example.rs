@@ -3,10 +3,10 @@
 use axum::Router;
 use axum::routing::get;
 
-use crate::http::page;
+use crate::http;
 
 /// A file: its path, type and text.
-type File = (&'static str, &'static str, &'static str);
+pub(crate) type File = (&'static str, &'static str, &'static str);
 
 const FILES: [File; 5] = [
     ("/example/", "text/html; charset=utf-8", include_str!("../../../examples/browser/index.html")),
@@ -34,9 +34,14 @@ pub(crate) fn address(service: &str) -> String {
     format!("{}{path}", service.trim_end_matches('/'))
 }
 
-/// A route for each file.
+/// A route for each file of it.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    FILES.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
-        router.route(path, get(async move || page(content_type, text)))
+    routes(FILES)
+}
+
+/// A route for each of some files.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(files: impl IntoIterator<Item = File>) -> Router<S> {
+    files.into_iter().fold(Router::new(), |router, (path, content_type, text)| {
+        router.route(path, get(async move || http::file(content_type, text)))
     })
 }

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use waldelta_wal::Code;
 
 use crate::clients;
+use crate::page;
 use crate::role::Role;
 use crate::status::{Observer, RepairStatus, Status};
 
@@ -46,14 +47,12 @@ fn operators_routes(serves_clients: bool) -> Router<Operations> {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
-        .route("/", get(|| async { page("text/html; charset=utf-8", include_str!("page/index.html")) }))
-        .route(
-            "/page.js",
-            get(|| async { page("text/javascript; charset=utf-8", include_str!("page/page.js")) }),
-        )
-        .route("/page.css", get(|| async { page("text/css; charset=utf-8", include_str!("page/page.css")) }));
+        .route("/v1/recent", get(recent))
+        .merge(page::router());
     match serves_clients {
-        true => routes.route("/v1/clients", get(clients::clients)),
+        true => routes
+            .route("/v1/clients", get(clients::clients))
+            .route("/v1/sessions/{session}/disconnect", post(disconnect)),
         false => routes.route("/v1/{*path}", any(|| async { no_clients() })),
     }
 }
@@ -150,14 +149,33 @@ async fn status(State(operations): State<Operations>) -> Response {
     Json(operations.observer.read_in_full()).into_response()
 }
 
+/// What some numbers were over the last hour.
+async fn recent(State(operations): State<Operations>) -> Response {
+    Json(operations.observer.recent.read()).into_response()
+}
+
+/// Lets a client go: it is told to come back, as on a stop.
+async fn disconnect(State(operations): State<Operations>, Path(session): Path<String>) -> Response {
+    let Some(fanout) = &operations.observer.fanout else { return no_clients() };
+    if !fanout.dismiss(&session) {
+        return problem(
+            StatusCode::NOT_FOUND,
+            Code::SessionNotFound,
+            "there is no such session on this process",
+        );
+    }
+    tracing::info!(session, "an operator has let a session go");
+    Json(serde_json::json!({"session": session})).into_response()
+}
+
 async fn metrics(State(operations): State<Operations>) -> Response {
     operations.observer.record();
     let text = operations.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// A file of the page; it loads nothing from elsewhere and may be framed by nobody.
-pub(crate) fn page(content_type: &'static str, body: &'static str) -> Response {
+/// A file of a page; it loads nothing from elsewhere and may be framed by nobody.
+pub(crate) fn file(content_type: &'static str, body: &'static str) -> Response {
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                   img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
     (
@@ -190,7 +208,7 @@ mod tests {
             "routes are printed with their paths: {routes}"
         );
         for path in paths {
-            let for_people = path == "/" || path.starts_with("/page.");
+            let for_people = path == "/" || path.starts_with("/page/");
             assert!(for_people || known.contains_key(path), "{path} is not in docs/openapi.json");
         }
     }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use waldelta_capture::State;
 
 use crate::failure;
-use crate::status::Observer;
+use crate::status::{Observer, RECENT_STEP};
 use crate::supervise::{Ended, Supervisor};
 
 /// What letting clients go may take beyond the time in which they are asked to: close frames and their answers.
@@ -130,10 +130,17 @@ fn needs_decision(ended: &Ended) -> bool {
     ended.name == "capture" && ended.result.as_ref().is_err_and(|error| failure::code_of(error).is_some())
 }
 
-async fn upkeep(recorder: PrometheusHandle, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut timer = tokio::time::interval(Duration::from_secs(10));
+/// Takes in what was measured, so that it does not pile up, and samples some of it.
+async fn upkeep(
+    recorder: PrometheusHandle,
+    observer: Arc<Observer>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut timer = tokio::time::interval(RECENT_STEP);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(timer.tick()).await.is_some() {
-        recorder.run_upkeep();
+        // What is rendered is taken in first.
+        observer.sample(&recorder.render());
     }
     Ok(())
 }

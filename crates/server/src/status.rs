@@ -2,6 +2,7 @@
 //! status` are all made, so that their numbers agree.
 
 mod checks;
+mod recent;
 mod unfollowed;
 mod writer;
 
@@ -14,10 +15,12 @@ use waldelta_fanout::{Fanout, SessionReading};
 use waldelta_history::{History, Retained, Sealed};
 use waldelta_wal::ReplicaIdentity;
 
+use crate::human::duration;
 use crate::metrics;
 use crate::role::Role;
 use crate::service::{ConfigStatus, Reloads};
 pub(crate) use checks::{Check, Severity};
+pub(crate) use recent::{Recent, RecentReading, STEP as RECENT_STEP};
 pub(crate) use writer::{Answer, Watched, WriterStatus, describe_metrics};
 
 /// What the service says of itself.
@@ -225,6 +228,8 @@ pub(crate) struct Observer {
     pub unfollowed_max: Duration,
     /// Lag beyond this is a warning; 0: it is none.
     pub lag_seconds_max: f64,
+    /// What some numbers were.
+    pub recent: Recent,
 }
 
 impl Observer {
@@ -283,6 +288,12 @@ impl Observer {
             sessions: sessions.into_iter().map(SessionStatus::from).collect(),
             ..self.read()
         }
+    }
+
+    /// Takes a sample of what is kept for an hour.
+    pub(crate) fn sample(&self, metrics: &str) {
+        let sessions = self.fanout.as_ref().map_or(0, |fanout| fanout.session_count() as u64);
+        self.recent.note(&self.read(), sessions, metrics, now_us());
     }
 
     /// Puts everything that grows by itself into the metrics.
@@ -412,16 +423,6 @@ impl SlotStatus {
             }
         };
         format!("retains {} bytes, {left}", self.retained_bytes)
-    }
-}
-
-/// A span for people, in its two largest units.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
 }
 

@@ -254,6 +254,11 @@ codes! {
         cause: "A parameter has the wrong form or is unknown.",
         fix: "Correct the parameter that the message names."
     }
+    SessionNotFound = "WD-SESSION-NOT-FOUND" {
+        title: "There is no such session.",
+        cause: "It has ended, or it is on another process.",
+        fix: "Look at the sessions of each process: `/v1/status`, or SHOW CLIENTS on the console."
+    }
     RowNotFound = "WD-ROW-NOT-FOUND" {
         title: "There was no such row then.",
         cause: "It was not there yet, had been deleted, or had another key; a row that was there before history began and has not changed since is known only with `waldelta init --baseline`.",

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use waldelta_testkit::{ConnectOptions, WsClient, wait_until};
 
@@ -66,6 +68,21 @@ impl Page {
     /// Loads the page again.
     pub async fn reload(&mut self) {
         self.call("Page.reload", json!({})).await;
+    }
+
+    /// Gives it another size, and light or dark.
+    pub async fn resize(&mut self, width: u32, height: u32, dark: bool) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.call("Emulation.setEmulatedMedia", media).await;
+    }
+
+    /// All of the page, as a PNG.
+    pub async fn screenshot(&mut self) -> Vec<u8> {
+        let answer = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true})).await;
+        STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 
     /// The value of a JavaScript expression; null while the page is changing.

@@ -184,6 +184,8 @@ fn operations() -> Vec<Operation> {
         value(),
         dictionary(),
         status(),
+        recent(),
+        disconnect(),
         clients(),
         livez(),
         readyz(),
@@ -319,6 +321,21 @@ fn status() -> Operation {
     Operation::new("get", "/v1/status", "status", "What the service says of itself: for operators.")
         .by_token()
         .answer("200", "application/json", named("Status"), "One reading of the whole service.")
+}
+
+fn recent() -> Operation {
+    Operation::new("get", "/v1/recent", "recent", "What some numbers were over the last hour: for operators.")
+        .by_token()
+        .answer("200", "application/json", named("Recent"), "A sample every few seconds, oldest first.")
+}
+
+fn disconnect() -> Operation {
+    let about = "Lets a client go, which may come back: for operators.";
+    Operation::new("post", "/v1/sessions/{session}/disconnect", "disconnect", about)
+        .by_token()
+        .path("session", text("Its id, as in the status."), "The session.")
+        .answer("200", "application/json", any_object("The session."), "It is let go.")
+        .problems(&["404"])
 }
 
 fn clients() -> Operation {

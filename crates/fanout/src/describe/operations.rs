@@ -14,6 +14,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("SlotStatus", slot_status()),
         ("TableStatus", table_status()),
         ("Check", check()),
+        ("Recent", recent()),
         ("SessionStatus", session_status()),
         ("Clients", clients()),
     ]
@@ -145,6 +146,25 @@ fn slot_status() -> Value {
         .has("verdict", one_of_texts(&["ok", "warning", "critical", "lost"], "What is to be made of that."))
         .has("fix", maybe_text("What mends it."))
         .has("invalidation", maybe_text("Why it can never be used again."))
+        .end()
+}
+
+fn recent() -> Value {
+    let sample = Object::new("The numbers of one moment.")
+        .has("at_ms", count("Milliseconds since 1970."))
+        .has("lag_seconds", seconds("As in the status."))
+        .has(
+            "delivery_p99_seconds",
+            seconds("From the commit to the socket, of what was written since the sample before."),
+        )
+        .has("retained_bytes", seconds("WAL that the slot keeps."))
+        .has("limit_bytes", seconds("WAL at which it can be lost; null: no limit."))
+        .has("changes", seconds("Stored since the start; null where this process does not capture."))
+        .has("sessions", count("Clients that are connected to this process."))
+        .end();
+    Object::new("What some numbers were over the last hour.")
+        .has("step_seconds", count("Between two samples."))
+        .has("samples", list(sample, "Oldest first."))
         .end()
 }
 

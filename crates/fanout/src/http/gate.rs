@@ -57,8 +57,8 @@ impl Needs {
         match route {
             "/livez" | "/openapi.json" | "/asyncapi.json" | DICTIONARY_PATH => Needs::Nothing,
             // Files for browsers: what they show they ask for, with a token that whoever looks enters there.
-            "/" | "/page.js" | "/page.css" => Needs::Nothing,
-            _ if route.starts_with("/example/") => Needs::Nothing,
+            "/" => Needs::Nothing,
+            _ if route.starts_with("/page/") || route.starts_with("/example/") => Needs::Nothing,
             "/readyz" if !is_verbose => Needs::Nothing,
             "/v1/stream" => Needs::Later,
             tickets::PATH => Needs::Token,

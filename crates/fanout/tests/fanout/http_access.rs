@@ -110,7 +110,8 @@ async fn no_route_answers_without_a_token_however_it_is_spelt() {
     world.commit_inserts(1..4).await;
     let others = || {
         let told = || get(|| async { "told" }).post(|| async { "told" }).options(|| async { "told" });
-        let paths = ["/metrics", "/v1/status", "/v1/clients", "/", "/page.js", "/example/", "/of_tomorrow"];
+        let paths =
+            ["/metrics", "/v1/status", "/v1/clients", "/", "/page/page.js", "/example/", "/of_tomorrow"];
         let routes = paths.into_iter().fold(axum::Router::new(), |routes, path| routes.route(path, told()));
         routes.route("/livez", get(|| async { "lives" })).route("/readyz", get(|| async { "ready" }))
     };
@@ -150,7 +151,7 @@ async fn no_route_answers_without_a_token_however_it_is_spelt() {
         assert_eq!(raw(address, "GET", path, "").await.0, 200);
     }
     // Pages are files, and ask for a token themselves.
-    for path in ["/", "/page.js", "/example/"] {
+    for path in ["/", "/page/page.js", "/example/"] {
         assert_eq!(raw(address, "GET", path, "").await, (200, "told".to_owned()), "{path}");
         for spelt in spellings(path).iter().filter(|spelt| spelt.split('?').next() != Some(path)) {
             assert_eq!(raw(address, "GET", spelt, "").await.0, 404, "{spelt}");

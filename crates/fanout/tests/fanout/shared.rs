@@ -316,8 +316,11 @@ async fn a_client_that_holds_up_the_others_is_let_go() {
     let lock = world.database.client().await;
     lock.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let mut stuck = slow(&world, "slow", json!({})).await;
-    // First, as one who comes later is let go for want of time.
-    world.wait_sessions(1, "hydrating").await;
+    // First, as one who comes later is let go for want of time: it is its reading that waits for the table.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                 AND application_name = 'waldelta' AND wait_event_type = 'Lock'";
+    wait_until("the first reading waits", PATIENCE, async || world.database.query_text(waits).await == "1")
+        .await;
     let mut client = world.hello("web-1", json!({})).await;
     world.wait_sessions(2, "hydrating").await;
     lock.batch_execute("ROLLBACK").await.unwrap();

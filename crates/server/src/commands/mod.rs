@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod asking;
 mod bench;
 mod config;
 mod dev;
@@ -15,6 +16,7 @@ mod status;
 mod table;
 mod tail;
 mod token;
+mod top;
 mod verify;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(options) => doctor::run(&options).await,
         Command::Tail(options) => tail::run(&options).await,
         Command::Status(options) => status::run(&options).await,
+        Command::Top(options) => Box::pin(top::run(&options)).await,
         Command::Recover(options) => Box::pin(recover::run(&options)).await,
         Command::Skip(options) => skip::run(&options).await,
         Command::Prune(options) => Box::pin(prune::run(&options)).await,

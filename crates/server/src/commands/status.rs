@@ -1,90 +1,35 @@
 //! `waldelta status`: where a running service is.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
-use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use waldelta_wal::Code;
 
-use super::{answer, reach};
-use crate::cli::{BearerToken, StatusOptions};
+use super::answer;
+use super::asking::Asking;
+use crate::cli::StatusOptions;
 use crate::clients::Clients;
-use crate::failure::{EXIT_FAILED, Failure};
+use crate::failure::EXIT_FAILED;
 use crate::role::Role;
 use crate::service::{ConfigStatus, RuleStatus};
 use crate::status::{CaptureStatus, SessionStatus, SlotStatus, Status, WriterStatus};
 
 /// The clients that are shown at most.
 const CLIENTS: &str = "/v1/clients?limit=20";
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A status with ten thousand sessions has about 2 MB.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// Asks the service and shows its answer; exit code 1 when it is not ready.
 pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<ExitCode> {
-    let authorization = options.token.as_ref().map(BearerToken::authorization).transpose()?.flatten();
-    let authorization = authorization.as_deref();
-    let status: Status = read(options, "/v1/status", authorization).await?;
+    let asking = Asking::new(&options.service)?;
+    let status: Status = asking.get("/v1/status").await?;
     if options.json {
         answer(serde_json::to_string_pretty(&status)?)?;
     } else {
         show(&status)?;
         // A service that cannot say which clients it knows has said everything else.
-        if let Ok(known) = read(options, CLIENTS, authorization).await {
+        if let Ok(known) = asking.get(CLIENTS).await {
             show_clients(&known)?;
         }
     }
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
-}
-
-async fn read<T: DeserializeOwned>(
-    options: &StatusOptions,
-    path: &str,
-    authorization: Option<&str>,
-) -> anyhow::Result<T> {
-    let url = options.url.as_str();
-    let (status, body) = tokio::time::timeout(ANSWER_TIMEOUT, ask(options, path, authorization))
-        .await
-        .map_err(|_| unreachable(url, "no answer in time"))?
-        .map_err(|error| unreachable(url, &format!("{error:#}")))?;
-    if status != "200" {
-        return Err(refused(url, &status, &body));
-    }
-    serde_json::from_str(&body).map_err(|error| unreachable(url, &error.to_string()))
-}
-
-fn unreachable(url: &str, why: &str) -> anyhow::Error {
-    Failure::error(Code::ServiceUnreachable, format!("ask {url}: {why}"))
-}
-
-/// What the service says where it does not answer: the code that it gives, if it is one of ours.
-fn refused(url: &str, status: &str, body: &str) -> anyhow::Error {
-    let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let code = Code::ALL.iter().find(|code| problem["code"] == code.as_str());
-    match code {
-        Some(code) => Failure::error(*code, format!("ask {url}: HTTP {status}")),
-        None => unreachable(url, &format!("HTTP {status}")),
-    }
-}
-
-/// One GET over HTTP/1.0, which ends with the connection: all that asking a service takes. The answer's status
-/// and body.
-async fn ask(
-    StatusOptions { url, ca_file, .. }: &StatusOptions,
-    path: &str,
-    authorization: Option<&str>,
-) -> anyhow::Result<(String, String)> {
-    let (mut socket, authority) = reach::connect(url, ca_file.as_deref()).await?;
-    let authorization = authorization.map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n{authorization}\r\n");
-    socket.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
-    let status = head.split(' ').nth(1).context("the answer is not HTTP")?;
-    Ok((status.to_owned(), body.to_owned()))
 }
 
 fn show(status: &Status) -> anyhow::Result<()> {

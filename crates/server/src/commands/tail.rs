@@ -102,15 +102,16 @@ impl Follower<'_> {
     /// One connection from hello to its end.
     async fn connection(&mut self, reached: &mut bool) -> anyhow::Result<Next> {
         let unreachable = |error: anyhow::Error| {
-            let url = &self.options.url;
+            let url = &self.options.service.url;
             Failure::error(Code::ServiceUnreachable, format!("connect to {url}: {error:#}"))
         };
-        let reached_it = reach::connect(&self.options.url, self.options.ca_file.as_deref()).await;
+        let reached_it =
+            reach::connect(&self.options.service.url, self.options.service.ca_file.as_deref()).await;
         let (connection, authority) = reached_it.map_err(unreachable)?;
         let mut request =
             format!("ws://{authority}/v1/stream").into_client_request().context("make the request")?;
         request.headers_mut().insert("sec-websocket-protocol", "waldelta.v1.json".parse()?);
-        if let Some(token) = &self.options.token
+        if let Some(token) = &self.options.service.token
             && let Some(authorization) = token.authorization()?
         {
             // Words that hold the value would be shown.
@@ -163,13 +164,16 @@ impl Follower<'_> {
     }
 
     fn hello(&self) -> Value {
-        let subscriptions: Vec<Value> = self
-            .options
-            .tables
-            .iter()
-            .enumerate()
-            .map(|(index, table)| json!({"id": format!("s{}", index + 1), "table": table, "old": self.options.old}))
-            .collect();
+        let TailOptions { named, tables, filter, old, diff, .. } = self.options;
+        let tables = if named.is_empty() { tables } else { named };
+        let subscription = |(number, table): (usize, &String)| {
+            let mut subscription = json!({"id": format!("s{number}"), "table": table, "old": *old || *diff});
+            if let Some(filter) = filter {
+                subscription["where"] = filter.as_str().into();
+            }
+            subscription
+        };
+        let subscriptions: Vec<Value> = (1..).zip(tables).map(subscription).collect();
         json!({
             "type": "hello",
             "client_id": self.client_id,
@@ -195,7 +199,7 @@ impl Follower<'_> {
             "snapshot_begin" | "rows" | "snapshot_end" if !self.options.snapshot => {}
             "schema" if self.is_news(&frame) => answer(shape_text(&frame))?,
             "schema" => {}
-            _ => show(kind, &frame)?,
+            _ => show(kind, &frame, self.options.diff)?,
         }
         // Inside a snapshot there is nothing to resume from yet.
         let ends_something = matches!(kind, "snapshot_end" | "live" | "heartbeat")
@@ -234,8 +238,8 @@ impl Follower<'_> {
     }
 }
 
-/// Prints a frame for people: what changed, and where the stream is.
-fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
+/// Prints a frame for people: what changed, and where the stream is. `diff`: of an update only that.
+fn show(kind: &str, frame: &Value, diff: bool) -> anyhow::Result<()> {
     let word = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
     match kind {
         "tx" => {
@@ -248,7 +252,7 @@ fn show(kind: &str, frame: &Value) -> anyhow::Result<()> {
                 .as_array()
                 .into_iter()
                 .flatten()
-                .try_for_each(|change| answer(change_text(change)))
+                .try_for_each(|change| answer(if diff { diff_text(change) } else { change_text(change) }))
         }
         "rows" => {
             for row in frame["rows"].as_array().into_iter().flatten() {
@@ -313,6 +317,28 @@ fn change_text(change: &Value) -> String {
     }
 }
 
+/// A change; of an update, the columns that it has changed, each from what to what.
+fn diff_text(change: &Value) -> String {
+    let (Some(old), Some(data)) = (change["old"].as_object(), change["data"].as_object()) else {
+        return change_text(change);
+    };
+    let is_same = |name: &String| {
+        change["unchanged"].as_array().is_some_and(|names| names.iter().any(|same| same == name.as_str()))
+    };
+    let changed = data.iter().filter(|(name, value)| old.get(*name) != Some(value) && !is_same(name));
+    let changed = changed.map(|(name, value)| match old.get(name) {
+        Some(before) => format!(" {name}: {before} -> {value}"),
+        None => format!(" {name}: {value}"),
+    });
+    format!(
+        "  {} {} {}{}",
+        text(change, "op"),
+        text(change, "table"),
+        change["key"],
+        changed.collect::<String>()
+    )
+}
+
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object[name].as_str().unwrap_or_default()
 }
@@ -323,6 +349,34 @@ mod conversation;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ServiceOptions;
+
+    #[test]
+    fn of_an_update_what_it_has_changed_can_be_shown_alone() {
+        let update = json!({"op": "update", "table": "public.t", "key": {"id": 1}, "unchanged": ["body"],
+            "data": {"id": 1, "title": "b", "done": true, "body": "x"}, "old": {"id": 1, "title": "a", "done": true}});
+        assert_eq!(diff_text(&update), r#"  update public.t {"id":1} title: "a" -> "b""#);
+        let insert = json!({"op": "insert", "table": "public.t", "key": {"id": 1}, "data": {"id": 1}});
+        assert_eq!(diff_text(&insert), change_text(&insert));
+    }
+
+    #[test]
+    fn tables_and_a_filter_are_asked_for() {
+        let options = TailOptions {
+            service: ServiceOptions { url: String::new(), ca_file: None, token: None },
+            named: vec!["public.t".into()],
+            tables: vec!["*".into()],
+            filter: Some("id > 7".into()),
+            after: None,
+            snapshot: false,
+            old: false,
+            diff: true,
+            json: false,
+            limit: None,
+        };
+        let asked = json!([{"id": "s1", "table": "public.t", "old": true, "where": "id > 7"}]);
+        assert_eq!(follower(&options).hello()["subscriptions"], asked);
+    }
 
     #[test]
     fn every_kind_of_change_is_a_line() {
@@ -347,13 +401,14 @@ mod tests {
     }
 
     static OPTIONS: TailOptions = TailOptions {
-        url: String::new(),
-        ca_file: None,
-        token: None,
+        service: ServiceOptions { url: String::new(), ca_file: None, token: None },
+        named: Vec::new(),
         tables: Vec::new(),
+        filter: None,
         after: None,
         snapshot: false,
         old: false,
+        diff: false,
         json: false,
         limit: None,
     };

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use waldelta_console::{Command, Model, Refusal, Table, Value};
 
 use super::tables::{self, SHOWS, Shows, TABLES};
+use crate::human::size;
 use crate::service::Pauses;
 use crate::status::Observer;
 
@@ -30,7 +31,7 @@ impl Shown {
         let scopes = self.observer.fanout.as_ref().map(waldelta_fanout::Fanout::scopes).unwrap_or_default();
         let row = |scope: waldelta_fanout::ScopeReading| {
             let (sessions, bytes) = (scope.sessions as u64, scope.held_bytes as u64);
-            vec![scope.follows.into(), sessions.into(), bytes.into(), tables::size(bytes).into()]
+            vec![scope.follows.into(), sessions.into(), bytes.into(), size(bytes).into()]
         };
         scopes.into_iter().map(row).collect()
     }

@@ -3,6 +3,7 @@
 use waldelta_console::{Column, Kind, Table, Value};
 
 use crate::config::Config;
+use crate::human::size;
 use crate::metrics::logged;
 use crate::status::Status;
 
@@ -202,22 +203,6 @@ pub(super) static TABLES: [Table; 12] = [
         ],
     },
 ];
-
-/// Bytes for people.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    #[expect(clippy::cast_precision_loss, reason = "it is rounded anyway")]
-    let mut size = bytes as f64;
-    let mut unit = 0;
-    while size >= 1_000.0 && unit + 1 < UNITS.len() {
-        size /= 1_000.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{bytes} B"),
-        _ => format!("{size:.1} {}", UNITS[unit]),
-    }
-}
 
 pub(super) fn version(status: &Status) -> Vec<Vec<Value>> {
     vec![vec![status.version.as_str().into(), status.role.as_str().into()]]

@@ -17,7 +17,7 @@ use crate::console::{Console, Shown};
 use crate::http::Operations;
 use crate::metrics;
 use crate::notify;
-use crate::status::{Observer, Watched};
+use crate::status::{Observer, Recent, Watched};
 
 impl Service {
     /// Starts all parts of this process, on the listener that was served while history was opened.
@@ -48,6 +48,7 @@ impl Service {
                 .then(|| Fanout::new(client_side, history.clone(), source.clone(), access.clone())),
             unfollowed_max: following::UNFOLLOWED_MAX,
             lag_seconds_max: config.notify.lag_seconds_max,
+            recent: Recent::default(),
         });
         // Whoever ends everything ends this too.
         let leaving = stop.child_token();
@@ -87,7 +88,7 @@ impl Service {
         supervisor.spawn("notify", telling);
         opened.cancel();
         supervisor.spawn("indexes", build_indexes(history.clone(), stop.clone()));
-        supervisor.spawn("metrics", upkeep(recorder, stop.clone()));
+        supervisor.spawn("metrics", upkeep(recorder, observer.clone(), stop.clone()));
         // By every role: operators authenticate too.
         supervisor.spawn("access", run_access(access, stop.clone()));
         if let Some(fanout) = observer.fanout.clone() {

@@ -13,7 +13,7 @@ use super::serving::watch_head;
 use super::*;
 use crate::config::Config;
 use crate::role::Role;
-use crate::status::Watched;
+use crate::status::{Recent, Watched};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -192,6 +192,7 @@ async fn a_fanout_process_that_cannot_follow_is_not_ready() {
         config: Arc::new(Reloads::new(Config::default())),
         unfollowed_max: Duration::ZERO,
         lag_seconds_max: 0.0,
+        recent: Recent::default(),
     };
     let stop = CancellationToken::new();
     let watching = async {
@@ -225,6 +226,7 @@ async fn an_instance_that_stands_by_and_cannot_follow_is_not_ready() {
         config: Arc::new(Reloads::new(Config::default())),
         unfollowed_max: Duration::ZERO,
         lag_seconds_max: 0.0,
+        recent: Recent::default(),
     };
     let stop = CancellationToken::new();
     let watching = async {

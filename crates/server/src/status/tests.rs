@@ -177,3 +177,38 @@ fn of_a_table_it_is_told_what_the_source_does_not_tell() {
     assert!(warning(&[], ReplicaIdentity::Full).unwrap().contains("told apart"));
     assert!(warning(&[], ReplicaIdentity::Nothing).unwrap().contains("UPDATE and DELETE fail"));
 }
+
+/// One with tables and sessions.
+pub(crate) fn busy() -> Status {
+    let table = |name: &str, changes| TableStatus {
+        table: name.into(),
+        changes,
+        changes_per_second: 0.5,
+        changed_seconds: 2.0,
+        warning: None,
+    };
+    let session = |client_id: &str, state: &str, sent_bytes| SessionStatus {
+        session: format!("s-{client_id}"),
+        client_id: client_id.into(),
+        subject: None,
+        state: state.into(),
+        cursor: "00000001-00000000016b3748-ffffffff".into(),
+        acked: None,
+        sent_bytes,
+    };
+    let status = status("streaming", "streaming");
+    let checks = checks::checks(&status, 0.0);
+    Status {
+        tables: vec![table("public.t", 7), table("public.u", 70_000)],
+        sessions: vec![session("web-1", "live", 10), session("web-2", "catching_up", 2_000)],
+        checks,
+        ..status
+    }
+}
+
+/// Some samples, the last of which is the greatest.
+pub(crate) fn recent() -> RecentReading {
+    let recent = Recent::default();
+    (0..20).for_each(|at| recent.note(&busy(), 2, "", at * 5_000_000));
+    recent.read()
+}
