@@ -336,6 +336,7 @@ async fn the_page_of_the_service_shows_it_at_work_and_lets_a_session_go() {
         [(360, false, "page-narrow.png"), (360, true, "page-narrow-dark.png"), (1280, true, "page-dark.png")]
     {
         page.resize(width, 900, dark).await;
+        holds(&mut page, "document.querySelectorAll('.uplot canvas').length === 2").await;
         holds(&mut page, &format!("document.documentElement.scrollWidth <= {width}")).await;
         picture(&mut page, name).await;
     }

@@ -79,7 +79,8 @@ impl Reading {
             receive: between(bytes > 0, self.source_end, self.received),
             decode: between(true, self.received, self.decoded),
             store: between(self.waiting, self.decoded, self.durable.0),
-            report: between(true, self.durable.0, self.reported.0),
+            // What it was told is not known before there is a slot.
+            report: between(self.reported > EndLsn::default(), self.durable.0, self.reported.0),
             seconds: match age {
                 _ if is_caught_up && is_fresh => Some(0.0),
                 _ if stands_by => None,
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!(bytes(&reading(1_000, 960, 600, 600)), [0; 5], "the same place, told twice");
         assert_eq!(bytes(&reading(1_000, 959, 600, 600)), [41, 0, 0, 0, 400]);
         assert_eq!(bytes(&reading(1_000, 0, 0, 0)), [0; 5], "history has not begun");
+        assert_eq!(bytes(&reading(1_000, 1_000, 600, 0)), [0; 5], "there is no slot");
     }
 
     #[test]

@@ -15,7 +15,7 @@ export function showOverview(status) {
   showVerdict(status.checks ?? []);
   byId("version").textContent = `version ${version}`;
   byId("role").textContent = role === "all" ? "" : `role ${role}`;
-  byId("served").textContent = role === "capture" ? "serves no clients" : `${sessions.length} sessions`;
+  byId("served").textContent = role === "capture" ? "serves no clients" : `${sessions.length} session${sessions.length === 1 ? "" : "s"}`;
   byId("lag").textContent = capture ? lagText(capture) : writerText(status.writer);
   showPipeline(capture, sessions);
   byId("slot").textContent = slot ? slotText(slot) : "The source does not tell of a slot.";

@@ -4,10 +4,14 @@
 import { byId, bytes, seconds } from "./dom.js";
 
 const HEIGHT = 170;
+const SPAN_MIN = 300; // seconds, so that the first samples do not stand for years
 const plots = new Map();
+let last = { samples: [] };
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-export function showPlots({ samples }) {
+export function showPlots(recent) {
+  last = recent;
+  const { samples } = recent;
   const times = samples.map((sample) => sample.at_ms / 1000);
   const of = (field) => samples.map((sample) => sample[field]);
   draw("lag-plot", [
@@ -20,6 +24,12 @@ export function showPlots({ samples }) {
   ], bytes, [times, of("retained_bytes"), of("limit_bytes")]);
 }
 
+/** The hour, or as much of it as there is. */
+function span(_, low, high) {
+  const end = high ?? Date.now() / 1000;
+  return [Math.min(low ?? end, end - SPAN_MIN), end];
+}
+
 function draw(id, series, unit, data) {
   const place = byId(id);
   const known = plots.get(id);
@@ -27,7 +37,7 @@ function draw(id, series, unit, data) {
   const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
   const options = {
     width: place.clientWidth, height: HEIGHT,
-    scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, low ?? 0) * 1.1 || 1] } },
+    scales: { x: { range: span }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, low ?? 0) * 1.1 || 1] } },
     series: [{}, ...series.map((one) => ({ width: 1.5, spanGaps: false, points: { show: false }, ...one }))],
     axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(unit) }],
   };
@@ -41,4 +51,5 @@ new ResizeObserver(() => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const plot of plots.values()) plot.destroy();
   plots.clear();
+  showPlots(last);
 });

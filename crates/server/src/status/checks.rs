@@ -75,10 +75,10 @@ pub(super) fn checks(status: &Status, lag_seconds_max: f64) -> Vec<Check> {
             found.push(check.because(None, Some(words), None));
         }
         let over = capture.lag_seconds.filter(|seconds| lag_seconds_max > 0.0 && *seconds > lag_seconds_max);
-        let severity = if over.is_some() { Severity::Warning } else { Severity::Ok };
+        let (name, severity) = if over.is_some() { ("behind", Severity::Warning) } else { ("ok", Severity::Ok) };
         let words = over
             .map(|seconds| format!("history is {seconds:.0} s behind, {} bytes of WAL", capture.lag_bytes));
-        found.push(Check::new("lag", "lag", severity).because(None, words.as_deref(), None));
+        found.push(Check::new("lag", name, severity).because(None, words.as_deref(), None));
     }
     if let Some(writer) = &status.writer {
         let severity = if writer.state == "writing" { Severity::Ok } else { Severity::Critical };
@@ -122,7 +122,7 @@ mod tests {
     fn what_is_the_case_is_named_with_how_bad_it_is_the_worst_first() {
         let mut it = status("streaming", "streaming");
         assert_eq!(told(&it, 0.0), ["warning slot warning", "warning table public.t"]);
-        assert_eq!(told(&it, 0.4), ["warning lag lag", "warning slot warning", "warning table public.t"]);
+        assert_eq!(told(&it, 0.4), ["warning lag behind", "warning slot warning", "warning table public.t"]);
         it.slot.as_mut().unwrap().verdict = "lost".into();
         let capture = it.capture.as_mut().unwrap();
         (capture.state, capture.name, capture.commits_wait) = ("stopped".into(), "slot_lost".into(), true);
