@@ -69,7 +69,7 @@ function showPipeline(capture, sessions) {
 
 function slotText({ name, active, retained_bytes: kept, safe_wal_bytes: room, wal_bytes_per_second: rate, seconds_until_lost: left, verdict }) {
   const limit = room === null ? "no limit on what it may keep" : `room for ${bytes(room)} more`;
-  const until = left === null ? "" : `, lost in ${seconds(left)} if nobody reads it`;
+  const until = left === null || verdict === "ok" ? "" : `, lost in ${seconds(left)} if nobody reads it`;
   return `${name}: ${verdict}, ${active ? "read" : "read by nobody"}; keeps ${bytes(kept)}, ${limit}${until}; the source writes ${bytes(rate)}/s`;
 }
 

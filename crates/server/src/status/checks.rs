@@ -75,7 +75,8 @@ pub(super) fn checks(status: &Status, lag_seconds_max: f64) -> Vec<Check> {
             found.push(check.because(None, Some(words), None));
         }
         let over = capture.lag_seconds.filter(|seconds| lag_seconds_max > 0.0 && *seconds > lag_seconds_max);
-        let (name, severity) = if over.is_some() { ("behind", Severity::Warning) } else { ("ok", Severity::Ok) };
+        let (name, severity) =
+            if over.is_some() { ("behind", Severity::Warning) } else { ("ok", Severity::Ok) };
         let words = over
             .map(|seconds| format!("history is {seconds:.0} s behind, {} bytes of WAL", capture.lag_bytes));
         found.push(Check::new("lag", name, severity).because(None, words.as_deref(), None));

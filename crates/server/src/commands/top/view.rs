@@ -153,6 +153,7 @@ fn draw_plot(frame: &mut Frame<'_>, recent: &RecentReading, view: &View, place: 
 fn stage_lines(capture: Option<&CaptureStatus>) -> Vec<Line<'static>> {
     let Some(capture) = capture else { return vec![Line::raw("this process does not capture")] };
     let stage = |name: &str, lsn: &str, behind: Option<u64>| {
+        let behind = behind.filter(|bytes| *bytes > 0);
         let behind = behind.map_or_else(String::new, |bytes| format!(" (-{})", size(bytes)));
         format!("{name} {lsn}{behind}")
     };
@@ -180,6 +181,7 @@ fn slot_line(status: &Status) -> String {
     let Some(slot) = &status.slot else { return String::new() };
     let until = slot
         .seconds_until_lost
+        .filter(|_| slot.verdict != "ok")
         .map_or_else(String::new, |seconds| format!(", lost in {}", duration(seconds)));
     let room = slot
         .safe_wal_bytes
