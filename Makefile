@@ -34,7 +34,7 @@ TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs guard guard-update bench bench-full peers peer-subscription peer-debezium peer-zero soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs screenshots guard guard-update bench bench-full peers peer-subscription peer-debezium peer-zero soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -64,6 +64,11 @@ lint:
 docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
 		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(/reference|made_of_this_list/)'
+
+screenshots: test-deps ## What the page looks like, light and dark, wide and narrow, well and not: into target/screenshots
+	$(BUILD_TESTS)
+	WALDELTA_SCREENSHOTS=$(CURDIR)/target/screenshots \
+		$(CARGO) nextest run --workspace --features waldelta/failpoints -E 'test(the_page_of_the_service_shows_it_at_work)'
 
 guard: test-deps ## Count instructions of the hot paths, and fail where one takes over 10 % more than crates/guard/baseline.txt says
 	$(CARGO) build --profile guard --package waldelta-guard

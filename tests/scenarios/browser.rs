@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use waldelta_testkit::{Frame, Service};
 
 use crate::setting::{ConfigFile, PATIENCE, Setting, config_file, waldelta_ok, with_databases};
-use chromium::Page;
+pub use chromium::Page;
 
 const SCHEMA: &str = include_str!("../../sql/source/demo.sql");
 const ROWS_SHOWN: &str = "JSON.stringify([...document.querySelectorAll('#rows tr')].map(

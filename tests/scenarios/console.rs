@@ -9,12 +9,12 @@ use crate::setting::{ConfigFile, PATIENCE, Setting, config_file};
 
 const SCHEMA: &str = "CREATE TABLE item (id int PRIMARY KEY, value text)";
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// What psql prints, without its frame; or what it says is wrong.
-fn psql(port: u16, user: &str, password: &str, sslmode: &str, sql: &str) -> Result<String, String> {
+pub fn psql(port: u16, user: &str, password: &str, sslmode: &str, sql: &str) -> Result<String, String> {
     let output = Command::new("psql")
         .args([
             "-X",

@@ -78,3 +78,4 @@ mod terminal;
 mod token_command;
 mod two_tenants;
 mod verify;
+mod views;
