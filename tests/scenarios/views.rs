@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use tokio::time::Instant;
-use waldelta_testkit::Service;
+use waldelta_testkit::{Service, wait_until};
 
 use crate::browser::Page;
 use crate::console::{free_port, psql};
@@ -110,4 +110,10 @@ async fn all_of_them_say_the_same() {
     assert!(views.top().contains(code), "{}", views.top());
     views.page_shows("finding", code).await;
     views.page_shows("finding", message).await;
+
+    // To pause what has stopped ends nothing, and mends nothing.
+    views.psql("PAUSE");
+    wait_until("it is paused", PATIENCE, async || views.psql("SELECT name FROM state") == "paused").await;
+    views.psql("RESUME");
+    stopped(&views.setting, "slot_missing", "WD-SLOT-MISSING").await;
 }

@@ -44,7 +44,11 @@ pub(super) async fn run_capture(
             _ = paused.changed() => {}
         }
         pause.cancel();
-        running.await?;
+        let ended = running.await;
+        // What stands in its way is found again when it goes on.
+        if stop.is_cancelled() {
+            return ended;
+        }
     }
 }
 
