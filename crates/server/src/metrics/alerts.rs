@@ -22,7 +22,7 @@ const ALERTS: &[Alert] = &[
         severity: "critical",
         summary: "No Waldelta is there to be asked.",
         runbook: "Nobody reads the slot, which keeps WAL at the source until somebody does. Look whether the process runs \
-                  (`/livez`, its log, its exit code in `waldelta --help`), and whether Prometheus reaches `/metrics`.",
+                  (`/livez`, its log, its exit code: see [the command line](cli.md)), and whether Prometheus reaches `/metrics`.",
     },
     Alert {
         name: "WaldeltaNobodyCaptures",
@@ -48,7 +48,7 @@ const ALERTS: &[Alert] = &[
         lasts: "10m",
         severity: "warning",
         summary: "{{ $value }} tables have rows that changed in a way that history has no changes of.",
-        runbook: "`waldelta status` names them with the reason. Capture goes on, theirs too; `waldelta table reset` closes the gap: \
+        runbook: "`waldelta status` names them with the reason. Capture goes on, theirs too; `waldelta recover --yes` closes the gap: \
                   clients get these tables anew.",
     },
     Alert {
