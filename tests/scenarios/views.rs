@@ -63,7 +63,9 @@ async fn all_of_them_say_the_same() {
     for _ in 0..3 {
         setting
             .source
-            .exec("INSERT INTO item SELECT count(*) + i, 'x' FROM item, generate_series(1, 11) i GROUP BY i")
+            .exec(
+                "INSERT INTO item SELECT (SELECT count(*) FROM item) + i, 'x' FROM generate_series(1, 11) i",
+            )
             .await;
     }
     setting.equal(&mut socket, &mut replica, &["public.item"]).await;
@@ -100,6 +102,7 @@ async fn all_of_them_say_the_same() {
     let slot = views.setting.source.slot("slot");
     views.setting.source.exec(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
     views.setting.service.spawn_again_with(config.add_to(views.setting.run_options()));
+    wait_until("the service listens", PATIENCE, async || views.setting.service.is_listening().await).await;
     stopped(&views.setting, "slot_missing", "WD-SLOT-MISSING").await;
     let worst = views.status().await["checks"][0].clone();
     assert_eq!((&worst["of"], &worst["severity"]), (&"capture".into(), &"critical".into()), "{worst}");
