@@ -212,4 +212,13 @@ with psycopg.connect(host='127.0.0.1', port=int(sys.argv[1]), dbname='waldelta',
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert_eq!(said, "True True", "{}", String::from_utf8_lossy(&output.stderr));
+
+    std::fs::write(users.path(), format!("ops {stored} admin\nanna {stored}\n")).unwrap();
+    assert!(asked.psql("ops", "open sesame", "RELOAD").unwrap().contains("in force"));
+    assert_eq!(asked.psql("anna", "open sesame", "SELECT current_user"), Ok("anna".to_owned()));
+    assert!(asked.psql("grafana", "open sesame", "SELECT 1").is_err());
+    std::fs::write(users.path(), "ops\n").unwrap();
+    let refused = asked.psql("ops", "open sesame", "RELOAD").unwrap_err();
+    assert!(refused.contains("console.users_file: line 1"), "{refused}");
+    assert_eq!(asked.psql("anna", "open sesame", "SELECT 1"), Ok("1".to_owned()));
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
+use waldelta_testkit::generated;
 use waldelta_wal::Code;
-
-use crate::{read, root};
 
 #[test]
 fn the_page_of_error_codes_is_what_the_code_says() {
-    check("docs/reference/errors.md", &error_codes());
+    generated("docs/reference/errors.md", &error_codes());
 }
 
 #[test]
@@ -43,15 +42,4 @@ fn error_codes() -> String {
         .expect("a string takes everything");
     }
     page
-}
-
-/// Compares a page with what it should be, or writes it when `WALDELTA_UPDATE_DOCS` is set.
-#[expect(clippy::disallowed_methods, reason = "the only knob of this test, set by `make docs`")]
-fn check(path: &str, wanted: &str) {
-    let path = root().join(path);
-    if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {
-        std::fs::write(&path, wanted).expect("write the page");
-    }
-    let found = if path.exists() { read(&path) } else { String::new() };
-    assert!(found == wanted, "{} is stale: run `make docs`", path.display());
 }

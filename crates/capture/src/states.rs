@@ -364,15 +364,8 @@ mod tests {
 
     /// `make docs` writes it.
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the only knob of this test, set by `make docs`")]
     fn the_reference_page_of_states_is_what_the_code_says() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/states.md");
-        let wanted = page();
-        if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {
-            std::fs::write(&path, &wanted).unwrap();
-        }
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == wanted, "docs/reference/states.md is stale: run `make docs`");
+        waldelta_testkit::generated("docs/reference/states.md", &page());
     }
 
     fn page() -> String {

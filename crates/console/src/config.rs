@@ -1,7 +1,7 @@
 //! Who may use the console, and how.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,16 +10,42 @@ use rustls::ServerConfig;
 /// How a console is served.
 #[derive(Clone, Default)]
 pub struct Config {
-    /// Users by name; empty: whoever connects is an administrator.
-    pub users: BTreeMap<String, User>,
+    /// Who may connect; nobody in particular: whoever connects is an administrator.
+    pub users: Users,
     /// Encryption, asked for at each connection. Who connects without it is turned away then.
     pub tls: Option<Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>>,
     /// Connections at the same time at most.
     pub connections_max: usize,
 }
 
+/// Who may connect, by name. A clone is the same users: others can be taken while a console is served.
+#[derive(Clone, Default)]
+pub struct Users(Arc<RwLock<BTreeMap<String, User>>>);
+
+impl Users {
+    /// These.
+    pub fn new(by_name: BTreeMap<String, User>) -> Self {
+        Users(Arc::new(RwLock::new(by_name)))
+    }
+
+    /// Takes others in their place, for connections that are open too. A console that was begun with users has some from then on,
+    /// and one that was begun without has none.
+    pub fn take(&self, by_name: BTreeMap<String, User>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = by_name;
+    }
+
+    /// Whether these are they.
+    pub fn are(&self, by_name: &BTreeMap<String, User>) -> bool {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner) == *by_name
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<User> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
 /// Somebody who may connect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// What tells whether it is them.
     pub verifier: Verifier,

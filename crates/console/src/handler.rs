@@ -1,6 +1,5 @@
 //! What the protocol's library asks for: who may come in, what a statement is, what it answers.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use pgwire::types::format::FormatOptions;
 
 use crate::plan::{Plan, Surroundings, plan};
 use crate::statement::{Statement, read};
-use crate::{Command, Kind, Model, Refusal, Table, User, Value, catalog, run};
+use crate::{Command, Kind, Model, Refusal, Table, Users, Value, catalog, run};
 
 /// Iterations of who does not exist: those of PostgreSQL.
 const ITERATIONS: usize = 4096;
@@ -39,7 +38,8 @@ const SALT_BYTES: usize = 16;
 /// Everything that all connections share.
 pub(crate) struct Console<M> {
     pub model: Arc<M>,
-    pub users: Arc<BTreeMap<String, User>>,
+    /// `None`: whoever connects is an administrator.
+    pub users: Option<Users>,
     pub wants_tls: bool,
     pub pids: RandomPidSecretKeyGenerator,
 }
@@ -181,6 +181,7 @@ impl<M: Model> Console<M> {
         format: &Format,
         around: &Surroundings,
     ) -> PgWireResult<Response> {
+        self.require_known(&around.user)?;
         let rows = match prepared {
             Prepared::Nothing(tag) => return Ok(Response::Execution(Tag::new(tag))),
             Prepared::Help => help(around.tables),
@@ -220,10 +221,23 @@ impl<M: Model> Console<M> {
     }
 
     fn require_admin(&self, user: &str) -> Result<(), Refusal> {
-        match self.users.is_empty() || self.users.get(user).is_some_and(|user| user.is_admin) {
-            true => Ok(()),
-            false => Err(Refusal::new("42501", format!("{user:?} may only look"))
-                .hint("Make it an administrator: `admin = true`.")),
+        match &self.users {
+            Some(users) if !users.get(user).is_some_and(|user| user.is_admin) => {
+                Err(Refusal::new("42501", format!("{user:?} may only look")).hint(
+                    "Write `admin` behind the verifier in console.users_file, and have the configuration read again.",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Who was let in may have been taken out since.
+    fn require_known(&self, user: &str) -> Result<(), Refusal> {
+        match &self.users {
+            Some(users) if users.get(user).is_none() => {
+                Err(Refusal::new("28000", format!("{user:?} is no user of this console any more")))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -391,8 +405,8 @@ impl<M: Model> Door<M> {
         parameters.is_superuser = false;
         parameters.default_transaction_read_only = true;
         let parameters = Arc::new(parameters);
-        let scram = (!console.users.is_empty()).then(|| {
-            let known = Known { users: console.users.clone(), secret: RandomState::new() };
+        let scram = console.users.clone().map(|users| {
+            let known = Known { users, secret: RandomState::new() };
             SASLAuthStartupHandler::new(parameters.clone()).with_scram(ScramAuth::new(Arc::new(known)))
         });
         Door { console, parameters, scram }
@@ -428,7 +442,7 @@ impl<M: Model> StartupHandler for Door<M> {
 
 /// The users, and an answer for everybody else that is none's: who exists is not told.
 struct Known {
-    users: Arc<BTreeMap<String, User>>,
+    users: Users,
     /// Salts of those that do not exist are the same each time they are asked for.
     secret: RandomState,
 }

@@ -20,7 +20,7 @@ mod value;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Config, User, Verifier, VerifierError};
+pub use config::{Config, User, Users, Verifier, VerifierError};
 pub use listen::serve;
 pub use model::{Column, Command, Model, Table};
 pub use refusal::Refusal;

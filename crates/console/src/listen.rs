@@ -1,5 +1,6 @@
 //! Accepting connections, as many as may be, all in the one task that serves the console: it is for a few people.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub async fn serve<M: Model>(listener: TcpListener, config: Config, model: M, stop: CancellationToken) {
     let console = Arc::new(Console {
         model: Arc::new(model),
-        users: Arc::new(config.users),
+        users: (!config.users.are(&BTreeMap::new())).then_some(config.users),
         wants_tls: config.tls.is_some(),
         pids: Default::default(),
     });
@@ -65,7 +66,6 @@ fn acceptor(config: &ServerConfig) -> TlsAcceptor {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::{Duration, SystemTime};
 
     use sqlx::{Connection, Row};
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
     use crate::testing::Fixed;
-    use crate::{Command, User};
+    use crate::{Command, User, Users};
 
     /// Of the password `pencil`.
     const PENCIL: &str = "SCRAM-SHA-256$4096:YmpMy87nXj1Llta2JadlBA==$DSSzRmv5DTilbgQXzsNV9vHW6EF/R/DdeQw1dK398Yk=:YX7RwYrVVIPLThC4GxDpQHOlgPangG1X53YUecFHsKU=";
@@ -81,6 +81,7 @@ mod tests {
     struct Served {
         address: std::net::SocketAddr,
         asked: Arc<Fixed>,
+        users: Users,
         stop: CancellationToken,
         serving: tokio::task::JoinSet<()>,
     }
@@ -88,15 +89,19 @@ mod tests {
     async fn served(users: &[(&str, bool)]) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let user = |(name, is_admin): &(&str, bool)| {
-            ((*name).to_owned(), User { verifier: PENCIL.parse().unwrap(), is_admin: *is_admin })
-        };
-        let users: BTreeMap<String, User> = users.iter().map(user).collect();
-        let config = Config { users, tls: None, connections_max: 4 };
+        let users = Users::new(by_name(users));
+        let config = Config { users: users.clone(), tls: None, connections_max: 4 };
         let (asked, stop, mut serving) =
             (Arc::new(Fixed::default()), CancellationToken::new(), tokio::task::JoinSet::new());
         serving.spawn(serve(listener, config, asked.clone(), stop.clone()));
-        Served { address, asked, stop, serving }
+        Served { address, asked, users, stop, serving }
+    }
+
+    fn by_name(users: &[(&str, bool)]) -> BTreeMap<String, User> {
+        let user = |(name, is_admin): &(&str, bool)| {
+            ((*name).to_owned(), User { verifier: PENCIL.parse().unwrap(), is_admin: *is_admin })
+        };
+        users.iter().map(user).collect()
     }
 
     async fn connect(served: &mut Served, who: &str) -> Result<Client, tokio_postgres::Error> {
@@ -198,5 +203,20 @@ mod tests {
             asked,
             [(Command::Pause, "ops".to_owned()), (Command::Kill("s-1".to_owned()), "ops".to_owned())]
         );
+    }
+
+    #[tokio::test]
+    async fn other_users_are_taken_while_it_is_served_and_hold_for_connections_that_are_open() {
+        let mut served = served(&[("ops", true), ("grafana", false)]).await;
+        let ops = connect(&mut served, "user=ops password=pencil").await.unwrap();
+        let looks = connect(&mut served, "user=grafana password=pencil").await.unwrap();
+        served.users.take(by_name(&[("ops", false), ("anna", true)]));
+        assert_eq!(ops.simple_query("PAUSE").await.unwrap_err().code().unwrap().code(), "42501");
+        assert_eq!(texts(&ops.simple_query("SELECT 1").await.unwrap()), ["1"]);
+        let gone = looks.simple_query("SHOW clients").await.unwrap_err();
+        assert_eq!(gone.code().unwrap().code(), "28000");
+        assert!(connect(&mut served, "user=grafana password=pencil").await.is_err());
+        let anna = connect(&mut served, "user=anna password=pencil").await.unwrap();
+        assert_eq!(texts(&anna.simple_query("PAUSE").await.unwrap()), ["it is done"]);
     }
 }

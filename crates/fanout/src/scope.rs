@@ -208,12 +208,12 @@ impl Scope {
         }
     }
 
-    /// Everything after this position is there.
     /// Bytes of frames that it keeps ready.
     pub(crate) fn held_bytes(&self) -> usize {
         self.lock().bytes
     }
 
+    /// Everything after this position is there.
     fn floor(&self) -> Position {
         self.lock().floor
     }

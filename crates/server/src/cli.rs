@@ -522,7 +522,6 @@ mod tests {
 
     /// The page is what `--help` prints; `make docs` writes it.
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the only knob of this test, set by `make docs`")]
     fn the_reference_page_is_what_help_prints() {
         let mut page = String::from(
             "# Command line\n\n<!-- Made from crates/server/src/cli.rs by `make docs`. -->\n\n\
@@ -534,11 +533,6 @@ mod tests {
             let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
             page.push_str(&format!("\n## {name}\n\n```text\n{help}```\n"));
         }
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
-        if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {
-            std::fs::write(&path, &page).unwrap();
-        }
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == page, "docs/reference/cli.md is stale: run `make docs`");
+        waldelta_testkit::generated("docs/reference/cli.md", &page);
     }
 }

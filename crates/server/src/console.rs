@@ -3,12 +3,14 @@
 mod model;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use waldelta_console::Users;
 use waldelta_wal::Code;
 
 pub(crate) use self::model::Shown;
@@ -48,13 +50,18 @@ impl Console {
             |error| Failure::error(Code::ListenFailed, format!("serve the console on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let connections_max = usize::try_from(config.console.connections_max).unwrap_or(usize::MAX);
-        let config = waldelta_console::Config { users, tls, connections_max };
+        let config = waldelta_console::Config { users: Users::new(users), tls, connections_max };
         Ok(Some(Console { listener, config }))
     }
 
     /// Where it is.
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listener.local_addr().context("read the address of the console")
+    }
+
+    /// Who may use it, for others to be taken in their place; `None` where nobody is named.
+    pub(crate) fn users(&self) -> Option<Users> {
+        (!self.config.users.are(&BTreeMap::new())).then(|| self.config.users.clone())
     }
 
     /// Serves it until `stop`.

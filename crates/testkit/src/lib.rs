@@ -10,6 +10,7 @@
 //! - [`Service`]: the `waldelta` program as a process.
 //! - [`tls`]: certificates of this machine, and a client that trusts them.
 //! - [`Dice`]: everything random in a test, from one seed.
+//! - [`generated`]: whether a file that is made from the code is as it should be.
 //! - [`json_schema`]: whether JSON is as it is described; [`pgbench`], [`wait_until`], [`source_rows`].
 //!
 //! Everything panics when it fails, with what it was doing: a test that cannot set up its world has failed.
@@ -20,6 +21,7 @@ mod cluster;
 mod database;
 mod dice;
 pub mod fold;
+mod generated;
 mod http_stream;
 pub mod json_schema;
 pub mod left_behind;
@@ -40,6 +42,7 @@ pub use canonical::canonical;
 pub use cluster::{TestCluster, test_binaries, test_program};
 pub use database::{TestDatabase, connect, source_rows};
 pub use dice::Dice;
+pub use generated::generated;
 pub use http_stream::{Event, HttpStream};
 pub use replica::{Replica, Violation};
 pub use route::Route;

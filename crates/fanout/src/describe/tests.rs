@@ -1,9 +1,9 @@
 //! Holds the descriptions to the code and to the pages.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde_json::{Value, json};
+use waldelta_testkit::generated;
 use waldelta_testkit::json_schema::{violations, violations_of};
 
 use super::{asyncapi, from_client, from_service, openapi, printed, references, schema};
@@ -34,27 +34,14 @@ pub(crate) fn is_from_client(name: &str) -> bool {
     from_client::frames().iter().any(|(_, known, _)| *known == name)
 }
 
-/// Compares a page with what it should be, or writes it when `WALDELTA_UPDATE_DOCS` is set.
-#[expect(clippy::disallowed_methods, reason = "the only knob of this test, set by `make docs`")]
-fn check_page(name: &str, wanted: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
-    if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {
-        std::fs::write(&path, wanted).unwrap();
-    }
-    assert!(
-        std::fs::read_to_string(&path).unwrap_or_default() == wanted,
-        "docs/{name} is stale: run `make docs`"
-    );
-}
-
 #[test]
 fn reference_of_what_is_asked_over_http_is_what_the_code_says() {
-    check_page("openapi.json", &printed(&openapi::document()));
+    generated("docs/openapi.json", &printed(&openapi::document()));
 }
 
 #[test]
 fn reference_of_frames_is_what_the_code_says() {
-    check_page("asyncapi.json", &printed(&asyncapi::document()));
+    generated("docs/asyncapi.json", &printed(&asyncapi::document()));
 }
 
 #[test]

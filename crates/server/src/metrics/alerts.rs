@@ -1,6 +1,8 @@
 //! What to be alarmed by: rules for Prometheus, and the page that says what each means and what to do. Both are made from this list.
 
-use super::registry::{described, holds};
+use waldelta_testkit::generated;
+
+use super::registry::described;
 
 struct Alert {
     name: &'static str,
@@ -204,7 +206,7 @@ fn rules_and_page_are_made_of_this_list() {
             quoted(&format!("docs/reference/alerts.md#{}", alert.name.to_lowercase())),
         ));
     }
-    holds("deploy/prometheus/waldelta.rules.yml", &rules);
+    generated("deploy/prometheus/waldelta.rules.yml", &rules);
 
     let mut page = PAGE_HEAD.to_owned();
     for Alert { name, expr, lasts, severity, summary, runbook } in ALERTS {
@@ -212,7 +214,7 @@ fn rules_and_page_are_made_of_this_list() {
             "\n## {name}\n\n{summary} *{severity}*, after {lasts} of:\n\n```promql\n{expr}\n```\n\n{runbook}\n"
         ));
     }
-    holds("docs/reference/alerts.md", &page);
+    generated("docs/reference/alerts.md", &page);
 }
 
 #[test]

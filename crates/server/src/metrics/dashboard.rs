@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::registry::{described, holds};
+use waldelta_testkit::generated;
+
+use super::registry::described;
 
 /// A panel: its title, the unit of its axis (as Grafana calls it), and its lines, each with its legend.
 struct Panel {
@@ -571,7 +573,7 @@ fn dashboard() -> Value {
 #[test]
 fn the_dashboard_is_made_of_this_list() {
     let text = serde_json::to_string_pretty(&dashboard()).unwrap();
-    holds("deploy/grafana/waldelta.json", &format!("{text}\n"));
+    generated("deploy/grafana/waldelta.json", &format!("{text}\n"));
 }
 
 #[test]

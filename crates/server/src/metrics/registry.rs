@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use waldelta_testkit::generated;
 
 /// What is said of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,18 +67,6 @@ impl Recorder for Notes {
     }
 }
 
-/// Compares a generated file with what it should be, or writes it when `WALDELTA_UPDATE_DOCS` is set.
-#[expect(clippy::disallowed_methods, reason = "`make docs` asks for it")]
-pub(super) fn holds(path: &str, wanted: &str) {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
-    if std::env::var("WALDELTA_UPDATE_DOCS").is_ok() {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, wanted).unwrap();
-    }
-    let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "{path} is stale: run `make docs`");
-}
-
 /// What the names of each part begin with, in the order of the page.
 const PARTS: [(&str, &str); 10] = [
     ("waldelta_capture_", "Capture: from the slot into history"),
@@ -125,7 +114,7 @@ fn the_reference_page_has_every_metric() {
             page.push_str(&format!("| `{name}` | {} | {} | {text} |\n", described.kind, labels.join(", ")));
         }
     }
-    holds("docs/reference/metrics.md", &page);
+    generated("docs/reference/metrics.md", &page);
 }
 
 #[test]

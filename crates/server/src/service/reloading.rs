@@ -7,6 +7,7 @@
 //!
 //! A rule that does not fit although it is in force already stands in nobody's way: a renewed certificate is taken beside it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use waldelta_access::Access;
+use waldelta_console::{User, Users};
 use waldelta_fanout::{Finding, LivePolicy};
 use waldelta_history::{AuditAction, AuditEntry, History};
 use waldelta_source::{Source, catalog};
@@ -193,6 +195,8 @@ pub(super) struct Reloading {
     pub policy: LivePolicy,
     pub access: Access,
     pub certificates: Option<Arc<Certificates>>,
+    /// Who may use the console; `None`: nobody is named.
+    pub console_users: Option<Users>,
     pub reloads: Arc<Reloads>,
 }
 
@@ -207,6 +211,8 @@ struct Fresh {
     findings: Option<Vec<Finding>>,
     /// What is in the certificate's files now, which may be others.
     certificates: Option<Certificates>,
+    /// Whom the console's file names now.
+    console_users: Option<BTreeMap<String, User>>,
 }
 
 impl Reloading {
@@ -274,8 +280,14 @@ impl Reloading {
             true => None,
             false => Some(self.new_findings(&config).await?),
         };
-        let (changed, waiting) = self.config.differences(&config)?;
-        Ok(Fresh { config, policy, access, changed, waiting, findings, certificates })
+        let (mut changed, waiting) = self.config.differences(&config)?;
+        // Another file waits for a restart; what is in the one that was read then does not.
+        let console_users = match &self.console_users {
+            Some(known) => Some(self.config.console.users()?).filter(|users| !known.are(users)),
+            None => None,
+        };
+        changed.extend(console_users.as_ref().map(|_| "console.users_file"));
+        Ok(Fresh { config, policy, access, changed, waiting, findings, certificates, console_users })
     }
 
     /// The certificate to be shown from now on. Whether there is one at all waits for a restart.
@@ -308,7 +320,7 @@ impl Reloading {
 
     /// Writes it into the audit, and then takes it.
     async fn apply(&mut self, fresh: Fresh) -> anyhow::Result<()> {
-        let Fresh { config, policy, access, changed, waiting, findings, certificates } = fresh;
+        let Fresh { config, policy, access, changed, waiting, findings, certificates, console_users } = fresh;
         let (before, after) = (self.config.rules_fingerprint(), config.rules_fingerprint());
         let mut entries = vec![AuditEntry::new(AuditAction::ConfigReloaded {
             changed: changed.clone(),
@@ -327,6 +339,9 @@ impl Reloading {
         }
         if let (Some(shown), Some(fresh)) = (&self.certificates, &certificates) {
             shown.take(fresh);
+        }
+        if let (Some(users), Some(fresh)) = (&self.console_users, console_users) {
+            users.take(fresh);
         }
         self.access.configure(access);
         self.policy.apply(policy);

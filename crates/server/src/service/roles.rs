@@ -63,7 +63,9 @@ impl Service {
 
         let certificates = listeners.clients.certificates();
         let pauses = Pauses::new();
-        if let Some(console) = Console::bind(&config, certificates.clone()).await? {
+        let console = Console::bind(&config, certificates.clone()).await?;
+        let console_users = console.as_ref().and_then(Console::users);
+        if let Some(console) = console {
             tracing::info!(console = %console.address()?, "the console for psql is served");
             let shown =
                 Shown { observer: observer.clone(), metrics: recorder.clone(), pauses: pauses.clone() };
@@ -80,6 +82,7 @@ impl Service {
             policy,
             access: access.clone(),
             certificates,
+            console_users,
             reloads: observer.config.clone(),
         };
         supervisor.spawn("config", reloading.run(hangups, stop.clone()));
