@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use waldelta_testkit::{Frame, Service};
 
+use crate::console::free_port;
 use crate::setting::{ConfigFile, PATIENCE, Setting, config_file, waldelta_ok, with_databases};
 pub use chromium::Page;
 
@@ -172,13 +173,13 @@ struct Guarded {
     _config: ConfigFile,
 }
 
-async fn guarded(hint: &str) -> Guarded {
+async fn guarded(hint: &str, more: &str) -> Guarded {
     let mut setting = Setting::new(hint, SCHEMA).await;
-    let config = config_file(
-        "[auth]\nstatic_tokens = true\n\
-         [[rules]]\ntable = \"*\"\nclaims = { role = [\"all\"] }\n\
+    let config = config_file(&format!(
+        "{more}[auth]\nstatic_tokens = true\n\
+         [[rules]]\ntable = \"*\"\nclaims = {{ role = [\"all\"] }}\n\
          [[rules]]\ntable = \"public.demo_todos\"\nwhere = \"id = 2\"\n",
-    );
+    ));
     setting.service.stop().await;
     setting.service = Service::start(config.add_to(setting.run_options())).await;
     let tokens =
@@ -220,7 +221,7 @@ async fn keeps_no(page: &mut Page, token: &str) {
 
 #[tokio::test]
 async fn with_authentication_the_example_asks_for_a_token() {
-    let Guarded { setting, tokens, _config } = guarded("browser_token").await;
+    let Guarded { setting, tokens, _config } = guarded("browser_token", "").await;
     let [all, some, _] = &tokens;
     let mut page = Page::open("token").await;
     let url = setting.service.http("/example/");
@@ -355,7 +356,7 @@ async fn the_page_of_the_service_shows_it_at_work_and_lets_a_session_go() {
 
 #[tokio::test]
 async fn with_authentication_the_page_of_the_service_asks_for_a_token() {
-    let Guarded { setting, tokens, _config } = guarded("page_token").await;
+    let Guarded { setting, tokens, _config } = guarded("page_token", "").await;
     let [all, _, operator] = &tokens;
     let mut page = Page::open("page_token").await;
     page.go_to(&setting.service.http("/")).await;
@@ -375,4 +376,27 @@ async fn with_authentication_the_page_of_the_service_asks_for_a_token() {
     shows(&mut page, "lag", "capture streaming").await;
     shows(&mut page, "sessions", "live").await;
     keeps_no(&mut page, operator).await;
+}
+
+/// On a listener that only operators of this machine reach, the state is theirs to see; changes are a client's.
+#[tokio::test]
+async fn on_the_operators_listener_changes_alone_want_a_token() {
+    let admin = free_port();
+    let server = format!("[server]\nadmin_listen = '127.0.0.1:{admin}'\n");
+    let Guarded { setting, tokens, _config } = guarded("page_admin", &server).await;
+    let mut page = Page::open("admin").await;
+    page.go_to(&format!("http://127.0.0.1:{admin}/")).await;
+    asks_for_a_token(&mut page, "Changes are for who has a token").await;
+    shows(&mut page, "severity", "all is well").await;
+    shows(&mut page, "state", "waiting for a token").await;
+    enter(&mut page, "wd_nonsense").await;
+    asks_for_a_token(&mut page, "does not take this token: WD-TOKEN-INVALID").await;
+    enter(&mut page, &tokens[1]).await;
+    shows(&mut page, "state", "live").await;
+    setting.source.exec("UPDATE demo_todos SET title = 'changed ' || id").await;
+    shows(&mut page, "changes", "changed 2").await;
+    assert!(!text(&mut page, "changes").await.contains("changed 1"), "its rule shows it one row");
+    setting.source.exec("DELETE FROM demo_todos WHERE id = 2").await;
+    shows(&mut page, "session-count", "1").await;
+    picture(&mut page, "admin.png").await;
 }

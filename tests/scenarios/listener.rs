@@ -102,6 +102,8 @@ async fn operators_have_an_address_of_their_own() {
         assert_eq!(get(admin, "/v1/clients", "").await.0, if serves { 200 } else { 404 }, "{role}");
         assert_eq!(get(service.port(), "/v1/changes", "").await.0, if serves { 200 } else { 404 }, "{role}");
         assert_eq!(get(admin, "/v1/changes", "").await.0, 404, "{role}: clients are elsewhere");
+        // But for what the page shows: 426 asks for a WebSocket.
+        assert_eq!(get(admin, "/v1/stream", "").await.0, if serves { 426 } else { 404 }, "{role}");
     }
     assert!(service.stop().await.success(), "{}", service.log());
 }

@@ -14,13 +14,16 @@ use waldelta_history::{Captured, Head, History};
 use waldelta_source::Source;
 use waldelta_source::catalog::{self, Identity, Slot};
 
+use crate::baseline::Tell;
 use crate::recover::{check_feed, check_slot_ours, check_source};
 use crate::start::{APPLICATION_NAME, values_for};
 use crate::walsender::{self, ClientEncoding, Connection, CreatedSlot};
 use crate::{Error, baseline, promotion, questions};
 
+pub use crate::baseline::Baselining;
+
 /// Creating a slot waits for every transaction that writes; not longer than this unless told otherwise.
-pub(crate) const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
+pub const SLOT_TIME_MAX: Duration = Duration::from_secs(30);
 /// A slot on a standby waits for a sign from the primary, which writes one at least this often when asked.
 const NUDGE_INTERVAL: Duration = Duration::from_secs(2);
 /// From here on standbys can be told to keep a slot, so that it is there after a failover.
@@ -50,18 +53,19 @@ const TABLES_NAMED_MAX: usize = 10;
 /// rows as they were then can no longer be read. [`Error::SlotBlocked`] when open transactions kept the slot from being created in time; it leaves
 /// nothing behind.
 pub async fn begin(source: &Source, history: &History, with_baseline: bool) -> Result<Head, Error> {
-    begin_within(source, history, with_baseline, SLOT_TIME_MAX).await
+    begin_telling(source, history, with_baseline, SLOT_TIME_MAX, &|_| {}).await
 }
 
-/// As [`begin`], with another bound on how long creating the slot may wait for open transactions.
+/// As [`begin`], with another bound on how long creating the slot may wait for open transactions. Tells how far the baseline is.
 ///
 /// # Errors
 /// As [`begin`].
-pub async fn begin_within(
+pub async fn begin_telling(
     source: &Source,
     history: &History,
     with_baseline: bool,
     slot_time_max: Duration,
+    tell: Tell<'_>,
 ) -> Result<Head, Error> {
     let client = source.connect().await?;
     let mut identity = catalog::identity(&client).await?;
@@ -75,7 +79,8 @@ pub async fn begin_within(
     waldelta_source::wal2json::check_fitness(&client, source).await?;
     // Before the slot too, so that whatever happens to the tables after it shows as a difference.
     let tables = state_of_tables(source, &client).await;
-    let head = begin_new(source, &client, &identity, history, with_baseline, slot_time_max).await?;
+    let head =
+        begin_new(source, &client, &identity, history, with_baseline.then_some(tell), slot_time_max).await?;
     note_tables(history, tables).await;
     Ok(head)
 }
@@ -111,7 +116,7 @@ async fn begin_new(
     client: &Client,
     identity: &Identity,
     history: &History,
-    with_baseline: bool,
+    with_baseline: Option<Tell<'_>>,
     slot_time_max: Duration,
 ) -> Result<Head, Error> {
     if let Some(slot) = catalog::slot(client, &source.slot).await? {
@@ -120,12 +125,12 @@ async fn begin_new(
             return Err(Error::SlotWithoutHistory { slot: source.slot.clone() });
         }
         match slot.confirmed {
-            Some(start) if !with_baseline => {
+            Some(start) if with_baseline.is_none() => {
                 let begun =
                     history.begin_anew(&captured(source, identity), start, "begun at an unused slot").await;
                 return match begun {
                     Err(again @ waldelta_history::Error::AlreadyBegun) => {
-                        let head = already_begun(source, client, identity, history, with_baseline).await?;
+                        let head = already_begun(source, client, identity, history, false).await?;
                         head.ok_or(again.into())
                     }
                     begun => Ok(begun?),
@@ -139,8 +144,7 @@ async fn begin_new(
         .begin_anew(&captured(source, identity), created.consistent_point, "begun with a new slot")
         .await;
     let (error, is_unused) = match begun {
-        Ok(head) if !with_baseline => return Ok(head),
-        Ok(head) => match baseline::write(source, history, &created.snapshot).await {
+        Ok(head) => match write_baseline(source, history, &created.snapshot, with_baseline).await {
             Ok(()) => return Ok(head),
             // Somebody else writes this history already, so it is not ours alone to take back.
             Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => (error, false),
@@ -153,7 +157,7 @@ async fn begin_new(
             }
         },
         Err(again @ waldelta_history::Error::AlreadyBegun) => {
-            let head = already_begun(source, client, identity, history, with_baseline).await?;
+            let head = already_begun(source, client, identity, history, with_baseline.is_some()).await?;
             return head.ok_or(again.into());
         }
         // The answer may have been lost after the commit: the slot is unused only if history says so.
@@ -163,6 +167,18 @@ async fn begin_new(
         drop_created(connection, &source.slot).await;
     }
     Err(error)
+}
+
+async fn write_baseline(
+    source: &Source,
+    history: &History,
+    exported: &str,
+    with_baseline: Option<Tell<'_>>,
+) -> Result<(), Error> {
+    match with_baseline {
+        Some(tell) => baseline::write(source, history, exported, tell).await,
+        None => Ok(()),
+    }
 }
 
 /// Whether the slot is ours, alive and free.

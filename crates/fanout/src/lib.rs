@@ -165,6 +165,12 @@ impl Fanout {
         http::router(self.inner.clone(), others)
     }
 
+    /// `/v1/stream` alone, for a listener of operators, who look at changes as well: they are clients there, with a token where clients
+    /// need one. To be put behind [`guarded`] with the listener's other routes.
+    pub fn stream(&self) -> axum::Router {
+        http::stream(self.inner.clone())
+    }
+
     /// Serves the sessions until `stop` is cancelled. From then on nobody is admitted, requests that wait end, and the sessions
     /// are let go (`goaway`, 1012) one after the other within [`Config::drain`]: who has not had its turn is served as before.
     /// Returns when the last has gone and what is kept of clients is written. It is run once.

@@ -51,6 +51,9 @@ pub(crate) async fn migrate(
     long::told(step("the history database answers"), check_server(config)).await?;
     let options = connect_options(&config.target, "waldelta-history-migrate");
     let mut connection = options.connect().await.map_err(Error::Open)?;
+    if is_current(&mut connection).await {
+        return connection.close().await.map_err(Error::Open);
+    }
     // The lock ends with the connection, also after an error.
     let locked = sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK_KEY).execute(&mut connection);
     let other = step("another process has brought the schema of history up to date");
@@ -58,6 +61,18 @@ pub(crate) async fn migrate(
     let ours = step("the schema of history is up to date");
     long::told(ours, apply(&mut connection)).await?;
     connection.close().await.map_err(Error::Open)
+}
+
+/// Whether nothing is missing, as far as that can be seen: then the role needs no right to change anything. Applying nothing would ask for
+/// it all the same.
+async fn is_current(connection: &mut PgConnection) -> bool {
+    type Applied = Vec<(i64, Vec<u8>)>;
+    let applied = "SELECT version, checksum FROM waldelta._sqlx_migrations WHERE success ORDER BY version";
+    let applied: Result<Applied, _> = sqlx::query_as(applied).fetch_all(connection).await;
+    let wanted: Applied =
+        migrator().iter().map(|migration| (migration.version, migration.checksum.to_vec())).collect();
+    // Where it cannot be read, whoever applies it says why.
+    applied.is_ok_and(|applied| applied == wanted)
 }
 
 /// Applies what is missing, with the lock held.

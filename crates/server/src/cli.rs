@@ -263,6 +263,9 @@ pub(crate) struct InitOptions {
     /// Do it, and write the rows that exist already into history
     #[arg(long, env = "WALDELTA_INIT_BASELINE", hide_env_values = true)]
     pub baseline: bool,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -310,6 +313,9 @@ pub(crate) struct ServiceOptions {
 pub(crate) struct TopOptions {
     #[command(flatten)]
     pub service: ServiceOptions,
+    /// Print what it shows as JSON instead, one object a line each time
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
     /// How often it is asked, in milliseconds
     #[arg(
         long,
@@ -328,6 +334,11 @@ pub(crate) struct TopOptions {
 pub(crate) struct TailOptions {
     #[command(flatten)]
     pub service: ServiceOptions,
+    /// Read history itself, with no service between: all of it, as the role of the database may. Nothing is written, and the slot is left alone
+    #[arg(long, env = "WALDELTA_TAIL_DIRECT", hide_env_values = true)]
+    pub direct: bool,
+    #[command(flatten)]
+    pub options: Options,
     /// Tables to follow, as with --table
     #[arg(value_name = "TABLE", conflicts_with = "tables")]
     pub named: Vec<String>,
@@ -416,6 +427,9 @@ pub(crate) struct SkipOptions {
     /// Who decides [default: the role of the history database]
     #[arg(long, env = "WALDELTA_SKIP_BY", hide_env_values = true, value_name = "NAME")]
     pub by: Option<String>,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -467,6 +481,9 @@ pub(crate) struct TableOptions {
     /// Do it instead of printing it
     #[arg(long, env = "WALDELTA_TABLE_APPLY", hide_env_values = true)]
     pub apply: bool,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -479,6 +496,9 @@ pub(crate) struct RemoveOptions {
     /// Drop history too: every recorded change is gone for good
     #[arg(long, env = "WALDELTA_REMOVE_HISTORY", hide_env_values = true)]
     pub history: bool,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
 }
 
 #[cfg(test)]

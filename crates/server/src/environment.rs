@@ -14,11 +14,6 @@ pub(crate) fn path() -> Option<OsString> {
     std::env::var_os("PATH")
 }
 
-/// Whether a terminal is to be coloured: unless `NO_COLOR` says something (no-color.org).
-pub(crate) fn wants_colours() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
 /// The user's home folder.
 pub(crate) fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)

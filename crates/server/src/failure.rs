@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use anstream::eprintln;
 use waldelta_wal::Code;
+
+use crate::human::{BAD, styled};
 
 /// The command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -51,16 +54,13 @@ pub(crate) fn chain_text(error: &anyhow::Error) -> String {
 }
 
 /// Prints the failure on standard error and gives the exit code.
-#[expect(
-    clippy::print_stderr,
-    reason = "the answer to a failed command goes to the terminal, not into a log"
-)]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let mark = styled(BAD, "error");
     match code_of(error) {
-        None => eprintln!("error: {}", chain_text(error)),
+        None => eprintln!("{mark}: {}", chain_text(error)),
         Some(code) => {
             let explanation = code.explanation();
-            eprintln!("error: {}: {}", code.as_str(), chain_text(error));
+            eprintln!("{mark}: {}: {}", code.as_str(), chain_text(error));
             eprintln!("  what: {}", explanation.title);
             eprintln!("  why:  {}", explanation.cause);
             eprintln!("  fix:  {}", explanation.fix);

@@ -1,4 +1,28 @@
-//! Numbers as people read them.
+//! Numbers as people read them, and the colours of what they read.
+
+use std::fmt::Display;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
+/// As it should be, or added.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// To be looked at, or changed.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+/// Not as it should be, or removed.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+/// What is beside the point.
+pub(crate) const FAINT: Style = Style::new().dimmed();
+
+/// A text in a colour. Where none is wanted (no terminal, or `NO_COLOR`), it is taken out when it is printed.
+pub(crate) fn styled(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Whether standard output is coloured.
+pub(crate) fn are_coloured() -> bool {
+    AutoStream::choice(&std::io::stdout()) != ColorChoice::Never
+}
 
 /// Bytes for people.
 pub(crate) fn size(bytes: u64) -> String {

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use anstream::{AutoStream, ColorChoice};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, Targets};
@@ -10,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::cli::{LogFormat, LogOptions};
+use crate::commands::progress::Aside;
 use crate::metrics::logged::Problems;
 
 /// What these tell of more than this has what clients send and get in it, and the parameters of statements: tokens and rows.
@@ -24,10 +26,13 @@ pub(crate) fn start(options: &LogOptions) {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| Aside);
     let layer = match json {
         true => layer.json().flatten_event(true).boxed(),
-        false => layer.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
+        false => layer
+            .with_target(false)
+            .with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never)
+            .boxed(),
     };
     logged(layer, &options.log).init();
 }

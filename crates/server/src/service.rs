@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub(crate) use following::follow;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub(crate) use opening::{Opening, try_open_history};
 pub(crate) use pausing::Pauses;

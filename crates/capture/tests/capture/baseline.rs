@@ -1,6 +1,6 @@
 //! The rows that existed before, and the changes after: nothing between, nothing twice.
 
-use waldelta_capture::setup::begin;
+use waldelta_capture::setup::{Baselining, begin, begin_telling};
 use waldelta_testkit::wait_until;
 use waldelta_wal::Code;
 
@@ -123,4 +123,29 @@ async fn a_baseline_that_is_not_whole_is_said_and_a_whole_one_is_not_written_aga
     assert!(error.to_string().ends_with(" in public.b"), "{error}");
     // Whoever asks for none goes on with what there is.
     assert_eq!(begin(&world.source, &world.history, false).await.unwrap(), head);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_it_is_is_told_table_by_table() {
+    let world = World::bare(
+        "basetold",
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, pad text)",
+    )
+    .await;
+    world.source_db.exec("INSERT INTO a VALUES (1), (2)").await;
+    world.source_db.exec("INSERT INTO b SELECT i, repeat('x', 1000) FROM generate_series(1, 3000) i").await;
+    world.source_db.exec("ANALYZE b").await;
+    world.publish().await;
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |at: &Baselining| told.lock().unwrap().push(at.clone());
+    begin_telling(&world.source, &world.history, true, PATIENCE, &tell).await.unwrap();
+    let told = told.into_inner().unwrap();
+    let of = |name: &str| {
+        let rows = told.iter().filter(|at| at.table.name == name && at.tables == 2);
+        rows.map(|at| (at.number, at.rows, at.rows_expected)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("a"), [(1, 0, None), (1, 2, None)]);
+    let b = of("b");
+    assert_eq!((b[0], b[b.len() - 1]), ((2, 0, Some(3000)), (2, 3000, Some(3000))));
+    assert!(b.len() > 3 && b.is_sorted(), "{b:?}");
 }

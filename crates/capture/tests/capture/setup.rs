@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waldelta_capture::setup::{begin, begin_within};
+use waldelta_capture::setup::{begin, begin_telling};
 use waldelta_testkit::wait_until;
 use waldelta_wal::Code;
 
@@ -105,7 +105,7 @@ async fn a_slot_that_cannot_be_created_leaves_nothing_behind() {
     let open = writer.transaction().await.unwrap();
     open.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap();
     let limit = Duration::from_secs(1);
-    let error = begin_within(&world.source, &world.history, false, limit).await.unwrap_err();
+    let error = begin_telling(&world.source, &world.history, false, limit, &|_| {}).await.unwrap_err();
     assert_eq!(error.code(), Code::SlotBlocked);
     assert!(error.to_string().contains(&pid.to_string()), "{error}");
     assert_eq!(slots(&world).await, "0");

@@ -45,16 +45,28 @@ use crate::wire::packed::DICTIONARY_PATH;
 /// it does not know as open is for operators.
 pub(crate) fn router(inner: Arc<Inner>, others: Router) -> Router {
     let policy = inner.policy.subscribe();
-    let gate = |needs| Gate {
+    let others = behind(gate(&inner, Needs::Operator), others);
+    let clients = behind(gate(&inner, Needs::Anybody), routes()).with_state(inner);
+    behind_guard(policy, clients.merge(others))
+}
+
+/// The stream alone, to be put behind the check of another listener. Who follows it there is a client as elsewhere.
+pub(crate) fn stream(inner: Arc<Inner>) -> Router {
+    behind(gate(&inner, Needs::Anybody), stream_route()).with_state(inner)
+}
+
+fn gate(inner: &Arc<Inner>, needs: Needs) -> Gate {
+    Gate {
         access: inner.access.clone(),
         policy: inner.policy.subscribe(),
         quotas: inner.quotas.clone(),
         inner: Some(inner.clone()),
         needs,
-    };
-    let others = behind(gate(Needs::Operator), others);
-    let clients = behind(gate(Needs::Anybody), routes()).with_state(inner);
-    behind_guard(policy, clients.merge(others))
+    }
+}
+
+fn stream_route() -> Router<Arc<Inner>> {
+    Router::new().route("/v1/stream", get(stream::stream))
 }
 
 /// The routes of the client side. What each is asked and answers is said in [`crate::describe`].
@@ -72,8 +84,7 @@ pub(crate) fn routes() -> Router<Arc<Inner>> {
         .route("/asyncapi.json", get(describe::asyncapi))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .route_layer(from_fn(cors::share));
-    let stream = Router::new().route("/v1/stream", get(stream::stream));
-    resources.merge(stream)
+    resources.merge(stream_route())
 }
 
 /// Routes behind the check of Host and Origin, for a listener that serves no clients.

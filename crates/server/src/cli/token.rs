@@ -76,6 +76,9 @@ pub(crate) struct ListTokensOptions {
 pub(crate) struct RevokeTokenOptions {
     #[command(flatten)]
     pub options: Options,
+    /// Print JSON
+    #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
+    pub json: bool,
     /// The id of a static token, as `list` shows it
     #[arg(
         value_name = "ID",

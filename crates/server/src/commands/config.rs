@@ -11,6 +11,7 @@ use super::answer;
 use crate::cli::ConfigCheckOptions;
 use crate::config::{Config, RuleConfig};
 use crate::failure::{self, EXIT_FAILED};
+use crate::human::{BAD, WARNING, styled};
 use crate::listener::Certificates;
 use crate::service::{closes, published};
 
@@ -214,9 +215,9 @@ fn is_for(pattern: &str, name: &TableName) -> bool {
 fn show(report: &Report) -> anyhow::Result<()> {
     for finding in &report.findings {
         let mark = match finding.level {
-            Level::Warning => "warning",
-            Level::Failed => "FAILED ",
-            Level::Unknown => "unknown",
+            Level::Warning => styled(WARNING, "warning"),
+            Level::Failed => styled(BAD, "FAILED "),
+            Level::Unknown => styled(WARNING, "unknown"),
         };
         let place = match finding.place.as_str() {
             "" => String::new(),

@@ -13,6 +13,7 @@ use super::answer;
 use crate::cli::DoctorOptions;
 use crate::config::Config;
 use crate::failure::EXIT_FAILED;
+use crate::human::{BAD, GOOD, WARNING, styled};
 
 /// Runs every check; exit code 1 when one failed, and with `--strict` also when one warns or could not be answered.
 pub(crate) async fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
@@ -85,10 +86,10 @@ impl Verdict {
 
 fn show(check: &Check) -> anyhow::Result<()> {
     let mark = match check.state {
-        State::Ok => "ok     ",
-        State::Warning => "warning",
-        State::Failed => "FAILED ",
-        State::Unknown => "unknown",
+        State::Ok => styled(GOOD, "ok     "),
+        State::Warning => styled(WARNING, "warning"),
+        State::Failed => styled(BAD, "FAILED "),
+        State::Unknown => styled(WARNING, "unknown"),
     };
     let code = check.code.map_or_else(String::new, |code| format!(" [{}]", code.as_str()));
     answer(format_args!("{mark}  {}: {}{code}", check.name, check.found))?;

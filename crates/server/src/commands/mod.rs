@@ -6,6 +6,7 @@ mod config;
 mod dev;
 mod doctor;
 mod init;
+pub(crate) mod progress;
 mod prune;
 mod reach;
 mod recover;
@@ -20,6 +21,8 @@ mod top;
 mod verify;
 
 use std::process::ExitCode;
+
+use serde::Serialize;
 
 use crate::cli::{Command, ConfigCommand};
 
@@ -45,10 +48,31 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints what a command answers: on standard output, and without a panic when the reader has gone (`| head`).
+/// What a command says while it works: lines for people as it goes, or with `--json` one object at its end.
+struct Saying {
+    json: bool,
+}
+
+impl Saying {
+    /// A line for people.
+    fn line(&self, text: impl std::fmt::Display) -> anyhow::Result<()> {
+        if self.json { Ok(()) } else { answer(text) }
+    }
+
+    /// What came of it, for programs.
+    fn end(&self, report: &impl Serialize) -> anyhow::Result<ExitCode> {
+        if self.json {
+            answer(serde_json::to_string_pretty(report)?)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Prints what a command answers: on standard output, in colours where that is a terminal that is to have some, and without a panic
+/// when the reader has gone (`| head`).
 fn answer(text: impl std::fmt::Display) -> anyhow::Result<()> {
     use std::io::Write;
-    match writeln!(std::io::stdout().lock(), "{text}") {
+    match writeln!(anstream::stdout().lock(), "{text}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }

@@ -4,6 +4,7 @@
 //! message in the source's WAL, so that works while the service runs.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -14,10 +15,14 @@ use waldelta_source::{Source, catalog};
 use waldelta_wal::{Code, Reset, TableName};
 
 use super::answer;
+use super::progress::Progress;
 use crate::cli::RecoverOptions;
 use crate::config::Config;
 use crate::failure::{EXIT_CAPTURE_STOPPED, EXIT_FAILED};
 use crate::service::try_open_history;
+
+/// How often it is looked whether capture has come to the resets.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is shown.
 #[derive(Serialize)]
@@ -73,6 +78,9 @@ pub(crate) async fn run(options: &RecoverOptions) -> anyhow::Result<ExitCode> {
         answer(serde_json::to_string_pretty(&report)?)?;
     } else {
         show(&report, diagnosis.remedy(), options.yes)?;
+        if options.yes && !resets.is_empty() {
+            watch(&history, &resets).await?;
+        }
     }
     let is_left = diagnosis.remedy().needs_somebody() || !resets.is_empty();
     Ok(match (is_left, options.yes) {
@@ -106,6 +114,26 @@ async fn carry_out(
         from_lsn: begun.map(|head| head.durable_end.to_string()),
         tables_reset: resets.len(),
     }))
+}
+
+/// On a terminal: shows how many of the tables capture has come to, until it has come to all of them. Whoever does not want to wait
+/// for that ends it; the resets are in the source's WAL.
+async fn watch(history: &History, resets: &[(Gap, Reset)]) -> anyhow::Result<()> {
+    let progress = Progress::of(Some(resets.len() as u64), "tables", "read afresh from here on");
+    while progress.is_seen() {
+        let open = history.open_gaps().await.context("read which tables need repair")?;
+        let is_left = |(gap, _): &&(Gap, Reset)| {
+            open.iter().any(|left| (left.table_oid, left.from) == (gap.table_oid, gap.from))
+        };
+        let left = resets.iter().filter(is_left).count();
+        progress.at((resets.len() - left) as u64);
+        if left == 0 {
+            drop(progress);
+            return answer("done: clients that follow them read them afresh");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// The tables that need repair, of those with these names; without names all of them.

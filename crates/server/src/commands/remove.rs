@@ -3,15 +3,27 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde::Serialize;
 use waldelta_history::History;
-use waldelta_source::setup;
+use waldelta_source::setup::{self, Step};
 
-use super::answer;
+use super::Saying;
 use crate::cli::RemoveOptions;
 use crate::config::Config;
 
+/// What is shown.
+#[derive(Serialize)]
+struct Report {
+    /// Statements in their order: those that were run, or would be.
+    steps: Vec<Step>,
+    /// Whether history goes too.
+    history: bool,
+    removed: bool,
+}
+
 /// Shows what would be dropped; with `--yes` drops it. History only goes with `--history`.
 pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
+    let saying = Saying { json: options.json };
     let config = Config::load(&options.options)?;
     let source = config.source()?;
     let client = source.connect_primary().await.context("connect to the source")?;
@@ -30,31 +42,34 @@ pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
     let plan = if options.history && options.yes {
         let history = History::open(&config.history()?).await.context("open history")?;
         history.drop_everything().await.context("drop history")?;
-        answer("-- history is dropped")?;
+        saying.line("-- history is dropped")?;
         setup::removal(&client, &source).await.context("plan the removal")?
     } else {
         plan
     };
     let plan = if standby.is_some() { plan.without_slot() } else { plan };
     if !slot.is_empty() {
-        answer(slot.to_sql())?;
+        saying.line(slot.to_sql())?;
     }
-    answer(plan.to_sql())?;
+    saying.line(plan.to_sql())?;
+    let steps = slot.steps.iter().chain(&plan.steps).cloned().collect();
+    let mut report = Report { steps, history: options.history, removed: false };
     if !options.yes {
         if options.history {
-            answer("-- history, with every recorded change, is dropped too")?;
+            saying.line("-- history, with every recorded change, is dropped too")?;
         }
-        answer("-- nothing was done; repeat with --yes to do it")?;
-        return Ok(ExitCode::SUCCESS);
+        saying.line("-- nothing was done; repeat with --yes to do it")?;
+        return saying.end(&report);
     }
     if let Some(standby) = &standby {
         setup::apply(standby, &source, &slot).await.context("drop the slot")?;
     }
     setup::apply(&client, &source, &plan).await.context("carry the removal out")?;
-    answer(if options.history {
+    saying.line(if options.history {
         "removed, history too"
     } else {
         "removed; history is kept (--history drops it)"
     })?;
-    Ok(ExitCode::SUCCESS)
+    report.removed = true;
+    saying.end(&report)
 }

@@ -5,16 +5,30 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde::Serialize;
 use waldelta_history::{Error, History};
 use waldelta_pgconn::{Environment, Target};
 use waldelta_wal::{Code, Skip};
 
-use super::answer;
+use super::Saying;
 use crate::cli::SkipOptions;
 use crate::config::Config;
 use crate::failure::Failure;
 
 const CURRENT_USER: &str = "SELECT current_user::text";
+
+/// The order.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Commit LSN of the transaction.
+    lsn: String,
+    /// The change's number in it; absent: all of it.
+    seq: Option<u32>,
+    by: &'a str,
+    why: &'a str,
+    /// Where history is.
+    durable_lsn: String,
+}
 
 /// Writes the order, and says what will happen and when.
 pub(crate) async fn run(options: &SkipOptions) -> anyhow::Result<ExitCode> {
@@ -35,8 +49,15 @@ pub(crate) async fn run(options: &SkipOptions) -> anyhow::Result<ExitCode> {
     history.order_skip(&skip).await.map_err(|error| explained(error, &skip)).context("order the skip")?;
     let (_, head) =
         history.captured().await.context("read where history is")?.context("no history has been begun")?;
-    answer(told(&skip, head.durable_end.0))?;
-    Ok(ExitCode::SUCCESS)
+    let saying = Saying { json: options.json };
+    saying.line(told(&skip, head.durable_end.0))?;
+    saying.end(&Report {
+        lsn: skip.lsn.to_string(),
+        seq: skip.seq,
+        by: &skip.by,
+        why,
+        durable_lsn: head.durable_end.to_string(),
+    })
 }
 
 /// The role in history's database, and who that is at this machine where that is known.

@@ -9,6 +9,7 @@ use super::asking::Asking;
 use crate::cli::StatusOptions;
 use crate::clients::Clients;
 use crate::failure::EXIT_FAILED;
+use crate::human::{BAD, GOOD, WARNING, styled};
 use crate::role::Role;
 use crate::service::{ConfigStatus, RuleStatus};
 use crate::status::{CaptureStatus, SessionStatus, SlotStatus, Status, WriterStatus};
@@ -36,7 +37,7 @@ fn show(status: &Status) -> anyhow::Result<()> {
     answer(format_args!(
         "waldelta {}: {}{}",
         status.version,
-        if status.ready { "ready" } else { "NOT READY" },
+        if status.ready { styled(GOOD, "ready") } else { styled(BAD, "NOT READY") },
         match status.role {
             Role::All => "",
             Role::Capture => " (captures, serves no clients)",
@@ -51,8 +52,13 @@ fn show(status: &Status) -> anyhow::Result<()> {
     }
     for table in &status.needs_repair {
         answer(format_args!(
-            "REPAIR    {} since {} ({:.0} s ago): {}: {}",
-            table.table, table.since_lsn, table.since_seconds, table.reason, table.explanation
+            "{}    {} since {} ({:.0} s ago): {}: {}",
+            styled(WARNING, "REPAIR"),
+            table.table,
+            table.since_lsn,
+            table.since_seconds,
+            table.reason,
+            table.explanation
         ))?;
     }
     for table in &status.joining {
@@ -88,14 +94,15 @@ fn show(status: &Status) -> anyhow::Result<()> {
 fn show_capture(capture: &CaptureStatus) -> anyhow::Result<()> {
     answer(format_args!("capture   {}", capture.headline()))?;
     if let (Some(code), Some(message)) = (&capture.code, &capture.message) {
-        answer(format_args!("          {code}: {message}"))?;
+        answer(format_args!("          {}: {message}", styled(BAD, code)))?;
     }
     if let Some(fix) = &capture.fix {
         answer(format_args!("          fix: {fix}"))?;
     }
     if capture.commits_wait {
         let (code, fix) = (Code::SynchronousStandby.as_str(), Code::SynchronousStandby.explanation().fix);
-        answer(format_args!("WARNING   {code}: commits at the source wait for capture"))?;
+        let mark = styled(WARNING, "WARNING");
+        answer(format_args!("{mark}   {code}: commits at the source wait for capture"))?;
         answer(format_args!("          fix: {fix}"))?;
     }
     let seconds =
@@ -120,7 +127,8 @@ fn show_capture(capture: &CaptureStatus) -> anyhow::Result<()> {
 
 fn show_config(config: &ConfigStatus) -> anyhow::Result<()> {
     if let (Some(code), Some(message)) = (&config.code, &config.message) {
-        answer(format_args!("CONFIG    the file is not taken: {code}: {message}"))?;
+        let mark = styled(BAD, "CONFIG");
+        answer(format_args!("{mark}    the file is not taken: {code}: {message}"))?;
         answer(format_args!("          what was read {:.0} s ago is in force", config.read_seconds))?;
     }
     for setting in &config.waiting {
@@ -128,7 +136,8 @@ fn show_config(config: &ConfigStatus) -> anyhow::Result<()> {
     }
     for rule in &config.rules {
         let RuleStatus { rule: number, table, code, message, fix } = rule;
-        answer(format_args!("RULE      {number}, for {table}: {code}: {message}"))?;
+        let mark = styled(WARNING, "RULE");
+        answer(format_args!("{mark}      {number}, for {table}: {code}: {message}"))?;
         if let Some(fix) = fix {
             answer(format_args!("          fix: {fix};"))?;
         }
@@ -190,7 +199,7 @@ fn show_slot(slot: Option<&SlotStatus>) -> anyhow::Result<()> {
     let active = if slot.active { "active" } else { "inactive" };
     answer(format_args!("slot      {} ({active}), {}", slot.name, slot.room()))?;
     if let Some(fix) = &slot.fix {
-        answer(format_args!("          {}: {fix}", slot.verdict.to_uppercase()))?;
+        answer(format_args!("          {}: {fix}", styled(WARNING, slot.verdict.to_uppercase())))?;
     }
     Ok(())
 }

@@ -5,11 +5,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde::Serialize;
 use waldelta_source::Error;
-use waldelta_source::setup::{self, Membership, Wish};
+use waldelta_source::setup::{self, Membership, Plan, Step, Wish};
 use waldelta_wal::Code;
 
-use super::answer;
+use super::Saying;
 use crate::cli::{TableCommand, TableOptions};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -19,12 +20,26 @@ const ADDED: &str = "a running capture brings them as soon as the transactions t
 const REMOVED: &str = "history keeps what it has of them, and gets no more; clients that follow them keep their rows as they are";
 const BY_APPLY: &str = "nothing was done; repeat with --apply to do it";
 
+/// What is shown.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Statements in their order: those that were run, or would be.
+    steps: &'a [Step],
+    /// Statements for the owners of tables: they are not run.
+    suggestions: &'a [Step],
+    remarks: &'a [String],
+    /// Who has to run them, where the asking role may not.
+    owner: Option<&'a str>,
+    applied: bool,
+}
+
 /// Prints the statements; with `--apply` runs them.
 pub(crate) async fn run(command: &TableCommand) -> anyhow::Result<ExitCode> {
     let (options, outcome) = match command {
         TableCommand::Add(options) => (options, ADDED),
         TableCommand::Remove(options) => (options, REMOVED),
     };
+    let saying = Saying { json: options.json };
     let source = Config::load(&options.options)?.source()?;
     // What is published is the primary's to say, also where a standby is captured.
     let client = source.connect_primary().await.context("connect to the source")?;
@@ -37,32 +52,42 @@ pub(crate) async fn run(command: &TableCommand) -> anyhow::Result<ExitCode> {
     };
     if let Err(Error::NotCapturable { mends, .. }) = &membership {
         for mend in mends {
-            answer(format_args!("-- by the table's owner:\n-- {}", mend.replace('\n', "\n-- ")))?;
+            saying.line(format_args!("-- by the table's owner:\n-- {}", mend.replace('\n', "\n-- ")))?;
         }
     }
     let membership = membership.context("plan the change")?;
-    answer(membership.plan.to_sql().trim_end())?;
+    saying.line(membership.plan.to_sql().trim_end())?;
+    let Plan { steps, suggestions, remarks, .. } = &membership.plan;
+    let owner = membership.owner.as_deref();
+    let mut report = Report { steps, suggestions, remarks, owner, applied: false };
     if membership.plan.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return saying.end(&report);
     }
-    tell_owner(&membership, options, source.target.user())?;
+    tell_owner(&membership, options, source.target.user(), &saying)?;
     if !options.apply {
-        answer(format_args!("-- {outcome}"))?;
-        answer(format_args!("-- {BY_APPLY}"))?;
-        return Ok(ExitCode::SUCCESS);
+        saying.line(format_args!("-- {outcome}"))?;
+        saying.line(format_args!("-- {BY_APPLY}"))?;
+        return saying.end(&report);
     }
     setup::change(&client, &source, &membership).await.context("alter the publication")?;
-    answer(format_args!("done; {outcome}"))?;
-    Ok(ExitCode::SUCCESS)
+    saying.line(format_args!("done; {outcome}"))?;
+    report.applied = true;
+    saying.end(&report)
 }
 
 /// Where the role may not do it: the statements are there, and this says for whom.
-fn tell_owner(membership: &Membership, options: &TableOptions, role: &str) -> anyhow::Result<()> {
+fn tell_owner(
+    membership: &Membership,
+    options: &TableOptions,
+    role: &str,
+    saying: &Saying,
+) -> anyhow::Result<()> {
     let Some(owner) = &membership.owner else { return Ok(()) };
     if options.apply {
         let message =
             format!("{role} may not do it; a role that is {owner}, or a superuser, can run the SQL above");
         return Err(Failure::error(Code::NotAllowed, message));
     }
-    answer(format_args!("-- to be run by a role that is {owner}, or by a superuser: {role} may not do it"))
+    saying
+        .line(format_args!("-- to be run by a role that is {owner}, or by a superuser: {role} may not do it"))
 }

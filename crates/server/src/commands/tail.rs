@@ -1,26 +1,34 @@
 //! `waldelta tail`: changes as they commit, for people and for pipes.
 //!
 //! It is an ordinary client: it resumes by cursor after a lost connection and so shows nothing twice and misses nothing. What it
-//! cannot read, or cannot go on from, ends it: the same would come again.
+//! cannot read, or cannot go on from, ends it: the same would come again. It asks a running service, or with `--direct` a client
+//! side of its own.
 
+mod direct;
 mod pause;
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anstyle::Style;
 use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_util::either::Either;
 use waldelta_wal::Code;
 
+use self::direct::Direct;
 use self::pause::Pause;
+use super::progress::Progress;
 use super::{answer, reach};
 use crate::cli::TailOptions;
 use crate::failure::{Failure, code_of};
+use crate::human::{BAD, FAINT, GOOD, WARNING, styled};
 
 /// Three heartbeats and a little: a connection that is silent for longer is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -35,7 +43,12 @@ pub(crate) async fn run(options: &TailOptions) -> anyhow::Result<ExitCode> {
         shapes: HashMap::new(),
         takes_resets: false,
         pause: Pause::new(),
+        direct: None,
+        rows: None,
     };
+    if options.direct {
+        follower.direct = Some(Direct::open(&options.options).await?);
+    }
     let mut reached_once = false;
     loop {
         let pause = match follower.connection(&mut reached_once).await {
@@ -71,6 +84,10 @@ struct Follower<'a> {
     takes_resets: bool,
     /// Before it connects again.
     pause: Pause,
+    /// Where it asks no service.
+    direct: Option<Direct>,
+    /// How many rows of a snapshot have come, where they are not shown on the terminal themselves.
+    rows: Option<(Progress, u64)>,
 }
 
 enum Next {
@@ -105,9 +122,15 @@ impl Follower<'_> {
             let url = &self.options.service.url;
             Failure::error(Code::ServiceUnreachable, format!("connect to {url}: {error:#}"))
         };
-        let reached_it =
-            reach::connect(&self.options.service.url, self.options.service.ca_file.as_deref()).await;
-        let (connection, authority) = reached_it.map_err(unreachable)?;
+        let (connection, authority) = match &mut self.direct {
+            Some(direct) => (Either::Left(direct.connect()), direct::AUTHORITY),
+            None => {
+                let service = &self.options.service;
+                let reached_it = reach::connect(&service.url, service.ca_file.as_deref()).await;
+                let (connection, authority) = reached_it.map_err(unreachable)?;
+                (Either::Right(connection), authority)
+            }
+        };
         let mut request =
             format!("ws://{authority}/v1/stream").into_client_request().context("make the request")?;
         request.headers_mut().insert("sec-websocket-protocol", "waldelta.v1.json".parse()?);
@@ -193,11 +216,12 @@ impl Follower<'_> {
             |error| Failure::error(Code::AnswerUnreadable, format!("read a frame of the service: {error}"));
         let frame: Value = serde_json::from_str(text).map_err(unreadable)?;
         let kind = frame["type"].as_str().unwrap_or_default();
+        self.count(kind, &frame);
         match kind {
             _ if self.options.json => answer(text)?,
             // Rows that nobody asked for: of a table that was reset.
             "snapshot_begin" | "rows" | "snapshot_end" if !self.options.snapshot => {}
-            "schema" if self.is_news(&frame) => answer(shape_text(&frame))?,
+            "schema" if self.is_news(&frame) => answer(styled(FAINT, shape_text(&frame)))?,
             "schema" => {}
             _ => show(kind, &frame, self.options.diff)?,
         }
@@ -230,6 +254,21 @@ impl Follower<'_> {
 }
 
 impl Follower<'_> {
+    /// Counts the rows of a snapshot for who waits for it.
+    fn count(&mut self, kind: &str, frame: &Value) {
+        match (kind, &mut self.rows) {
+            ("snapshot_begin", rows) if !std::io::stdout().is_terminal() => {
+                *rows = Some((Progress::of(None, "rows", "snapshot"), 0));
+            }
+            ("rows", Some((progress, count))) => {
+                *count += frame["rows"].as_array().map_or(0, Vec::len) as u64;
+                progress.at(*count);
+            }
+            ("rows", None) => {}
+            (_, rows) => *rows = None,
+        }
+    }
+
     /// Whether a table's shape is another than the one printed last.
     fn is_news(&mut self, schema: &Value) -> bool {
         let table = schema["table"].as_str().unwrap_or_default().to_owned();
@@ -247,12 +286,11 @@ fn show(kind: &str, frame: &Value, diff: bool) -> anyhow::Result<()> {
                 frame[name].as_str().map_or_else(String::new, |text| format!(" {before} {text}"))
             };
             let (author, origin) = (said("client_id", "by"), said("origin", "from"));
-            answer(format_args!("{} {}{author}{origin}", word("lsn"), word("ts")))?;
-            frame["changes"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .try_for_each(|change| answer(if diff { diff_text(change) } else { change_text(change) }))
+            answer(styled(FAINT, format_args!("{} {}{author}{origin}", word("lsn"), word("ts"))))?;
+            frame["changes"].as_array().into_iter().flatten().try_for_each(|change| {
+                let line = if diff { diff_text(change) } else { change_text(change) };
+                answer(styled(style_of(change), line))
+            })
         }
         "rows" => {
             for row in frame["rows"].as_array().into_iter().flatten() {
@@ -260,13 +298,15 @@ fn show(kind: &str, frame: &Value, diff: bool) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        "live" => answer(format_args!("-- live, at {}", word("cursor"))),
-        "reset" => answer(reset_text(frame)),
+        "live" => answer(styled(FAINT, format_args!("-- live, at {}", word("cursor")))),
+        "reset" => answer(styled(WARNING, reset_text(frame))),
         // What follows from it is told by what comes next: a reset, or the end.
         "error" if word("code") == Code::CursorNotResumable.as_str() => Ok(()),
-        "error" => answer(format_args!("-- {}: {} {}", word("code"), word("message"), word("fix"))),
-        "snapshot_begin" => answer("-- snapshot"),
-        "snapshot_end" => answer("-- end of snapshot"),
+        "error" => {
+            answer(styled(BAD, format_args!("-- {}: {} {}", word("code"), word("message"), word("fix"))))
+        }
+        "snapshot_begin" => answer(styled(FAINT, "-- snapshot")),
+        "snapshot_end" => answer(styled(FAINT, "-- end of snapshot")),
         _ => Ok(()),
     }
 }
@@ -288,6 +328,15 @@ fn reset_text(reset: &Value) -> String {
     match tables[..] {
         [] => format!("-- reset: {}", text(reset, "reason")),
         _ => format!("-- reset: {}, of {}", text(reset, "reason"), tables.join(", ")),
+    }
+}
+
+fn style_of(change: &Value) -> Style {
+    match text(change, "op") {
+        "insert" => GOOD,
+        "update" => WARNING,
+        "delete" | "truncate" => BAD,
+        _ => Style::new(),
     }
 }
 
@@ -348,8 +397,10 @@ mod conversation;
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
-    use crate::cli::ServiceOptions;
+    use crate::cli::{Cli, Command};
 
     #[test]
     fn of_an_update_what_it_has_changed_can_be_shown_alone() {
@@ -362,18 +413,7 @@ mod tests {
 
     #[test]
     fn tables_and_a_filter_are_asked_for() {
-        let options = TailOptions {
-            service: ServiceOptions { url: String::new(), ca_file: None, token: None },
-            named: vec!["public.t".into()],
-            tables: vec!["*".into()],
-            filter: Some("id > 7".into()),
-            after: None,
-            snapshot: false,
-            old: false,
-            diff: true,
-            json: false,
-            limit: None,
-        };
+        let options = options(&["public.t", "--where", "id > 7", "--diff"]);
         let asked = json!([{"id": "s1", "table": "public.t", "old": true, "where": "id > 7"}]);
         assert_eq!(follower(&options).hello()["subscriptions"], asked);
     }
@@ -400,18 +440,13 @@ mod tests {
         }
     }
 
-    static OPTIONS: TailOptions = TailOptions {
-        service: ServiceOptions { url: String::new(), ca_file: None, token: None },
-        named: Vec::new(),
-        tables: Vec::new(),
-        filter: None,
-        after: None,
-        snapshot: false,
-        old: false,
-        diff: false,
-        json: false,
-        limit: None,
-    };
+    pub(super) fn options(more: &[&str]) -> TailOptions {
+        let given = ["waldelta", "tail"].iter().chain(more);
+        match Cli::parse_from(given).command {
+            Command::Tail(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn follower(options: &TailOptions) -> Follower<'_> {
         Follower {
@@ -422,6 +457,8 @@ mod tests {
             shapes: HashMap::new(),
             takes_resets: false,
             pause: Pause::new(),
+            direct: None,
+            rows: None,
         }
     }
 
@@ -431,7 +468,8 @@ mod tests {
         let of_all = json!({"type": "reset", "reason": "epoch_changed"});
         assert_eq!(reset_text(&of_tables), "-- reset: gap, of public.t, public.u");
         assert_eq!(reset_text(&of_all), "-- reset: epoch_changed");
-        let mut follower = follower(&OPTIONS);
+        let options = options(&[]);
+        let mut follower = follower(&options);
         follower.cursor = Some("c".into());
         assert_eq!(follower.hello()["snapshot"], false);
         follower.takes_resets = true;
@@ -446,7 +484,8 @@ mod tests {
 
     #[test]
     fn a_shape_is_printed_when_it_is_another() {
-        let mut follower = follower(&OPTIONS);
+        let options = options(&[]);
+        let mut follower = follower(&options);
         let schema = |version: u32, name: &str| {
             json!({"table": "public.t", "version": version, "columns": [
                 {"name": "id", "type": "integer", "nullable": false, "key": true},

@@ -102,7 +102,7 @@ async fn revoke(options: &RevokeTokenOptions) -> anyhow::Result<()> {
                 "there is no token with this id: `waldelta token list` shows those that there are",
             ));
         }
-        return answer(format_args!("revoked; {HEARD}"));
+        return tell_revoked(options);
     };
     let revoked = match (&options.jti, &options.subject) {
         (Some(jti), None) => Revoked::Token(jti.clone()),
@@ -116,7 +116,18 @@ async fn revoke(options: &RevokeTokenOptions) -> anyhow::Result<()> {
     }
     let expires_at_us = options.expires.map(|span| micros(from_now(span)));
     history.revoke_jwts(issuer, &revoked, expires_at_us).await.context("revoke the tokens")?;
-    answer(format_args!("revoked; {HEARD}"))
+    tell_revoked(options)
+}
+
+fn tell_revoked(options: &RevokeTokenOptions) -> anyhow::Result<()> {
+    if !options.json {
+        return answer(format_args!("revoked; {HEARD}"));
+    }
+    let RevokeTokenOptions { id, issuer, jti, subject, .. } = options;
+    let id = id.as_deref().map(bare_id);
+    answer(serde_json::to_string_pretty(
+        &json!({"id": id, "issuer": issuer, "jti": jti, "subject": subject, "revoked": true}),
+    )?)
 }
 
 /// An id, also where somebody has a whole token at hand.

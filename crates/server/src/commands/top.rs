@@ -15,7 +15,7 @@ use self::view::{Shown, View};
 use super::answer;
 use super::asking::Asking;
 use crate::cli::TopOptions;
-use crate::environment;
+use crate::human;
 
 /// What a pipe is as wide and high as.
 const SIZE: (u16, u16) = (80, 24);
@@ -28,17 +28,35 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 pub(crate) async fn run(options: &TopOptions) -> anyhow::Result<ExitCode> {
     let asking = Asking::new(&options.service)?;
     let shown = ask(&asking).await?;
-    let view = View { has_colours: environment::wants_colours(), ..View::default() };
+    let view = View { has_colours: human::are_coloured(), ..View::default() };
+    let interval = Duration::from_millis(options.interval_ms).max(INTERVAL_MIN);
+    if options.json {
+        return print(&asking, shown, (!options.once).then_some(interval)).await;
+    }
     if options.once {
         let (width, height) = terminal::size().unwrap_or(SIZE);
         answer(lines(&shown, &view, width, height)?.trim_end())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let interval = Duration::from_millis(options.interval_ms).max(INTERVAL_MIN);
     let mut terminal = ratatui::try_init().context("take over the terminal")?;
     let ended = watch(&mut terminal, &asking, shown, view, interval).await;
     ratatui::restore();
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// An object a line, again and again, until nobody reads it or the service does not answer any more.
+async fn print(
+    asking: &Asking<'_>,
+    mut shown: Shown,
+    interval: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
+    loop {
+        let Shown { status, recent, .. } = &shown;
+        answer(serde_json::json!({"status": status, "recent": recent}))?;
+        let Some(interval) = interval else { return Ok(ExitCode::SUCCESS) };
+        tokio::time::sleep(interval).await;
+        shown = ask(asking).await?;
+    }
 }
 
 async fn ask(asking: &Asking<'_>) -> anyhow::Result<Shown> {

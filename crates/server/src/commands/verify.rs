@@ -12,6 +12,7 @@ use super::answer;
 use crate::cli::VerifyOptions;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::human::{BAD, styled};
 
 /// Compares, says what came of it, and fails where something is not as it was sealed, or where that cannot be told.
 pub(crate) async fn run(options: &VerifyOptions) -> anyhow::Result<ExitCode> {
@@ -21,7 +22,7 @@ pub(crate) async fn run(options: &VerifyOptions) -> anyhow::Result<ExitCode> {
         history.verify(options.from, options.expect).await.context("compare history with its seals")?;
     match options.json {
         true => answer(serde_json::to_string_pretty(&report)?)?,
-        false => answer(text(&report))?,
+        false => answer(text(&report).replace("ALTERED", &styled(BAD, "ALTERED")))?,
     }
     failure(&report).map_or(Ok(ExitCode::SUCCESS), Err)
 }

@@ -7,7 +7,6 @@ const KEPT = 500;
 const SHOWN = 100;
 const CHANGES_OF_ONE = 20;
 const RECONNECT_MS = 1000;
-const REFUSED_MS = 10000;
 const clientId = `page-${crypto.randomUUID()}`;
 
 let cursor = null;
@@ -15,14 +14,12 @@ let pending = []; // changes of a transaction that has not ended
 let kept = []; // newest first
 let isPaused = false;
 let isDue = false;
-let hasOpened = false;
 
 /** `locked` is called with the code where a token is needed, or another one. */
 export function follow(token, locked) {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const socket = new WebSocket(`${scheme}://${location.host}/v1/stream`, "waldelta.v1.json");
   socket.onopen = () => {
-    hasOpened = true;
     socket.send(JSON.stringify({
       type: "hello", client_id: clientId, after: cursor, snapshot: false, own_changes: "include",
       subscriptions: [{ id: "all", table: "*", old: true }], token, // undefined is left out
@@ -35,9 +32,8 @@ export function follow(token, locked) {
     if (code === 4409 || code === 4400 || code === 4406) return state(`closed: ${code} ${reason}`, "bad");
     // What cannot be resumed is not missed here: it goes on at the head.
     if (code === 4410) cursor = null;
-    // Operators may have an address of their own, where clients are not served.
-    state(hasOpened ? "connection lost, resuming…" : "not to be had here: they are served where clients connect", "");
-    setTimeout(() => follow(token, locked), hasOpened ? RECONNECT_MS : REFUSED_MS);
+    state("connection lost, resuming…", "");
+    setTimeout(() => follow(token, locked), RECONNECT_MS);
   };
 }
 

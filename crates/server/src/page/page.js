@@ -12,23 +12,25 @@ const RECENT_MS = 5000;
 let token; // in no URL and in no storage
 let wantsToken = false; // nothing is asked before there is one
 let following = false; // whether there is, or was, a connection
+let isOpen = false; // the status is told to whoever is here, and only changes need a token
 
 const ask = (path, options = {}) => fetch(path, { ...options, headers: token ? { Authorization: `Bearer ${token}` } : {} });
 
 /** Asks whoever looks for a token; `why` the one before is not taken. */
 function lock(why) {
-  [wantsToken, following] = [true, false];
+  wantsToken = !isOpen;
   state("waiting for a token", "");
-  byId("why").textContent = why === "WD-TOKEN-MISSING" ? "This service wants a token." : `The service does not take this token: ${why}.`;
+  const missing = isOpen ? "Changes are for who has a token." : "This service wants a token.";
+  byId("why").textContent = why === "WD-TOKEN-MISSING" ? missing : `The service does not take this token: ${why}.`;
   byId("entry").hidden = false;
-  byId("token").focus();
+  if (!isOpen) byId("token").focus();
 }
 
 byId("entry").onsubmit = (event) => {
   event.preventDefault();
   const given = byId("token").value.trim();
   if (given === "") return;
-  [token, wantsToken] = [given, false];
+  [token, wantsToken, following] = [given, false, false];
   byId("token").value = "";
   byId("entry").hidden = true;
   state("connecting…", "");
@@ -48,6 +50,7 @@ async function showStatus() {
       return begin("all");
     }
     const status = await answer.json();
+    isOpen ||= token === undefined;
     begin(status.role);
     showOverview(status);
     showSessions(status.sessions, (session) => ask(`v1/sessions/${session}/disconnect`, { method: "POST" }));

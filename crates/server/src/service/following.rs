@@ -26,7 +26,7 @@ const LOOKS_PER_GAPS: u32 = 5;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Feeds the sessions with what another process makes durable.
-pub(super) async fn follow(history: History, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn follow(history: History, stop: CancellationToken) -> anyhow::Result<()> {
     while let Err(error) = Box::pin(history.follow(stop.clone())).await {
         let error = anyhow::Error::new(error);
         tracing::warn!(error = failure::chain_text(&error), "history cannot be followed; trying again");

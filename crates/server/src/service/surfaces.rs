@@ -45,7 +45,10 @@ pub(super) fn of(
     let operators = own.map(|listener| {
         let is_local = listener.is_local();
         let routes = probes(is_local).merge(for_operators());
-        waldelta_fanout::guarded(policy, if is_local { routes } else { locked(routes) })
+        let routes = if is_local { routes } else { locked(routes) };
+        // What operators look at begins with the changes; all else of clients stays where they are.
+        let stream = fanout.map(Fanout::stream).unwrap_or_default();
+        waldelta_fanout::guarded(policy, routes.merge(stream))
     });
     Surfaces { clients, operators }
 }

@@ -27,9 +27,10 @@ pub enum StepKind {
 }
 
 /// One statement with the reason for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
     /// What it is about.
+    #[serde(skip)]
     pub kind: StepKind,
     /// Why, as a comment line without `--`.
     pub why: String,

@@ -9,7 +9,6 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::cli::ServiceOptions;
 use crate::failure::code_of;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,18 +55,9 @@ async fn says(connections: Vec<Vec<Said>>) -> (String, impl Future<Output = Vec<
 
 async fn ends(after: Option<&str>, connections: Vec<Vec<Said>>) -> (anyhow::Result<ExitCode>, Vec<Value>) {
     let (url, speak) = says(connections).await;
-    let options = TailOptions {
-        service: ServiceOptions { url, ca_file: None, token: None },
-        named: Vec::new(),
-        tables: vec!["*".into()],
-        filter: None,
-        after: after.map(str::to_owned),
-        snapshot: false,
-        old: false,
-        diff: false,
-        json: false,
-        limit: Some(1),
-    };
+    let mut given = vec!["--url", &url, "--limit", "1"];
+    given.extend(after.into_iter().flat_map(|after| ["--after", after]));
+    let options = tests::options(&given);
     let both = async { tokio::join!(run(&options), speak) };
     tokio::time::timeout(PATIENCE, both).await.unwrap()
 }
