@@ -11,9 +11,10 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 export function showPlots(recent) {
   last = recent;
-  const { samples } = recent;
+  // Of no samples at all uPlot would make years.
+  const samples = recent.samples.length > 0 ? recent.samples : [{ at_ms: Date.now() - SPAN_MIN * 1000 }, { at_ms: Date.now() }];
   const times = samples.map((sample) => sample.at_ms / 1000);
-  const of = (field) => samples.map((sample) => sample[field]);
+  const of = (field) => samples.map((sample) => sample[field] ?? null);
   draw("lag-plot", [
     { label: "commit to history", stroke: color("--first"), value: (_, value) => seconds(value) },
     { label: "commit to socket, p99", stroke: color("--second"), value: (_, value) => seconds(value) },
