@@ -11,7 +11,6 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 export function showPlots(recent) {
   last = recent;
-  // Of no samples at all uPlot would make years.
   const samples = recent.samples.length > 0 ? recent.samples : [{ at_ms: Date.now() - SPAN_MIN * 1000 }, { at_ms: Date.now() }];
   const times = samples.map((sample) => sample.at_ms / 1000);
   const of = (field) => samples.map((sample) => sample[field] ?? null);
@@ -25,10 +24,10 @@ export function showPlots(recent) {
   ], bytes, [times, of("retained_bytes"), of("limit_bytes")]);
 }
 
-/** The hour, or as much of it as there is. */
-function span(_, low, high) {
-  const end = high ?? Date.now() / 1000;
-  return [Math.min(low ?? end, end - SPAN_MIN), end];
+/** The hour, or as much of it as there is. Of a single sample uPlot would make years. */
+function span(plot, low, high) {
+  const end = Math.min(high, plot.data[0].at(-1));
+  return [Math.min(low, end - SPAN_MIN), end];
 }
 
 function draw(id, series, unit, data) {
