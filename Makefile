@@ -65,10 +65,10 @@ docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
 		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(/reference|made_of_this_list/)'
 
-screenshots: test-deps ## What the page looks like, light and dark, wide and narrow, well and not: into target/screenshots
+screenshots: test-deps ## What the page looks like, light and dark, wide and narrow, well and not, and top and console: into target/screenshots
 	$(BUILD_TESTS)
 	WALDELTA_SCREENSHOTS=$(CURDIR)/target/screenshots \
-		$(CARGO) nextest run --workspace --features waldelta/failpoints -E 'test(the_page_of_the_service_shows_it_at_work)'
+		$(CARGO) nextest run --workspace --features waldelta/failpoints -E 'test(the_page_of_the_service_shows_it_at_work) | test(/on_the_operators_listener|top_shows_tables|psql_sees_what/)'
 
 guard: test-deps ## Count instructions of the hot paths, and fail where one takes over 10 % more than crates/guard/baseline.txt says
 	$(CARGO) build --profile guard --package waldelta-guard

@@ -276,12 +276,29 @@ async fn holds(page: &mut Page, expression: &str) {
 }
 
 /// With `WALDELTA_SCREENSHOTS` naming a folder, what the page shows is kept there to be looked at.
-#[expect(clippy::disallowed_methods, reason = "whoever wants to look says so")]
 async fn picture(page: &mut Page, name: &str) {
-    if let Ok(folder) = std::env::var("WALDELTA_SCREENSHOTS") {
+    if let Some(folder) = pictures() {
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(std::path::Path::new(&folder).join(name), page.screenshot().await).unwrap();
+        std::fs::write(folder.join(name), page.screenshot().await).unwrap();
     }
+}
+
+/// The same of what was printed on a terminal.
+pub async fn picture_of(printed: &str, name: &str) {
+    if pictures().is_some() {
+        let mut page = Page::open(name).await;
+        page.go_to("about:blank").await;
+        let shown = format!(
+            "(() => {{ const it = document.createElement('pre'); it.textContent = {}; document.body.append(it); return true; }})()",
+            json!(printed)
+        );
+        holds(&mut page, &shown).await;
+        picture(&mut page, name).await;
+    }
+}
+
+fn pictures() -> Option<std::path::PathBuf> {
+    std::env::var_os("WALDELTA_SCREENSHOTS").map(Into::into)
 }
 
 #[tokio::test]

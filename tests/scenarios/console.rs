@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 use waldelta_testkit::{Frame, Service, TestDatabase, tls, wait_until};
 
+use crate::browser::picture_of;
 use crate::setting::{ConfigFile, PATIENCE, Setting, config_file};
 
 const SCHEMA: &str = "CREATE TABLE item (id int PRIMARY KEY, value text)";
@@ -104,6 +105,27 @@ async fn psql_sees_what_the_status_says_and_pauses_kills_and_reloads() {
     assert!(asked.ask("\\d").contains("public|clients|view|waldelta"));
     let wrong = asked.psql("anybody", "", "SELECT nothing FROM clients").unwrap_err();
     assert!(wrong.contains("column \"nothing\" does not exist") && wrong.contains("HINT"), "{wrong}");
+
+    let shown = Command::new("psql")
+        .args([
+            "-X",
+            "-e",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "anybody",
+            "-d",
+            "waldelta",
+            "-p",
+            &asked.port.to_string(),
+        ])
+        .args(
+            ["STATE", "LAG", "SLOTS", "TABLES", "CLIENTS", "CHECKS"]
+                .map(|all| format!("--command=SHOW {all}")),
+        )
+        .output()
+        .unwrap();
+    picture_of(&String::from_utf8(shown.stdout).unwrap(), "console.png").await;
 
     // Paused, nothing is lost, and clients are served.
     assert!(asked.ask("PAUSE").contains("paused"));

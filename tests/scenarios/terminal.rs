@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use waldelta_testkit::{TestDatabase, program, wait_until};
 
+use crate::browser::picture_of;
 use crate::setting::{PATIENCE, Setting, waldelta_ok, with_databases};
 
 const SCHEMA: &str = "CREATE TABLE item (id int PRIMARY KEY, title text, note text);
@@ -25,6 +26,7 @@ async fn top_shows_tables_and_sessions_once_where_nobody_looks() {
         assert!(shown.contains(part), "{part}:\n{shown}");
     }
     assert!(!shown.contains('\u{1b}'), "no escapes in a pipe: {shown}");
+    picture_of(&shown, "top.png").await;
 }
 
 #[tokio::test]
