@@ -52,6 +52,7 @@ mod own_changes;
 mod pgbench;
 mod postgres_restart;
 mod prepared;
+mod process;
 mod published_rows;
 mod refitted;
 mod reload;

@@ -3,6 +3,7 @@
 //! Help names the variables but not what they hold: a URL may have a password in it.
 
 mod config;
+mod given;
 mod token;
 mod verify;
 
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub(crate) use config::{ConfigCheckOptions, ConfigCommand};
+pub(crate) use config::{ConfigCheckOptions, ConfigCommand, ConfigShowOptions};
+pub(crate) use given::{Given, given};
 use serde::{Deserialize, Serialize};
 pub(crate) use token::{
     BearerToken, CreateTokenOptions, ListTokensOptions, RevokeTokenOptions, TokenCommand,
@@ -88,6 +90,8 @@ pub(crate) enum Command {
     Status(StatusOptions),
     /// Watch a running service: lag, the way from the source to the clients, tables, sessions
     Top(TopOptions),
+    /// Ask whether a service is ready, where there is no curl: exit code 0 or 1
+    Healthcheck(HealthcheckOptions),
     /// Show, then with --yes do, what lets capture go on: a new epoch, or tables read afresh
     Recover(RecoverOptions),
     /// Leave out a change or transaction that stops capture
@@ -106,6 +110,10 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// Show, then with --yes drop, what Waldelta has put into the database
     Remove(RemoveOptions),
+    /// Print what a shell reads to complete commands and flags
+    Completions(CompletionsOptions),
+    /// Write manual pages into a folder
+    Man(ManOptions),
 }
 
 /// What all commands that touch the databases share.
@@ -388,6 +396,29 @@ pub(crate) struct StatusOptions {
     /// Print JSON
     #[arg(long, env = "WALDELTA_JSON", hide_env_values = true)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckOptions {
+    #[command(flatten)]
+    pub service: ServiceOptions,
+    /// Only whether the process lives, whatever it waits for
+    #[arg(long, env = "WALDELTA_HEALTHCHECK_LIVE", hide_env_values = true)]
+    pub live: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsOptions {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManOptions {
+    /// The folder, which is made where it is missing
+    #[arg(long, env = "WALDELTA_MAN_OUT", hide_env_values = true, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]

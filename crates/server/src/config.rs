@@ -8,7 +8,9 @@ mod listener;
 mod notify;
 mod policy;
 mod retention;
+mod schema;
 mod server;
+mod shown;
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +30,9 @@ use console::ConsoleConfig;
 pub(crate) use notify::NotifyConfig;
 pub(crate) use policy::RuleConfig;
 pub(crate) use retention::Retain;
+pub(crate) use schema::{REFERENCE, schema};
 use server::ServerConfig;
+pub(crate) use shown::{Setting, settings};
 
 /// The whole configuration. Times are in milliseconds, sizes in bytes.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

@@ -1,5 +1,7 @@
 //! Logs: readable on a terminal, JSON lines otherwise, always on standard error.
 
+mod repeated;
+
 use std::io::IsTerminal;
 
 use anstream::{AutoStream, ColorChoice};
@@ -10,6 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use self::repeated::Unrepeated;
+pub(crate) use self::repeated::tell_unwritten;
 use crate::cli::{LogFormat, LogOptions};
 use crate::commands::progress::Aside;
 use crate::metrics::logged::Problems;
@@ -50,7 +54,7 @@ fn logged<L: Layer<Registry> + Send + Sync>(layer: L, asked: &str) -> impl Subsc
     if !asked.contains(NOTICES) {
         caps.extend([(NOTICES, LevelFilter::WARN)]);
     }
-    tracing_subscriber::registry().with(layer).with(Problems).with(asked_for).with(caps)
+    tracing_subscriber::registry().with(Unrepeated(layer)).with(Problems).with(asked_for).with(caps)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod role;
 mod service;
 mod status;
 mod supervise;
+mod systemd;
 
 use std::process::ExitCode;
 

@@ -25,9 +25,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use waldelta_capture::State;
 
-use crate::failure;
 use crate::status::{Observer, RECENT_STEP};
 use crate::supervise::{Ended, Supervisor};
+use crate::{failure, logging, systemd};
 
 /// What letting clients go may take beyond the time in which they are asked to: close frames and their answers.
 const CLOSING_TIME: Duration = Duration::from_secs(3);
@@ -77,6 +77,7 @@ impl Service {
             tokio::select! {
                 signal = signals.next() => {
                     tracing::info!(signal, "stopping");
+                    systemd::stopping();
                     asked = true;
                     break None;
                 }
@@ -142,6 +143,7 @@ async fn upkeep(
     while stop.run_until_cancelled(timer.tick()).await.is_some() {
         // What is rendered is taken in first.
         observer.sample(&recorder.render());
+        logging::tell_unwritten();
     }
     Ok(())
 }

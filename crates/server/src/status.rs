@@ -317,6 +317,18 @@ fn is_ready(state: &State) -> bool {
     matches!(state, State::Streaming | State::Standby { .. })
 }
 
+impl Status {
+    /// One line: what is worst, or that all is well.
+    pub(crate) fn headline(&self) -> String {
+        let Some(worst) = self.checks.first().filter(|check| check.severity <= Severity::Warning) else {
+            return format!("all is well, {} sessions", self.sessions.len());
+        };
+        let code = worst.code.as_ref().map_or_else(String::new, |code| format!("{code}: "));
+        let words = worst.message.as_deref().unwrap_or(&worst.name);
+        format!("{} {}: {code}{words}", worst.severity.as_str(), worst.of)
+    }
+}
+
 impl CaptureStatus {
     /// One line, whatever the state.
     pub(crate) fn headline(&self) -> String {

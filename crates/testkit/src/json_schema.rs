@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 /// Keywords that say something to readers and nothing about values.
-const REMARKS: &[&str] = &["description", "title", "examples", "format", "default"];
+const REMARKS: &[&str] = &["$schema", "description", "title", "examples", "format", "default"];
 
 /// What in `value` does not fit a schema of `document`, whose references (`#/…`) are looked up there. Empty: it fits.
 pub fn violations(document: &Value, schema: &Value, value: &Value) -> Vec<String> {

@@ -30,14 +30,25 @@ impl<'a> Asking<'a> {
     /// What it answers on this path.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let url = self.options.url.as_str();
-        let (status, body) = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(path))
-            .await
-            .map_err(|_| unreachable(url, "no answer in time"))?
-            .map_err(|error| unreachable(url, &format!("{error:#}")))?;
+        let (status, body) = self.in_time(path).await?;
         if status != "200" {
             return Err(refused(url, &status, &body));
         }
         serde_json::from_str(&body).map_err(|error| unreachable(url, &error.to_string()))
+    }
+
+    /// Whether it answers 200 there, and what it says.
+    pub(super) async fn probe(&self, path: &str) -> anyhow::Result<(bool, String)> {
+        let (status, body) = self.in_time(path).await?;
+        Ok((status == "200", body))
+    }
+
+    async fn in_time(&self, path: &str) -> anyhow::Result<(String, String)> {
+        let url = self.options.url.as_str();
+        tokio::time::timeout(ANSWER_TIMEOUT, self.ask(path))
+            .await
+            .map_err(|_| unreachable(url, "no answer in time"))?
+            .map_err(|error| unreachable(url, &format!("{error:#}")))
     }
 
     /// One GET over HTTP/1.0, which ends with the connection: all that asking a service takes. The answer's status

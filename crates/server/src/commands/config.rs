@@ -1,4 +1,6 @@
-//! `waldelta config check`: whether a configuration can be used, and what its rules come to. Nothing is changed.
+//! `waldelta config`: what is in force (`show`), and with `check` whether a configuration can be used, and what its rules come to. Nothing is changed.
+
+mod show;
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -7,6 +9,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use waldelta_wal::{Code, Table, TableName};
 
+pub(super) use self::show::run as show;
 use super::answer;
 use crate::cli::ConfigCheckOptions;
 use crate::config::{Config, RuleConfig};
@@ -70,7 +73,7 @@ pub(crate) async fn check(options: &ConfigCheckOptions) -> anyhow::Result<ExitCo
     if options.json {
         answer(serde_json::to_string_pretty(&report)?)?;
     } else {
-        show(&report)?;
+        tell(&report)?;
     }
     let has = |level| report.findings.iter().any(|finding| finding.level == level);
     Ok(match (has(Level::Failed), has(Level::Unknown)) {
@@ -212,7 +215,7 @@ fn is_for(pattern: &str, name: &TableName) -> bool {
     }
 }
 
-fn show(report: &Report) -> anyhow::Result<()> {
+fn tell(report: &Report) -> anyhow::Result<()> {
     for finding in &report.findings {
         let mark = match finding.level {
             Level::Warning => styled(WARNING, "warning"),

@@ -5,7 +5,9 @@ mod bench;
 mod config;
 mod dev;
 mod doctor;
+mod healthcheck;
 mod init;
+mod manual;
 pub(crate) mod progress;
 mod prune;
 mod reach;
@@ -32,11 +34,17 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(options) => dev::run(options).await,
         Command::Run(options) => run::run(&options).await,
         Command::Init(options) => init::run(&options).await,
-        Command::Config(ConfigCommand::Check(options)) => config::check(&options).await,
+        Command::Config(command) => match command {
+            ConfigCommand::Check(options) => config::check(&options).await,
+            ConfigCommand::Show(options) => config::show(&options),
+            ConfigCommand::Schema => print(&format!("{:#}", crate::config::schema())),
+            ConfigCommand::Example => print(crate::config::REFERENCE),
+        },
         Command::Doctor(options) => doctor::run(&options).await,
         Command::Tail(options) => tail::run(&options).await,
         Command::Status(options) => status::run(&options).await,
         Command::Top(options) => Box::pin(top::run(&options)).await,
+        Command::Healthcheck(options) => healthcheck::run(&options).await,
         Command::Recover(options) => Box::pin(recover::run(&options)).await,
         Command::Skip(options) => skip::run(&options).await,
         Command::Prune(options) => Box::pin(prune::run(&options)).await,
@@ -45,7 +53,13 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Table(command) => table::run(&command).await,
         Command::Token(command) => token::run(&command).await,
         Command::Remove(options) => remove::run(&options).await,
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
     }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    answer(text.trim_end()).map(|()| ExitCode::SUCCESS)
 }
 
 /// What a command says while it works: lines for people as it goes, or with `--json` one object at its end.

@@ -10,6 +10,7 @@ use crate::failure::EXIT_CAPTURE_STOPPED;
 use crate::listener::Listeners;
 use crate::open_files::OpenFiles;
 use crate::service::{Hangups, Opening, Outcome, Service, StopSignals};
+use crate::systemd;
 
 /// Runs until a signal comes.
 pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
@@ -35,6 +36,7 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     }
     let history_config = config.history()?;
     let opening = Opening::begin(config.policy()?, listeners, CancellationToken::new())?;
+    systemd::ready();
     let history = tokio::select! {
         history = opening.history(&history_config, &mut source) => history?,
         signal = signals.next() => {

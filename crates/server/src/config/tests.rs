@@ -35,7 +35,7 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
 /// The reference page of the configuration is a configuration: all settings are in it, with their defaults.
 #[test]
 fn the_reference_names_every_setting_with_its_default() {
-    let reference: toml::Table = include_str!("../../../../docs/reference/waldelta.toml").parse().unwrap();
+    let reference: toml::Table = REFERENCE.parse().unwrap();
     assert_eq!(reference, toml::Table::try_from(Config::default()).unwrap());
 }
 

@@ -2,7 +2,7 @@
 
 use waldelta_console::{Column, Kind, Table, Value};
 
-use crate::config::Config;
+use crate::config::{Config, Setting, settings};
 use crate::human::size;
 use crate::metrics::logged;
 use crate::status::Status;
@@ -385,46 +385,16 @@ pub(super) fn mem(stats: &[Vec<Value>]) -> Vec<Vec<Value>> {
     found.collect()
 }
 
-/// Each setting by its name. What may have a secret in it is shown as `…`.
+/// Each setting by its name.
 pub(super) fn config(config: &Config) -> Vec<Vec<Value>> {
-    let (Ok(ours), Ok(defaults)) = (toml::Table::try_from(config), toml::Table::try_from(Config::default()))
-    else {
-        return Vec::new();
+    let row = |setting: Setting| {
+        let value = match setting.value {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        vec![setting.name.into(), value.into(), setting.is_default.into()]
     };
-    let mut rows = Vec::new();
-    flatten("", &ours, Some(&defaults), &mut rows);
-    rows
-}
-
-fn flatten(prefix: &str, ours: &toml::Table, defaults: Option<&toml::Table>, rows: &mut Vec<Vec<Value>>) {
-    for (key, value) in ours {
-        let name = format!("{prefix}{key}");
-        let default = defaults.and_then(|defaults| defaults.get(key));
-        match value {
-            toml::Value::Table(table) if !table.is_empty() => {
-                flatten(&format!("{name}."), table, default.and_then(toml::Value::as_table), rows);
-            }
-            value => {
-                let is_default = default == Some(value);
-                let has_secret = key.ends_with("url") && !is_default;
-                let shown = match (value, has_secret) {
-                    (toml::Value::String(url), true) => masked(url),
-                    (toml::Value::String(text), false) => text.clone(),
-                    (other, _) => other.to_string(),
-                };
-                rows.push(vec![name.into(), shown.into(), is_default.into()]);
-            }
-        }
-    }
-}
-
-/// Where a URL leads to, without who, how, and whatever else is in it.
-fn masked(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    let host = place.split('/').next().unwrap_or_default();
-    if scheme.is_empty() { "…".to_owned() } else { format!("{scheme}://{host}/…") }
+    settings(config).into_iter().map(row).collect()
 }
 
 #[cfg(test)]

@@ -58,12 +58,9 @@ impl<S: Subscriber> Layer<S> for Problems {
             Level::WARN => "warn",
             _ => return,
         };
-        let mut found = Found::default();
-        event.record(&mut found);
-        let Found { code, message, error } = found;
+        let found = Found::of(event);
+        let (code, message) = (found.code, found.words());
         counter!(PROBLEMS, "level" => level, "code" => code.map_or(NONE, Code::as_str)).increment(1);
-        let message = if error.is_empty() { message } else { format!("{message}: {error}") };
-        let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
         #[expect(clippy::disallowed_methods, reason = "when it was is for people")]
         let at = SystemTime::now();
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,10 +73,25 @@ impl<S: Subscriber> Layer<S> for Problems {
 
 /// What is kept of an event. Whatever is called a code, and is none, makes no label.
 #[derive(Default)]
-struct Found {
-    code: Option<Code>,
+pub(crate) struct Found {
+    pub code: Option<Code>,
     message: String,
-    error: String,
+    pub error: String,
+}
+
+impl Found {
+    pub(crate) fn of(event: &Event<'_>) -> Self {
+        let mut found = Found::default();
+        event.record(&mut found);
+        found
+    }
+
+    /// What it says, with what failed.
+    pub(crate) fn words(&self) -> String {
+        let Found { message, error, .. } = self;
+        let words = if error.is_empty() { message.clone() } else { format!("{message}: {error}") };
+        words.chars().take(MESSAGE_CHARS_MAX).collect()
+    }
 }
 
 impl Visit for Found {

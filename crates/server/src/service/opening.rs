@@ -24,6 +24,7 @@ use crate::failure;
 use crate::http::problem;
 use crate::listener::Listeners;
 use crate::supervise::Supervisor;
+use crate::systemd;
 
 /// While history cannot be reached at the start, it is tried again after this long.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -59,6 +60,11 @@ impl Opening {
             let serving = listener.share()?.serve_until(app, opened.clone(), stop.clone());
             supervisor.spawn("opening", serving);
         }
+        let line = {
+            let wait = wait.clone();
+            move || wait.text()
+        };
+        supervisor.spawn("opening", systemd::run(line, opened.clone()));
         Ok(Opening { supervisor, listeners, stop, opened, wait })
     }
 

@@ -29,6 +29,7 @@ use crate::config::{Config, RuleConfig};
 use crate::failure::{self, Failure};
 use crate::listener::Certificates;
 use crate::role::Role;
+use crate::systemd;
 
 /// The databases are asked for their tables for so long, each.
 const TABLES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -243,6 +244,7 @@ impl Reloading {
     }
 
     async fn reload(&mut self, options: &Options, role: Role) {
+        systemd::reloading();
         let outcome = match self.prepare(options, role).await {
             Ok(fresh) => self.apply(fresh).await,
             Err(error) => Err(error),
@@ -262,6 +264,7 @@ impl Reloading {
             }
         };
         metrics::counter!(RELOADS, "result" => result).increment(1);
+        systemd::ready();
         self.reloads.ended.send_modify(|times| *times += 1);
     }
 

@@ -18,6 +18,7 @@ use crate::http::Operations;
 use crate::metrics;
 use crate::notify;
 use crate::status::{Observer, Recent, Watched};
+use crate::systemd;
 
 impl Service {
     /// Starts all parts of this process, on the listener that was served while history was opened.
@@ -94,6 +95,8 @@ impl Service {
         supervisor.spawn("metrics", upkeep(recorder, observer.clone(), stop.clone()));
         // By every role: operators authenticate too.
         supervisor.spawn("access", run_access(access, stop.clone()));
+        let watched = observer.clone();
+        supervisor.spawn("systemd", systemd::run(move || watched.read().headline(), stop.clone()));
         if let Some(fanout) = observer.fanout.clone() {
             for part in fanout.parts(leaving.clone()) {
                 supervisor.spawn(part.name, serving::run_part(part));
