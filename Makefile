@@ -63,7 +63,7 @@ lint:
 
 docs: ## Write the generated reference pages
 	WALDELTA_UPDATE_DOCS=1 $(CARGO) nextest run --workspace --features waldelta/failpoints \
-		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(/reference|made_of_this_list/)'
+		-E 'binary(tidy) & test(references) | kind(lib) & test(reference) | kind(bin) & test(/reference|made_of_this_list/) | test(the_reference_of_sql_objects)'
 
 screenshots: test-deps ## What the page looks like, light and dark, wide and narrow, well and not, and top and console: into target/screenshots
 	$(BUILD_TESTS)

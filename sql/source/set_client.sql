@@ -17,4 +17,6 @@ BEGIN
         jsonb_build_object('client_id', client_id, 'metadata', metadata)::text);
 END
 $waldelta$;
-REVOKE ALL ON FUNCTION waldelta.set_client(text, jsonb) FROM PUBLIC
+REVOKE ALL ON FUNCTION waldelta.set_client(text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION waldelta.set_client(text, jsonb) IS
+    'Says whose the current transaction is: its changes are confirmed to that client, and not echoed. Metadata is kept with each change.'

@@ -195,3 +195,38 @@ fn completions_are_for_the_shells_and_the_manual_for_man() {
     assert!(page("waldelta-config-check.1").contains("\\-\\-offline"));
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// An older program beside a newer one's history would write what that does not expect.
+#[tokio::test]
+async fn a_history_of_a_newer_version_is_refused_by_name_and_one_of_the_version_before_is_read() {
+    let mut setting = Setting::new("versions", "CREATE TABLE t (id int PRIMARY KEY)").await;
+    setting.source.exec("INSERT INTO t VALUES (1)").await;
+    setting.settled().await;
+    setting.service.stop().await;
+    // The last step added comments alone: without its mark the schema is that of the version before.
+    let last = "(SELECT max(version) FROM waldelta._sqlx_migrations)";
+    let undo = format!(
+        "DELETE FROM waldelta._sqlx_migrations WHERE version = {last} AND description = 'comments';
+         COMMENT ON TABLE waldelta.leases IS NULL"
+    );
+    setting.history.exec(&undo).await;
+    assert_eq!(setting.history.query_text(&format!("SELECT {last}")).await, "11");
+    setting.service.start_again().await;
+    setting.source.exec("INSERT INTO t VALUES (2)").await;
+    setting.settled().await;
+    setting.history_equals_source(&["public.t"]).await;
+    let described = "SELECT obj_description('waldelta.leases'::regclass) IS NOT NULL";
+    assert_eq!(setting.history.query_text(described).await, "t", "it was brought up to date");
+    setting.service.stop().await;
+
+    let newer = "INSERT INTO waldelta._sqlx_migrations VALUES (99, 'time travel', now(), true, '', 0)";
+    setting.history.exec(newer).await;
+    let run =
+        setting.run_options().args.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>();
+    for command in [&run[..], &crate::setting::with_databases(&["verify"], &setting.source, &setting.history)]
+    {
+        let (code, _, log) = waldelta(command);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("WD-HISTORY-SCHEMA-NEWER") && log.contains("99 (time travel)"), "{log}");
+    }
+}

@@ -176,16 +176,17 @@ impl Inner {
             _ if token.len() > TOKEN_BYTES_MAX => return Err(Refusal::Invalid),
             _ if token.starts_with(static_token::PREFIX) => self.verify_static(token).await?,
             _ if token.split('.').count() == 3 => self.verify_jwt(token, now).await?,
-            _ => return Err(Refusal::Invalid),
+            _ => return Err(Refusal::invalid("it is neither static nor a JSON web token")),
         };
         self.check(&identity, now)?;
         Ok(identity)
     }
 
     async fn verify_static(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
-        let (id, secret) = static_token::parse(token).ok_or(Refusal::Invalid)?;
+        let (id, secret) = static_token::parse(token)
+            .ok_or_else(|| Refusal::invalid("it is no token of `waldelta token create`"))?;
         if !self.config.borrow().static_tokens {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::invalid("auth.static_tokens is off"));
         }
         let mut known = self.known()?;
         if known.token(id).is_none() {

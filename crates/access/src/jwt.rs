@@ -75,15 +75,17 @@ impl Verifier {
     async fn verify_at(&self, token: &str, now: SystemTime, at: Instant) -> Result<Identity, Refusal> {
         let parts = Parts::read(token)?;
         let trust = self.trust.borrow().clone();
-        let issuer = parts.claims.get("iss").and_then(Value::as_str).ok_or(Refusal::Invalid)?;
-        let trusted = trust.issuer(issuer).ok_or(Refusal::Invalid)?;
+        let issuer = parts.claims.get("iss").and_then(Value::as_str);
+        let issuer = issuer.ok_or_else(|| Refusal::invalid("it has no `iss` that is text"))?;
+        let trusted = trust.issuer(issuer);
+        let trusted = trusted.ok_or_else(|| Refusal::invalid("its `iss` is none of auth.issuers"))?;
         if !trusted.algorithms.contains(&parts.algorithm) {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::invalid("its `alg` is none of its issuer's algorithms"));
         }
         let key = trusted.key(parts.kid.as_deref(), parts.algorithm, at).await?;
         match crypto::verify(parts.signature, parts.message.as_bytes(), &key, parts.algorithm) {
             Ok(true) => claims::identity(parts.claims, trusted, KeyMark::of(&key), &trust.terms, now),
-            Ok(false) | Err(_) => Err(Refusal::Invalid),
+            Ok(false) | Err(_) => Err(Refusal::invalid("its signature is not one of its issuer's key")),
         }
     }
 

@@ -26,6 +26,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// An invalid token, and for whoever sets tokens up, in the log at `debug`, why: in words that have nothing of the token.
+    pub(crate) fn invalid(why: &'static str) -> Self {
+        tracing::debug!(why, "a token is not taken");
+        Refusal::Invalid
+    }
+
     /// The code that it shows as.
     pub fn code(self) -> Code {
         match self {

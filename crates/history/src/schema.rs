@@ -29,6 +29,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "retention", include_str!("../../../sql/migrations/0009_retention.sql")),
     (10, "seals", include_str!("../../../sql/migrations/0010_seals.sql")),
     (11, "owners", include_str!("../../../sql/migrations/0011_owners.sql")),
+    (12, "comments", include_str!("../../../sql/migrations/0012_comments.sql")),
 ];
 const MIGRATIONS_TABLE: &str = "waldelta._sqlx_migrations";
 const DROP: &str = include_str!("../../../sql/queries/drop_history.sql");

@@ -21,18 +21,18 @@ pub(super) fn identity(
     terms: &Terms,
     now: SystemTime,
 ) -> Result<Identity, Refusal> {
-    let subject = name(claims.get("sub"))?.ok_or(Refusal::Invalid)?;
+    let subject = name(claims.get("sub"))?.ok_or_else(|| Refusal::invalid("it has no `sub`"))?;
     let id = name(claims.get("jti"))?;
     if !is_meant_for(claims.get("aud"), &trusted.audiences) {
-        return Err(Refusal::Invalid);
+        return Err(Refusal::invalid("its `aud` is none of its issuer's audiences"));
     }
     let client_ids = client_ids(claims.get("client_ids"))?;
-    let expires_at = time(claims.get("exp"))?.ok_or(Refusal::Invalid)?;
+    let expires_at = time(claims.get("exp"))?.ok_or_else(|| Refusal::invalid("it has no `exp`"))?;
     let issued_at = time(claims.get("iat"))?;
     // Neither used nor, where revocations compare when it was issued, issued in the future.
     for from in [time(claims.get("nbf"))?, issued_at].into_iter().flatten() {
         if from > now.checked_add(terms.leeway).ok_or(Refusal::Invalid)? {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::invalid("its `nbf` or `iat` is in the future"));
         }
     }
     if now >= expires_at.checked_add(terms.leeway).ok_or(Refusal::Invalid)? {
@@ -63,7 +63,7 @@ fn name(claim: Option<&Value>) -> Result<Option<Arc<str>>, Refusal> {
         {
             Ok(Some(name.as_str().into()))
         }
-        Some(_) => Err(Refusal::Invalid),
+        Some(_) => Err(Refusal::invalid("its `sub` or `jti` is no text that can be stored")),
     }
 }
 
@@ -75,7 +75,7 @@ fn time(claim: Option<&Value>) -> Result<Option<SystemTime>, Refusal> {
         None => claim.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
     };
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.map(Some).ok_or(Refusal::Invalid)
+    time.map(Some).ok_or_else(|| Refusal::invalid("its `exp`, `nbf` or `iat` is no time"))
 }
 
 /// `aud`: one text, or a list of them (RFC 7519, section 4.1.3).
@@ -93,10 +93,10 @@ fn client_ids(claim: Option<&Value>) -> Result<ClientIds, Refusal> {
     let list = match claim {
         None => return Ok(ClientIds::Any),
         Some(Value::Array(list)) => list,
-        Some(_) => return Err(Refusal::Invalid),
+        Some(_) => return Err(Refusal::invalid("its `client_ids` is no list of texts")),
     };
     let texts: Option<Arc<[String]>> = list.iter().map(|id| id.as_str().map(str::to_owned)).collect();
-    texts.map(ClientIds::Only).ok_or(Refusal::Invalid)
+    texts.map(ClientIds::Only).ok_or_else(|| Refusal::invalid("its `client_ids` is no list of texts"))
 }
 
 /// Whether each of the claims that make an operator is there: equal, or in the list that the token has for it.

@@ -136,7 +136,7 @@ async fn carry_out(
         saying.line(format_args!("note: {remark}"))?;
     }
     for step in &plan.steps {
-        saying.line(format_args!("-- {}\n{}", step.why, step.sql))?;
+        saying.line(format_args!("-- {}\n{};", step.why, step.sql))?;
     }
     let remarks = setup::apply(client, source, &plan).await.context("carry the set-up out")?;
     for remark in &remarks {

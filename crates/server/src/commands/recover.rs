@@ -229,7 +229,9 @@ fn show(report: &Report, remedy: Remedy, yes: bool) -> anyhow::Result<()> {
         (None, Remedy::Patience) if report.tables.is_empty() => {
             answer("nothing to do: this passes by itself")
         }
-        (None, Remedy::None) if report.tables.is_empty() => answer("nothing to do"),
+        (None, Remedy::None) if report.tables.is_empty() => answer(
+            "nothing to do; where capture has stopped at a change, `waldelta status` names it, and `waldelta skip` leaves it out",
+        ),
         (None, _) => answer("nothing was done; repeat with --yes to do it"),
     }
 }

@@ -34,16 +34,18 @@ pub(crate) async fn run(options: &RemoveOptions) -> anyhow::Result<ExitCode> {
     };
     // Planned before anything is dropped: a wrong URL or slot, or a slot in use, must not cost the history.
     let slot = match &standby {
-        Some(standby) => setup::removal(standby, &source).await.context("plan the removal")?.only_slot(),
+        Some(standby) => {
+            setup::removal(standby, &source, !options.yes).await.context("plan the removal")?.only_slot()
+        }
         None => setup::Plan::default(),
     };
-    let plan = setup::removal(&client, &source).await.context("plan the removal")?;
+    let plan = setup::removal(&client, &source, !options.yes).await.context("plan the removal")?;
     // History goes first: whether the schema that both may share is empty then is for a new plan to say.
     let plan = if options.history && options.yes {
         let history = History::open(&config.history()?).await.context("open history")?;
         history.drop_everything().await.context("drop history")?;
         saying.line("-- history is dropped")?;
-        setup::removal(&client, &source).await.context("plan the removal")?
+        setup::removal(&client, &source, !options.yes).await.context("plan the removal")?
     } else {
         plan
     };

@@ -303,7 +303,7 @@ fn show(kind: &str, frame: &Value, diff: bool) -> anyhow::Result<()> {
         // What follows from it is told by what comes next: a reset, or the end.
         "error" if word("code") == Code::CursorNotResumable.as_str() => Ok(()),
         "error" => {
-            answer(styled(BAD, format_args!("-- {}: {} {}", word("code"), word("message"), word("fix"))))
+            answer(styled(BAD, format_args!("-- {}: {}; {}", word("code"), word("message"), word("fix"))))
         }
         "snapshot_begin" => answer(styled(FAINT, "-- snapshot")),
         "snapshot_end" => answer(styled(FAINT, "-- end of snapshot")),

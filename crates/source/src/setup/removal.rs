@@ -15,15 +15,21 @@ use crate::{Error, Source, catalog};
 /// Schema `waldelta` stays where other things live in it, such as history; nothing is ever dropped with CASCADE.
 ///
 /// # Errors
-/// [`Error::SlotActive`] while the slot is in use: dropping the publication then would end capture in an error that stays.
+/// [`Error::SlotActive`] while the slot is in use: dropping the publication then would end capture in an error that stays. Where it is
+/// `only_shown`, that is a remark.
 /// [`Error::SlotForeign`] where the slot's name belongs to another kind of slot; or when a question fails.
-pub async fn removal(client: &Client, source: &Source) -> Result<Plan, Error> {
+pub async fn removal(client: &Client, source: &Source, only_shown: bool) -> Result<Plan, Error> {
     let mut plan = Plan::default();
+    let mut in_use = None;
     let mut step = |kind, why: &str, sql: String| plan.steps.push(Step::new(kind, why, sql));
     if let Some(slot) = catalog::slot(client, &source.slot).await? {
         ours(client, source, &slot).await?;
         if let Some(pid) = slot.active_pid {
-            return Err(Error::SlotActive { slot: source.slot.clone(), pid });
+            let active = Error::SlotActive { slot: source.slot.clone(), pid };
+            if !only_shown {
+                return Err(active);
+            }
+            in_use = Some(format!("{active}: stop the service first"));
         }
         step(
             StepKind::Slot,
@@ -44,14 +50,17 @@ pub async fn removal(client: &Client, source: &Source) -> Result<Plan, Error> {
         step(StepKind::Own, "Applications that still call it will fail.", sql.into());
     }
     if !prepared.has_schema {
+        plan.remarks.extend(in_use);
         return Ok(plan);
     }
     step(StepKind::Own, "The canary.", "DROP TABLE IF EXISTS waldelta.canary".into());
+    plan.remarks.extend(in_use);
     let left =
         ask(client, "look what else is there", include_str!("../../../../sql/source/leftovers.sql"), &[])
             .await?;
     if left.is_empty() {
-        step(StepKind::Own, "Nothing else is in it.", "DROP SCHEMA IF EXISTS waldelta".into());
+        let sql = "DROP SCHEMA IF EXISTS waldelta".to_owned();
+        plan.steps.push(Step::new(StepKind::Own, "Nothing else is in it.", sql));
         return Ok(plan);
     }
     let left: Vec<String> = left.iter().map(|row| row.read("object")).collect::<Result<_, _>>()?;

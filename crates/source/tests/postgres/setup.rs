@@ -320,7 +320,7 @@ async fn event_triggers_are_for_those_who_may() {
     database.exec(&planned.without_slot().to_sql()).await;
     let planned = plan(&client, &owner, &Wish::default()).await.unwrap();
     assert_eq!((kinds(&planned), &planned.remarks[..]), (vec![StepKind::Slot], &[][..]));
-    let planned = removal(&client, &superuser).await.unwrap();
+    let planned = removal(&client, &superuser, false).await.unwrap();
     assert!(planned.remarks.is_empty(), "{}", planned.to_sql());
     database.exec(&planned.to_sql()).await;
     let left = "SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'waldelta')";
@@ -408,7 +408,7 @@ async fn removing_leaves_nothing() {
     database.exec("CREATE TABLE a (id int PRIMARY KEY)").await;
     set_up(&source).await;
     let client = source.connect().await.unwrap();
-    let planned = removal(&client, &source).await.unwrap();
+    let planned = removal(&client, &source, false).await.unwrap();
     assert!(planned.steps[0].is_slot() && planned.remarks.is_empty(), "{}", planned.to_sql());
     apply(&client, &source, &planned).await.unwrap();
     assert_eq!(catalog::slot(&client, &source.slot).await.unwrap(), None);
@@ -418,7 +418,7 @@ async fn removing_leaves_nothing() {
         )
         .await;
     assert_eq!(left, "0");
-    assert!(removal(&client, &source).await.unwrap().is_empty());
+    assert!(removal(&client, &source, false).await.unwrap().is_empty());
     set_up(&source).await;
 }
 
@@ -429,7 +429,7 @@ async fn removing_keeps_a_schema_that_holds_history() {
     set_up(&source).await;
     database.exec("CREATE TABLE waldelta.change_history (id int)").await;
     let client = source.connect().await.unwrap();
-    let planned = removal(&client, &source).await.unwrap();
+    let planned = removal(&client, &source, false).await.unwrap();
     assert_eq!(planned.remarks, ["schema waldelta stays, because it holds more: table change_history"]);
     apply(&client, &source, &planned).await.unwrap();
     assert_eq!(database.query_text("SELECT count(*) FROM waldelta.change_history").await, "0");
@@ -448,11 +448,13 @@ async fn nothing_is_removed_while_the_slot_is_read() {
         catalog::slot(&client, &source.slot).await.unwrap().unwrap().active_pid.is_some()
     })
     .await;
-    let error = removal(&client, &source).await.unwrap_err();
+    let shown = removal(&client, &source, true).await.unwrap();
+    assert!(shown.remarks.iter().any(|remark| remark.contains("stop the service first")), "{shown:?}");
+    let error = removal(&client, &source, false).await.unwrap_err();
     assert!(matches!(error, Error::SlotActive { pid, .. } if pid > 0), "{error:?}");
     assert_eq!((error.code(), error.is_retryable()), (Code::SlotActive, true));
     drop(reader);
-    wait_until("the slot is free", PATIENCE, async || removal(&client, &source).await.is_ok()).await;
+    wait_until("the slot is free", PATIENCE, async || removal(&client, &source, false).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -464,7 +466,7 @@ async fn somebody_elses_slot_is_neither_used_nor_dropped() {
     let client = source.connect().await.unwrap();
     let error = plan(&client, &source, &Wish::default()).await.unwrap_err();
     assert!(matches!(error, Error::SlotForeign { .. }) && error.code() == Code::SlotUnusable, "{error:?}");
-    assert!(removal(&client, &source).await.is_err());
+    assert!(removal(&client, &source, false).await.is_err());
     assert!(catalog::slot(&client, &source.slot).await.unwrap().is_some());
 }
 
