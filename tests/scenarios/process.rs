@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use waldelta_testkit::{Service, ServiceOptions};
+use waldelta_testkit::{Service, ServiceOptions, TestDatabase};
 
 use crate::setting::{PATIENCE, Setting, config_file, waldelta, waldelta_ok};
 
@@ -229,4 +229,30 @@ async fn a_history_of_a_newer_version_is_refused_by_name_and_one_of_the_version_
         assert_eq!(code, Some(1), "{log}");
         assert!(log.contains("WD-HISTORY-SCHEMA-NEWER") && log.contains("99 (time travel)"), "{log}");
     }
+}
+
+/// Who only looks makes nothing.
+#[tokio::test]
+async fn commands_that_read_leave_a_database_as_it_is() {
+    let database = TestDatabase::create("reads").await;
+    let slot = database.slot("s");
+    let of = |words: &[&str]| {
+        let more = ["--database-url", database.url(), "--slot", &slot];
+        [words, &more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for words in [&["token", "list"][..], &["verify"], &["prune", "--keep", "30d"], &["tail", "--direct"]] {
+        let (code, _, log) = waldelta(&of(words));
+        assert!(code == Some(1) && log.contains("WD-HISTORY-NOT-BEGUN"), "{words:?} {log}");
+    }
+    let made = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('waldelta')";
+    assert_eq!(database.query_text(made).await, "0");
+
+    database.exec("CREATE TABLE t (id int PRIMARY KEY)").await;
+    waldelta_ok(&of(&["init", "--apply"]));
+    database.exec("DELETE FROM waldelta._sqlx_migrations WHERE version > 10").await;
+    let (code, _, log) = waldelta(&of(&["verify"]));
+    assert!(code == Some(1) && log.contains("WD-HISTORY-SCHEMA-OLDER"), "{log}");
+    let applied = "SELECT max(version) FROM waldelta._sqlx_migrations";
+    assert_eq!(database.query_text(applied).await, "10", "nothing was brought up to date");
+    database.exec(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
 }

@@ -33,6 +33,14 @@ pub enum Error {
         /// Its description.
         name: String,
     },
+    /// The schema is that of an older version, and whoever opens it changes nothing.
+    #[error(
+        "the schema waldelta has migrations up to {version} only, and is not to be changed by who only reads"
+    )]
+    SchemaOlder {
+        /// Number of the last migration.
+        version: i64,
+    },
     /// There are characters in the source that history's database has no place for.
     #[error(
         "history's database is encoded in {history}, which cannot hold the text of a source in {captured}"
@@ -278,6 +286,7 @@ impl Error {
             Error::ServerTooOld { .. } => Code::HistoryServerTooOld,
             Error::Migrate(_) => Code::HistoryMigrationFailed,
             Error::SchemaNewer { .. } => Code::HistorySchemaNewer,
+            Error::SchemaOlder { .. } => Code::HistorySchemaOlder,
             Error::Encoding { .. } => Code::HistoryEncoding,
             Error::AlreadyBegun => Code::HistoryAlreadyBegun,
             Error::NotBegun => Code::HistoryNotBegun,
@@ -366,6 +375,7 @@ impl Error {
             | Error::WriterClosed => true,
             Error::ServerTooOld { .. }
             | Error::SchemaNewer { .. }
+            | Error::SchemaOlder { .. }
             | Error::Encoding { .. }
             | Error::AlreadyBegun
             | Error::NotBegun

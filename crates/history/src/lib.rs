@@ -187,6 +187,20 @@ impl History {
         }
         pool::check(&config.target)?;
         schema::migrate(config, &tell).await?;
+        Self::opened(config).await
+    }
+
+    /// Opens it as it is, for who only reads: nothing is made, and nothing brought up to date.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`] where there is none, [`Error::SchemaOlder`] and [`Error::SchemaNewer`] where it is of another version.
+    pub async fn open_as_it_is(config: &Config) -> Result<Self, Error> {
+        pool::check(&config.target)?;
+        schema::look(config).await?;
+        Self::opened(config).await
+    }
+
+    async fn opened(config: &Config) -> Result<Self, Error> {
         let history = Self::unopened(config, Head::default());
         if let Some((_, head)) = history.captured().await? {
             history.feed().restart_at(head);

@@ -64,16 +64,52 @@ pub(crate) async fn migrate(
     connection.close().await.map_err(Error::Open)
 }
 
+/// What has been applied, and its checksums.
+type Applied = Vec<(i64, Vec<u8>)>;
+
+fn wanted() -> Applied {
+    migrator().iter().map(|migration| (migration.version, migration.checksum.to_vec())).collect()
+}
+
+async fn applied(connection: &mut PgConnection) -> Result<Applied, sqlx::Error> {
+    let applied = "SELECT version, checksum FROM waldelta._sqlx_migrations WHERE success ORDER BY version";
+    sqlx::query_as(applied).fetch_all(connection).await
+}
+
 /// Whether nothing is missing, as far as that can be seen: then the role needs no right to change anything. Applying nothing would ask for
 /// it all the same.
 async fn is_current(connection: &mut PgConnection) -> bool {
-    type Applied = Vec<(i64, Vec<u8>)>;
-    let applied = "SELECT version, checksum FROM waldelta._sqlx_migrations WHERE success ORDER BY version";
-    let applied: Result<Applied, _> = sqlx::query_as(applied).fetch_all(connection).await;
-    let wanted: Applied =
-        migrator().iter().map(|migration| (migration.version, migration.checksum.to_vec())).collect();
     // Where it cannot be read, whoever applies it says why.
-    applied.is_ok_and(|applied| applied == wanted)
+    applied(connection).await.is_ok_and(|applied| applied == wanted())
+}
+
+/// For who only reads: checks the server, and that the schema is that of this version.
+pub(crate) async fn look(config: &Config) -> Result<(), Error> {
+    check_server(config).await?;
+    let options = connect_options(&config.target, "waldelta-history-look");
+    let mut connection = options.connect().await.map_err(Error::Open)?;
+    let applied = match applied(&mut connection).await {
+        Ok(applied) => applied,
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
+            return Err(Error::NotBegun);
+        }
+        Err(error) => return Err(Error::Open(error)),
+    };
+    let wanted = wanted();
+    let known = |version: i64| wanted.iter().any(|(known, _)| *known == version);
+    if let Some((version, _)) = applied.iter().find(|(version, _)| !known(*version)) {
+        return Err(Error::SchemaNewer {
+            version: *version,
+            name: description(&mut connection, *version).await?,
+        });
+    }
+    if applied == wanted {
+        return Ok(());
+    }
+    match applied.iter().zip(&wanted).find(|(applied, wanted)| applied != wanted) {
+        Some(((version, _), _)) => Err(Error::Migrate(MigrateError::VersionMismatch(*version))),
+        None => Err(Error::SchemaOlder { version: applied.last().map_or(0, |(version, _)| *version) }),
+    }
 }
 
 /// Applies what is missing, with the lock held.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 pub(crate) use following::follow;
 use metrics_exporter_prometheus::PrometheusHandle;
-pub(crate) use opening::{Opening, try_open_history};
+pub(crate) use opening::{Opening, open_history_as_it_is, try_open_history};
 pub(crate) use pausing::Pauses;
 pub(crate) use reloading::{ConfigStatus, Hangups, Reloads, RuleStatus, closes, describe_metrics, published};
 use tokio::signal::unix::{Signal, SignalKind, signal};

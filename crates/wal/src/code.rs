@@ -734,6 +734,11 @@ codes! {
         cause: "Its schema has a migration that this version does not know.",
         fix: "Run the newer version, or restore history from before the upgrade."
     }
+    HistorySchemaOlder = "WD-HISTORY-SCHEMA-OLDER" {
+        title: "History was written by an older version of Waldelta.",
+        cause: "The command only reads, and its schema has to be brought up to date before this version can read it.",
+        fix: "Start `waldelta run` of this version, which does that; or use the older program."
+    }
     HistoryAlreadyBegun = "WD-HISTORY-ALREADY-BEGUN" {
         title: "This history captures a source already.",
         cause: "Set-up was run against a history database that belongs to a capture.",

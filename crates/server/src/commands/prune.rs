@@ -41,7 +41,12 @@ pub(crate) async fn run(options: &PruneOptions) -> anyhow::Result<ExitCode> {
         let message = "nothing says how much to keep: give --keep, such as --keep 30d, or set history.retain";
         return Err(Failure::error(Code::ConfigInvalid, message));
     }
-    let history = History::open(&config.history()?).await.context("open history")?;
+    let target = config.history()?;
+    let history = match options.yes {
+        true => History::open(&target).await,
+        false => History::open_as_it_is(&target).await,
+    };
+    let history = history.context("open history")?;
     let floor = history.floor().await.context("read how far history goes back")?.to_string();
     let plan = history.plan_prune(keep, options.force).await.context("find out what is to go")?;
     let mut report = Report { keep: keep.to_string(), plan, floor, done: None };

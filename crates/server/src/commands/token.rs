@@ -78,7 +78,8 @@ async fn create(options: &CreateTokenOptions) -> anyhow::Result<()> {
 }
 
 async fn list(options: &ListTokensOptions) -> anyhow::Result<()> {
-    let history = history(&options.options).await?;
+    let config = Config::load(&options.options)?.history()?;
+    let history = History::open_as_it_is(&config).await.context("open history")?;
     let tokens = history.tokens().await.context("list the tokens")?;
     let revocations = history.revocations().await.context("list what was revoked")?;
     if options.json {

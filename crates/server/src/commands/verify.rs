@@ -17,7 +17,7 @@ use crate::human::{BAD, styled};
 /// Compares, says what came of it, and fails where something is not as it was sealed, or where that cannot be told.
 pub(crate) async fn run(options: &VerifyOptions) -> anyhow::Result<ExitCode> {
     let config = Config::load(&options.options)?;
-    let history = History::open(&config.history()?).await.context("open history")?;
+    let history = History::open_as_it_is(&config.history()?).await.context("open history")?;
     let report =
         history.verify(options.from, options.expect).await.context("compare history with its seals")?;
     match options.json {

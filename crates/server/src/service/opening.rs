@@ -102,6 +102,16 @@ pub(crate) async fn try_open_history(
     open(config, source, |_| {}).await
 }
 
+/// Opens history for a command that changes nothing of it.
+pub(crate) async fn open_history_as_it_is(
+    config: &waldelta_history::Config,
+    source: &mut Source,
+) -> Result<History, waldelta_history::Error> {
+    let history = History::open_as_it_is(config).await?;
+    source.values.ascii_escapes_only = history.encoding().await? != "UTF8";
+    Ok(history)
+}
+
 async fn open(
     config: &waldelta_history::Config,
     source: &mut Source,

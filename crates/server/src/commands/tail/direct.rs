@@ -18,7 +18,7 @@ use waldelta_wal::Code;
 use crate::cli::Options;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::service::{follow, try_open_history};
+use crate::service::{follow, open_history_as_it_is};
 
 /// What is on its way through the pipe at most.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -38,7 +38,7 @@ impl Direct {
     pub(super) async fn open(options: &Options) -> anyhow::Result<Self> {
         let config = Config::load(options)?.without_access();
         let mut source = config.source()?;
-        let history = try_open_history(&config.history()?, &mut source).await.context("open history")?;
+        let history = open_history_as_it_is(&config.history()?, &mut source).await.context("open history")?;
         if history.captured().await.context("read where history is")?.is_none() {
             return Err(Failure::error(Code::HistoryNotBegun, "there is nothing to read yet"));
         }
