@@ -4,6 +4,7 @@
 //! cannot read, or cannot go on from, ends it: the same would come again. It asks a running service, or with `--direct` a client
 //! side of its own.
 
+mod change;
 mod direct;
 mod pause;
 
@@ -22,6 +23,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_util::either::Either;
 use waldelta_wal::Code;
 
+use self::change::{Change, Changes, Rows, row_text};
 use self::direct::Direct;
 use self::pause::Pause;
 use super::progress::Progress;
@@ -212,8 +214,6 @@ impl Follower<'_> {
     /// # Errors
     /// Where it cannot be read, shown, or gone on from: it would be the same another time.
     fn frame(&mut self, text: &str) -> anyhow::Result<()> {
-        let unreadable =
-            |error| Failure::error(Code::AnswerUnreadable, format!("read a frame of the service: {error}"));
         let frame: Value = serde_json::from_str(text).map_err(unreadable)?;
         let kind = frame["type"].as_str().unwrap_or_default();
         self.count(kind, &frame);
@@ -223,7 +223,7 @@ impl Follower<'_> {
             "snapshot_begin" | "rows" | "snapshot_end" if !self.options.snapshot => {}
             "schema" if self.is_news(&frame) => answer(styled(FAINT, shape_text(&frame)))?,
             "schema" => {}
-            _ => show(kind, &frame, self.options.diff)?,
+            _ => self.show(kind, &frame, text)?,
         }
         // Inside a snapshot there is nothing to resume from yet.
         let ends_something = matches!(kind, "snapshot_end" | "live" | "heartbeat")
@@ -275,40 +275,46 @@ impl Follower<'_> {
         let columns = &schema["columns"];
         self.shapes.insert(table, columns.clone()).as_ref() != Some(columns)
     }
+
+    /// Prints a frame for people: what changed, and where the stream is.
+    fn show(&self, kind: &str, frame: &Value, text: &str) -> anyhow::Result<()> {
+        let word = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
+        let columns = |table: &str| self.shapes.get(table).unwrap_or(&Value::Null);
+        match kind {
+            "tx" => {
+                let said = |name: &str, before: &str| {
+                    frame[name].as_str().map_or_else(String::new, |text| format!(" {before} {text}"))
+                };
+                let (author, origin) = (said("client_id", "by"), said("origin", "from"));
+                answer(styled(FAINT, format_args!("{} {}{author}{origin}", word("lsn"), word("ts"))))?;
+                let Changes { changes } = serde_json::from_str(text).map_err(unreadable)?;
+                changes.iter().try_for_each(|change| {
+                    let columns = columns(change.table());
+                    let line = if self.options.diff { change.diff(columns) } else { change.text(columns) };
+                    answer(styled(style_of(change), line))
+                })
+            }
+            "rows" => {
+                let Rows { table, rows } = serde_json::from_str(text).map_err(unreadable)?;
+                let line = |row| format!("  row {table} {}", row_text(row, columns(&table)));
+                rows.iter().try_for_each(|row| answer(line(row)))
+            }
+            "live" => answer(styled(FAINT, format_args!("-- live, at {}", word("cursor")))),
+            "reset" => answer(styled(WARNING, reset_text(frame))),
+            // What follows from it is told by what comes next: a reset, or the end.
+            "error" if word("code") == Code::CursorNotResumable.as_str() => Ok(()),
+            "error" => {
+                answer(styled(BAD, format_args!("-- {}: {}; {}", word("code"), word("message"), word("fix"))))
+            }
+            "snapshot_begin" => answer(styled(FAINT, "-- snapshot")),
+            "snapshot_end" => answer(styled(FAINT, "-- end of snapshot")),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Prints a frame for people: what changed, and where the stream is. `diff`: of an update only that.
-fn show(kind: &str, frame: &Value, diff: bool) -> anyhow::Result<()> {
-    let word = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
-    match kind {
-        "tx" => {
-            let said = |name: &str, before: &str| {
-                frame[name].as_str().map_or_else(String::new, |text| format!(" {before} {text}"))
-            };
-            let (author, origin) = (said("client_id", "by"), said("origin", "from"));
-            answer(styled(FAINT, format_args!("{} {}{author}{origin}", word("lsn"), word("ts"))))?;
-            frame["changes"].as_array().into_iter().flatten().try_for_each(|change| {
-                let line = if diff { diff_text(change) } else { change_text(change) };
-                answer(styled(style_of(change), line))
-            })
-        }
-        "rows" => {
-            for row in frame["rows"].as_array().into_iter().flatten() {
-                answer(format_args!("  row {} {row}", word("table")))?;
-            }
-            Ok(())
-        }
-        "live" => answer(styled(FAINT, format_args!("-- live, at {}", word("cursor")))),
-        "reset" => answer(styled(WARNING, reset_text(frame))),
-        // What follows from it is told by what comes next: a reset, or the end.
-        "error" if word("code") == Code::CursorNotResumable.as_str() => Ok(()),
-        "error" => {
-            answer(styled(BAD, format_args!("-- {}: {}; {}", word("code"), word("message"), word("fix"))))
-        }
-        "snapshot_begin" => answer(styled(FAINT, "-- snapshot")),
-        "snapshot_end" => answer(styled(FAINT, "-- end of snapshot")),
-        _ => Ok(()),
-    }
+fn unreadable(error: serde_json::Error) -> anyhow::Error {
+    Failure::error(Code::AnswerUnreadable, format!("read a frame of the service: {error}"))
 }
 
 /// A table's columns, such as `-- public.t: id integer key, v text`.
@@ -331,61 +337,13 @@ fn reset_text(reset: &Value) -> String {
     }
 }
 
-fn style_of(change: &Value) -> Style {
-    match text(change, "op") {
+fn style_of(change: &Change<'_>) -> Style {
+    match change.op.as_str() {
         "insert" => GOOD,
         "update" => WARNING,
         "delete" | "truncate" => BAD,
         _ => Style::new(),
     }
-}
-
-fn change_text(change: &Value) -> String {
-    let field = |name: &str| match &change[name] {
-        Value::Null => String::new(),
-        value => format!(" {value}"),
-    };
-    let old = match field("old") {
-        old if old.is_empty() => old,
-        old => format!(" was{old}"),
-    };
-    let image = if change["data"].is_null() { field("key") } else { field("data") };
-    match text(change, "op") {
-        "message" => {
-            // It belongs to no table.
-            let said = &change["data"];
-            format!("  message {} {}", text(said, "prefix"), said["content"])
-        }
-        "truncate" => {
-            let option = |name: &str, words| if change[name] == true { words } else { "" };
-            let (restart, cascade) =
-                (option("restart_identity", " restart identity"), option("cascade", " cascade"));
-            format!("  truncate {}{restart}{cascade}", text(change, "table"))
-        }
-        op => format!("  {op} {}{image}{old}", text(change, "table")),
-    }
-}
-
-/// A change; of an update, the columns that it has changed, each from what to what.
-fn diff_text(change: &Value) -> String {
-    let (Some(old), Some(data)) = (change["old"].as_object(), change["data"].as_object()) else {
-        return change_text(change);
-    };
-    let is_same = |name: &String| {
-        change["unchanged"].as_array().is_some_and(|names| names.iter().any(|same| same == name.as_str()))
-    };
-    let changed = data.iter().filter(|(name, value)| old.get(*name) != Some(value) && !is_same(name));
-    let changed = changed.map(|(name, value)| match old.get(name) {
-        Some(before) => format!(" {name}: {before} -> {value}"),
-        None => format!(" {name}: {value}"),
-    });
-    format!(
-        "  {} {} {}{}",
-        text(change, "op"),
-        text(change, "table"),
-        change["key"],
-        changed.collect::<String>()
-    )
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
@@ -403,41 +361,10 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     #[test]
-    fn of_an_update_what_it_has_changed_can_be_shown_alone() {
-        let update = json!({"op": "update", "table": "public.t", "key": {"id": 1}, "unchanged": ["body"],
-            "data": {"id": 1, "title": "b", "done": true, "body": "x"}, "old": {"id": 1, "title": "a", "done": true}});
-        assert_eq!(diff_text(&update), r#"  update public.t {"id":1} title: "a" -> "b""#);
-        let insert = json!({"op": "insert", "table": "public.t", "key": {"id": 1}, "data": {"id": 1}});
-        assert_eq!(diff_text(&insert), change_text(&insert));
-    }
-
-    #[test]
     fn tables_and_a_filter_are_asked_for() {
         let options = options(&["public.t", "--where", "id > 7", "--diff"]);
         let asked = json!([{"id": "s1", "table": "public.t", "old": true, "where": "id > 7"}]);
         assert_eq!(follower(&options).hello()["subscriptions"], asked);
-    }
-
-    #[test]
-    fn every_kind_of_change_is_a_line() {
-        for (change, line) in [
-            (
-                json!({"op": "update", "table": "public.t", "key": {"id": 1}, "data": {"id": 1}, "old": {"id": 1}}),
-                r#"  update public.t {"id":1} was {"id":1}"#,
-            ),
-            (json!({"op": "delete", "table": "public.t", "key": {"id": 1}}), r#"  delete public.t {"id":1}"#),
-            (json!({"op": "truncate", "table": "public.t", "key": null}), "  truncate public.t"),
-            (
-                json!({"op": "truncate", "table": "public.t", "key": null, "cascade": true, "restart_identity": true}),
-                "  truncate public.t restart identity cascade",
-            ),
-            (
-                json!({"op": "message", "data": {"prefix": "app", "content": "hello"}}),
-                r#"  message app "hello""#,
-            ),
-        ] {
-            assert_eq!(change_text(&change), line);
-        }
     }
 
     pub(super) fn options(more: &[&str]) -> TailOptions {
