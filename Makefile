@@ -34,7 +34,7 @@ TORTURE = WALDELTA_TEST_PROGRAM=$${WALDELTA_TEST_PROGRAM:-$(CURDIR)/target/debug
 # Where a test panicked says its message; a backtrace through the runtime says no more, and is most of what a log has room for.
 export RUST_BACKTRACE = 0
 
-.PHONY: dev test test-matrix test-deps test-fetch lint docs screenshots guard guard-update bench bench-full peers peer-subscription peer-debezium peer-zero soak large rolling torture kill-loop planted fuzz fuzz-http deny clean
+.PHONY: dev test test-matrix test-deps test-fetch lint docs screenshots guard guard-update bench bench-full peers peer-subscription peer-debezium peer-zero soak large rolling torture kill-loop planted fuzz fuzz-http release packaging deny clean
 
 dev: ## Build and run with a private PostgreSQL and a demo table
 	$(CARGO) build --release --package waldelta
@@ -133,6 +133,14 @@ fuzz: ## Inputs found by coverage for every parser: make fuzz MINUTES=30 TARGET=
 fuzz-http: ## Random requests against a running service, compared with docs/openapi.json; needs python3, which fetches schemathesis
 	$(CARGO) build --package waldelta --features waldelta/failpoints
 	scripts/fuzz-http
+
+release: ## Build what a release has into dist/: an archive, a Debian package, checksums
+	$(CARGO) build --release --package waldelta
+	scripts/build-release
+
+packaging: ## Look at package, image, compose file, unit and chart, with what can look at them here; installs what it needs
+	$(CARGO) build --release --package waldelta
+	scripts/check-packaging target/release/waldelta
 
 deny: ## Licences, advisories and bans of the dependency tree
 	$(CARGO) deny check

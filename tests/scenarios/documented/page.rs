@@ -25,6 +25,7 @@ const COMMANDS: &[&str] = &[
     "aws",
     "az",
     "cargo",
+    "cp",
     "curl",
     "docker",
     "docker-compose",

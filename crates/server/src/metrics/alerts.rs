@@ -207,6 +207,8 @@ fn rules_and_page_are_made_of_this_list() {
         ));
     }
     generated("deploy/prometheus/waldelta.rules.yml", &rules);
+    // A chart has in it what it reads.
+    generated("deploy/helm/waldelta/waldelta.rules.yml", &rules);
 
     let mut page = PAGE_HEAD.to_owned();
     for Alert { name, expr, lasts, severity, summary, runbook } in ALERTS {
