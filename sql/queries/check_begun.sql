@@ -1,6 +1,6 @@
 -- A history that has begun: what feeds it, how far it goes, who writes it, how large it is. In the words of every version of
 -- its schema.
-SELECT c.slot, c.publication, c.epoch, c.durable_end::text AS durable,
+SELECT c.slot, c.publication, c.system_id, c.database_oid, c.epoch, c.durable_end::text AS durable,
        date_trunc('second', c.moved_at)::text AS moved,
        (SELECT max(m.version) FROM waldelta._sqlx_migrations m) AS schema_version,
        (SELECT l.holder FROM waldelta.leases l WHERE l.backend_pid IS NOT NULL

@@ -103,6 +103,23 @@ async fn history_is_looked_at_and_nothing_in_it_is_changed() {
     let (_, checks) = doctor(&[], source, history);
     assert_eq!(state(&checks, "known_tables"), "ok");
 
+    // One that a later version has upgraded, and that of another source.
+    let newest = "(SELECT max(version) FROM waldelta._sqlx_migrations)";
+    let newer =
+        format!("UPDATE waldelta._sqlx_migrations SET version = version + 90 WHERE version = {newest}");
+    history.exec(&newer).await;
+    let (code, checks) = doctor(&[], source, history);
+    assert_eq!((code, &check(&checks, "history")["code"]), (Some(1), &"WD-HISTORY-SCHEMA-NEWER".into()));
+    history.exec(&newer.replace('+', "-")).await;
+    let other = TestDatabase::create("doctor_other").await;
+    let slot = source.slot("slot");
+    let elsewhere = ["--database-url", other.url(), "--history-url", history.url(), "--slot", &slot];
+    let (code, answer, _) = waldelta(
+        &["doctor", "--json"].iter().chain(&elsewhere).map(|word| (*word).to_owned()).collect::<Vec<_>>(),
+    );
+    let checks: Vec<Value> = serde_json::from_str(&answer).unwrap();
+    assert_eq!((code, &check(&checks, "history")["code"]), (Some(1), &"WD-SOURCE-CHANGED".into()));
+
     // The history of another slot, and none.
     let (code, checks) = doctor(&["--publication", "other"], source, history);
     assert_eq!((code, &check(&checks, "history")["code"]), (Some(1), &"WD-OTHER-FEED".into()));

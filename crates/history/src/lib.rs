@@ -195,9 +195,17 @@ impl History {
     /// # Errors
     /// [`Error::NotBegun`] where there is none, [`Error::SchemaOlder`] and [`Error::SchemaNewer`] where it is of another version.
     pub async fn open_as_it_is(config: &Config) -> Result<Self, Error> {
-        pool::check(&config.target)?;
-        schema::look(config).await?;
+        Self::look(config).await?;
         Self::opened(config).await
+    }
+
+    /// Only whether there is one, and of which version.
+    ///
+    /// # Errors
+    /// As [`open_as_it_is`](Self::open_as_it_is).
+    pub async fn look(config: &Config) -> Result<(), Error> {
+        pool::check(&config.target)?;
+        schema::look(config).await
     }
 
     async fn opened(config: &Config) -> Result<Self, Error> {

@@ -17,7 +17,7 @@ use crate::settings::{Environment, Settings};
 
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT_SECONDS_MAX: u64 = 600;
-/// Ports of PgBouncer, and of Supabase's pooler.
+/// Ports of PgBouncer, and of Supabase's pooler of transactions.
 const POOLER_PORTS: [u16; 2] = [6432, 6543];
 
 /// A database to connect to: host, port, user, password, TLS demands.
@@ -212,9 +212,7 @@ impl Target {
     pub fn looks_pooled(&self) -> bool {
         match &self.address {
             Address::Tcp(host, port) => {
-                POOLER_PORTS.contains(port)
-                    || host.contains("-pooler")
-                    || self.server_name().contains("-pooler")
+                POOLER_PORTS.contains(port) || [host, self.server_name()].into_iter().any(is_pooler_name)
             }
             Address::Unix(path) => POOLER_PORTS.contains(&socket_port(path)),
         }
@@ -264,6 +262,14 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Target").field(&self.redacted()).finish()
     }
+}
+
+/// Those of Neon (`ep-…-pooler.…`), Supabase (`….pooler.supabase.com`, also where it is a session that is pooled) and RDS Proxy
+/// (`….proxy-….rds.amazonaws.com`).
+fn is_pooler_name(host: &str) -> bool {
+    host.split('.').any(|label| {
+        label.ends_with("pooler") || label.starts_with("proxy-") && host.ends_with(".rds.amazonaws.com")
+    })
 }
 
 #[cfg(test)]

@@ -92,6 +92,10 @@ fn poolers_are_recognised() {
         ("host=h port=6432", true),
         ("host=h port=6543", true),
         ("host=ep-x-pooler.example", true),
+        ("host=aws-0-eu-central-1.pooler.supabase.com", true),
+        ("host=app.proxy-abc123.eu-central-1.rds.amazonaws.com", true),
+        ("host=app.abc123.eu-central-1.rds.amazonaws.com", false),
+        ("host=reverse.proxy-1.example", false),
         ("host=/tmp port=6432", true),
         ("host=h", false),
     ] {

@@ -14,7 +14,8 @@ pub(super) async fn slot(subject: &Subject<'_>) -> Result<Check, Error> {
     let name = &subject.source.slot;
     let Some(slot) = catalog::slot(subject.client, name).await? else {
         let found = format!("there is no slot {name}");
-        return Ok(Check::failed(NAME, Code::SlotMissing, found, "waldelta init --apply"));
+        let fix = "waldelta init --apply\n-- or, where there is history already:\nwaldelta recover";
+        return Ok(Check::failed(NAME, Code::SlotMissing, found, fix));
     };
     match ours(subject.client, subject.source, &slot).await {
         Err(error @ Error::SlotForeign { .. }) => {

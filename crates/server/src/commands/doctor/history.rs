@@ -4,9 +4,10 @@
 //! rows of history say is not looked at.
 
 use tokio_postgres::{Client, Row};
-use waldelta_pgconn::Target;
-use waldelta_source::Source;
+use waldelta_history::History;
+use waldelta_source::catalog::Identity;
 use waldelta_source::checks::{self, Check, Kind};
+use waldelta_source::{Source, catalog};
 use waldelta_wal::{Code, TableName, quote_ident};
 
 use crate::failure::chain_text;
@@ -38,6 +39,8 @@ pub(super) const LIST: &[Kind] = &[
             Code::ConnectionsExhausted,
             Code::HistoryServerTooOld,
             Code::OtherFeed,
+            Code::SourceChanged,
+            Code::HistorySchemaNewer,
             Code::PrivilegeMissing,
         ],
     },
@@ -82,7 +85,7 @@ async fn ask_all(source: &Source, config: &waldelta_history::Config, takes_token
             return vec![Check::failed("history", code, found, code.explanation().fix)];
         }
     };
-    let begun = match history(&client, source, &config.target).await {
+    let begun = match history(&client, source, config).await {
         Ok((check, false)) => return vec![check],
         Ok((check, true)) => check,
         Err(error) => return vec![unanswered("history", error)],
@@ -97,8 +100,13 @@ async fn ask_all(source: &Source, config: &waldelta_history::Config, takes_token
 }
 
 /// The check, and whether there is a history.
-async fn history(client: &Client, source: &Source, target: &Target) -> anyhow::Result<(Check, bool)> {
+async fn history(
+    client: &Client,
+    source: &Source,
+    config: &waldelta_history::Config,
+) -> anyhow::Result<(Check, bool)> {
     const NAME: &str = "history";
+    let target = &config.target;
     let site = client.query_one(SITE, &[]).await?;
     let (version, text): (i32, String) = (site.get("version"), site.get("version_text"));
     if version < VERSION_MIN {
@@ -132,6 +140,11 @@ async fn history(client: &Client, source: &Source, target: &Target) -> anyhow::R
     if !site.get::<_, bool>("has_history") {
         return Ok((Check::ok(NAME, format!("there is no history yet {place}")), false));
     }
+    // What else it may be is said by its version below, or mended by whoever opens it.
+    if let Err(error @ waldelta_history::Error::SchemaNewer { .. }) = History::look(config).await {
+        let code = error.code();
+        return Ok((Check::failed(NAME, code, error.to_string(), code.explanation().fix), false));
+    }
     let Some(row) = client.query_opt(BEGUN, &[]).await? else {
         return Ok((Check::ok(NAME, format!("history has not begun yet {place}")), false));
     };
@@ -141,8 +154,21 @@ async fn history(client: &Client, source: &Source, target: &Target) -> anyhow::R
         let code = Code::OtherFeed;
         return Ok((Check::failed(NAME, code, found, code.explanation().fix), true));
     }
+    // Where the source does not say who it is, or does not answer, another check tells that.
+    if let Ok(found) = identity(source).await
+        && (row.get("system_id"), row.get("database_oid"))
+            != (found.system_id.to_string(), found.database_oid)
+    {
+        let code = Code::SourceChanged;
+        let found = format!("history {place} is that of another source than {}", source.target.redacted());
+        return Ok((Check::failed(NAME, code, found, code.explanation().fix), true));
+    }
     let share = if is_here { share(&row) } else { String::new() };
     Ok((Check::ok(NAME, format!("history {place}, {}{share}", extent(&row))), true))
+}
+
+async fn identity(source: &Source) -> Result<Identity, waldelta_source::Error> {
+    catalog::identity(&source.connect().await?).await
 }
 
 /// How much of the WAL that the slot reads is history's own.
