@@ -6,7 +6,7 @@ use super::{Check, Subject};
 use crate::Error;
 use crate::ask::ask_one;
 use crate::catalog::{self, Slot};
-use crate::setup::provider::set;
+use crate::setup::provider::{Provider, set};
 
 /// More than this without a reader is worth a word.
 const IDLE_RETAINED_BYTES_MAX: i64 = 1 << 30;
@@ -49,9 +49,15 @@ pub(super) async fn wal_limit(subject: &Subject<'_>) -> Result<Check, Error> {
         None | Some("-1") => {
             let found =
                 "slots may keep WAL until the disk of pg_wal, which cannot be seen from here, is full";
-            let advice =
-                "-- what that disk can spare, and enough for the longest pause of Waldelta; for instance:";
-            let fix = format!("{advice}\n{}", set(subject.provider, "max_slot_wal_keep_size", "50GB"));
+            let fix = match subject.provider {
+                Some(Provider::Azure) => {
+                    "-- Azure: max_slot_wal_keep_size cannot be changed; set an alert on the storage that is used".to_owned()
+                }
+                provider => format!(
+                    "-- what that disk can spare, and enough for the longest pause of Waldelta; for instance:\n{}",
+                    set(provider, "max_slot_wal_keep_size", "50GB")
+                ),
+            };
             Ok(Check::warning(NAME, Code::SlotUnlimited, found, fix))
         }
         Some(limit) => {

@@ -149,9 +149,12 @@ fn remarks(
     remarks.push(format!(
         "what remains is done as {role}: `waldelta init --apply` makes the slot and begins history, then `waldelta run`"
     ));
-    remarks.push(format!(
-        "who may replicate reads every row of the database, and can copy the whole server: let pg_hba.conf admit {role} to {database} only, and not to `replication`"
-    ));
+    // Elsewhere nobody has that file.
+    if provider.is_none() {
+        remarks.push(format!(
+            "who may replicate reads every row of the database, and can copy the whole server: let pg_hba.conf admit {role} to {database} only, and not to `replication`"
+        ));
+    }
     remarks
 }
 

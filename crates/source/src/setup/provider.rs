@@ -90,9 +90,11 @@ impl Provider {
                 vec!["on Azure, connect to port 5432: 6432 is PgBouncer, which cannot replicate"]
             }
             Provider::Supabase => vec![
+                "before PostgreSQL 17 nobody on Supabase can give REPLICATION to another role: there use the role postgres",
                 "on Supabase, use the direct connection (db.<project>.supabase.co, port 5432): the pooler cannot replicate, neither in session nor in transaction mode",
             ],
             Provider::Neon => vec![
+                "where Neon refuses to give REPLICATION by SQL, make the role in its console, and run the rest",
                 "on Neon, use the host without -pooler: the pooled one cannot replicate",
                 "Neon removes a slot that nobody has read for about 40 hours, and every slot of a branch that is restored",
             ],

@@ -306,6 +306,9 @@ async fn a_slot_that_falls_behind_is_told_before_it_is_lost_and_after() {
     let database = TestDatabase::create_on(&cluster, "behind").await;
     let source = source(&database);
     set_up(&source).await;
+    let on_azure = Options { provider: Some(Provider::Azure), ..Options::default() };
+    let checks = checks::run_with(&source, &on_azure).await;
+    assert!(find(&checks, "wal_limit").fix.as_deref().unwrap().contains("cannot be changed"), "{checks:?}");
     let checks = checks::run(&source).await;
     assert!(find(&checks, "slot").found.ends_with("its WAL is reserved; nobody reads it now"), "{checks:?}");
     assert_eq!(find(&checks, "retained_wal").state, State::Ok);
