@@ -51,6 +51,15 @@ fn nothing_is_unfinished_or_left_out_of_the_suite() {
     }
 }
 
+/// A line of log as JSON has of an error value only what that error says, and nothing of its causes.
+#[test]
+fn errors_are_logged_with_their_causes() {
+    for path in files_below("crates", ".rs") {
+        let cast = concat!("as &dyn std::", "error::Error");
+        assert!(!read(&path).contains(cast), "{}: log chain_text of it", path.display());
+    }
+}
+
 /// Links between our own pages lead somewhere.
 #[test]
 fn links_between_pages_lead_somewhere() {

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Error, History};
+use waldelta_wal::chain_text;
 
 use crate::hashing::Hashing;
 use crate::jwt::Verifier;
@@ -135,7 +136,7 @@ impl Access {
             }
             Err(error) if !self.inner.is_out_of_reach.swap(true, Ordering::Relaxed) => tracing::warn!(
                 code = error.code().as_str(),
-                error = error as &dyn std::error::Error,
+                error = chain_text(error),
                 "tokens and revocations cannot be read; what is known of them stays as it is"
             ),
             _ => {}
@@ -321,7 +322,7 @@ async fn in_time<T>(what: &'static str, asked: impl Future<Output = Result<T, Er
 }
 
 fn unavailable(error: &Error, what: &'static str) -> Refusal {
-    tracing::warn!(code = error.code().as_str(), error = error as &dyn std::error::Error, "{what}");
+    tracing::warn!(code = error.code().as_str(), error = chain_text(error), "{what}");
     Refusal::Unavailable
 }
 

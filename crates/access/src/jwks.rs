@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use rustls::ClientConfig;
 use tokio::sync::{Notify, watch};
+use waldelta_wal::chain_text;
 
 use self::fetch::FetchError;
 pub(crate) use self::place::Place;
@@ -188,7 +189,7 @@ impl Jwks {
                 if !was_failing {
                     tracing::warn!(
                         host,
-                        error = &error as &dyn std::error::Error,
+                        error = chain_text(&error),
                         "the keys of a token issuer cannot be fetched; those that are known are used for a day"
                     );
                 }

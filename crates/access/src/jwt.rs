@@ -16,6 +16,7 @@ use jsonwebtoken::crypto;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use waldelta_wal::chain_text;
 
 pub(crate) use self::key::fits;
 use self::parts::Parts;
@@ -115,7 +116,10 @@ impl Trust {
         let trusted = |issuer| match Trusted::new(issuer, &kept) {
             Ok(trusted) => Some(trusted),
             Err(error) => {
-                tracing::error!(%error, "tokens of an issuer are not taken: its settings cannot be used");
+                tracing::error!(
+                    error = chain_text(&error),
+                    "tokens of an issuer are not taken: its settings cannot be used"
+                );
                 None
             }
         };

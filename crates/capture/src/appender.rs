@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use waldelta_history::{Gap, History, NewGap, Writer};
-use waldelta_wal::{EndLsn, Operation, Piece, Table};
+use waldelta_wal::{EndLsn, Operation, Piece, Table, chain_text};
 
 use crate::promotion::Timeline;
 use crate::status::Stored;
@@ -215,7 +215,7 @@ impl Appender {
         let Hands::Free(hand) = self.hands else { return };
         match tokio::time::timeout(patience, hand.writer.release()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "release history's writer"),
+            Ok(Err(error)) => tracing::debug!(error = chain_text(&error), "release history's writer"),
             Err(_) => tracing::debug!("release history's writer: no answer"),
         }
     }
@@ -241,7 +241,7 @@ async fn read_gaps(history: Option<History>) -> Option<Vec<Gap>> {
     match history?.open_gaps().await {
         Ok(gaps) => Some(gaps),
         Err(error) => {
-            tracing::warn!(%error, "read which tables need repair");
+            tracing::warn!(error = chain_text(&error), "read which tables need repair");
             None
         }
     }

@@ -393,7 +393,7 @@ impl Error {
 
     /// This error and what it comes from, in one line.
     pub(crate) fn chain(&self) -> String {
-        waldelta_pgconn::chain_text(self)
+        waldelta_wal::chain_text(self)
     }
 }
 

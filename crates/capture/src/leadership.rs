@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Error as HistoryError, History, Writer};
+use waldelta_wal::chain_text;
 
 use crate::status::Status;
 use crate::{Config, Error};
@@ -113,7 +114,7 @@ async fn follow_in_turns(history: &History, status: &Status) {
                 drop(following);
                 if let Err(error) = followed {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = chain_text(&error),
                         "history cannot be followed; trying again"
                     );
                 }

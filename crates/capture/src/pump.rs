@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Gap, Numbered};
-use waldelta_wal::{Epoch, Position, TableName};
+use waldelta_wal::{Epoch, Position, TableName, chain_text};
 
 use crate::appender::Appender;
 use crate::drift::{Decision, Drift, Look};
@@ -367,7 +367,7 @@ impl Pump<'_> {
     async fn stop(mut self) {
         self.finish_append(STOP_TIME_MAX, &CancellationToken::new()).await;
         if let Err(error) = self.streaming.finish().await {
-            tracing::debug!(%error, "end the streaming");
+            tracing::debug!(error = chain_text(&error), "end the streaming");
         }
         publish_positions(self.status, &mut self.intake, &self.link);
         self.appender.release(RELEASE_TIME_MAX).await;
@@ -404,7 +404,7 @@ impl Pump<'_> {
         let finished = tokio::time::timeout(patience, self.appender.finished());
         match stop.run_until_cancelled(finished).await {
             Some(Ok(Ok(stored))) => self.note_stored(stored),
-            Some(Ok(Err(error))) => tracing::warn!(%error, "finish the append"),
+            Some(Ok(Err(error))) => tracing::warn!(error = chain_text(&error), "finish the append"),
             Some(Err(_)) | None => tracing::warn!("the append in flight did not end in time"),
         }
     }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use waldelta_access::{Access, Identity};
 use waldelta_history::{AuditAction, AuditEntry, History};
-use waldelta_wal::{Code, Position};
+use waldelta_wal::{Code, Position, chain_text};
 
 use self::noted::{Note, Noted};
 use crate::error::Error;
@@ -259,7 +259,7 @@ fn tell(failure: &Failure) {
     let words = "the audit cannot be written; its entries wait, and the past of rows is not read meanwhile";
     match failure {
         Failure::Failed(error) => {
-            tracing::error!(code, error = error as &dyn std::error::Error, "{words}");
+            tracing::error!(code, error = chain_text(error), "{words}");
         }
         Failure::Late => tracing::error!(code, "{words}"),
     }

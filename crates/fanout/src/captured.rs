@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use waldelta_wal::Code;
+use waldelta_wal::{Code, chain_text};
 
 use crate::databases::{Log, Origin};
 use crate::error::Error;
@@ -34,8 +34,11 @@ impl Captured {
                 Ok(Ok(tables)) => Ok(Arc::new(tables)),
                 Ok(Err(error)) => {
                     let code = error.code();
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(code = code.as_str(), error, "ask which tables there are");
+                    tracing::warn!(
+                        code = code.as_str(),
+                        error = chain_text(&error),
+                        "ask which tables there are"
+                    );
                     Err(code)
                 }
                 Err(_elapsed) => Err(Code::SourceUnreachable),

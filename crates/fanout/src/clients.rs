@@ -16,7 +16,7 @@ pub(crate) use key::{client_of, key};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use waldelta_history::ClientNote;
-use waldelta_wal::{Code, Position};
+use waldelta_wal::{Code, Position, chain_text};
 
 use crate::clock;
 use crate::databases::Clientele;
@@ -149,12 +149,12 @@ impl Clients {
         for batch in notes.chunks(BATCH_MAX) {
             if let Err(error) = note_all(history, batch).await {
                 // They are noted with the next look, or the next visit.
-                tracing::debug!(error = &error as &dyn std::error::Error, "note which clients are here");
+                tracing::debug!(error = chain_text(&error), "note which clients are here");
                 return;
             }
             let ids = self.connections.of(batch.iter().map(|note| note.client_id));
             if let Err(error) = self.connections.ask(history, &ids).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "ask which clients are elsewhere");
+                tracing::debug!(error = chain_text(&error), "ask which clients are elsewhere");
             }
         }
         here.iter().for_each(|entry| entry.noted(now));
@@ -171,7 +171,7 @@ impl Clients {
                     FORGET_EVERY
                 }
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "forget clients");
+                    tracing::debug!(error = chain_text(&error), "forget clients");
                     FORGET_AGAIN_AFTER
                 }
             };
@@ -191,7 +191,7 @@ async fn note_all(history: &dyn Clientele, notes: &[ClientNote<'_>]) -> Result<(
             if error.is_retryable() {
                 return Err(error);
             }
-            tracing::debug!(error = &error as &dyn std::error::Error, "note that a client is here");
+            tracing::debug!(error = chain_text(&error), "note that a client is here");
         }
     }
     Ok(())
@@ -229,7 +229,7 @@ fn failed(error: waldelta_history::Error) -> Code {
     let code = error.code();
     tracing::warn!(
         code = code.as_str(),
-        error = &error as &dyn std::error::Error,
+        error = chain_text(&error),
         "acknowledgements could not be recorded"
     );
     code

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waldelta_source::Error;
+use waldelta_wal::chain_text;
 
 use crate::databases::{Counting, Origin};
 
@@ -62,8 +63,10 @@ impl Frontier {
                         continue;
                     }
                     Ok(Err(error)) => {
-                        let error: &dyn std::error::Error = &error;
-                        tracing::debug!(error, "ask the source for its next transaction id");
+                        tracing::debug!(
+                            error = chain_text(&error),
+                            "ask the source for its next transaction id"
+                        );
                     }
                     Err(_elapsed) => tracing::debug!("the source does not tell its next transaction id"),
                 }

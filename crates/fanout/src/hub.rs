@@ -17,7 +17,7 @@ use framing::{Unframed, Whole};
 use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Entry, Feed, Large, Transaction};
-use waldelta_wal::{Author, Operation, STAGE, TableName, TransactionHead};
+use waldelta_wal::{Author, Operation, STAGE, TableName, TransactionHead, chain_text};
 
 use crate::clock;
 use crate::index::{Index, Which, Work};
@@ -172,9 +172,8 @@ impl Router<'_> {
                         tracing::warn!(lsn = %head.commit_lsn, "an image in the feed is not UTF-8; sessions read history");
                     }
                     Unframed::Misfit(misfit) => {
-                        let misfit: &dyn std::error::Error = &misfit;
                         tracing::debug!(
-                            misfit,
+                            misfit = chain_text(&misfit),
                             "a table's shape has changed under a subscription; its sessions end"
                         );
                     }

@@ -14,7 +14,7 @@ use metrics::Counter;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use waldelta_history::{Page, ReadLimit, Transaction};
-use waldelta_wal::{Change, Position};
+use waldelta_wal::{Change, Position, chain_text};
 
 use crate::databases::Log;
 use crate::session::private::{Changes, Slice};
@@ -127,8 +127,7 @@ impl Pages {
                 }
                 if let Err(error) = self.fetch(log, after, upto).await {
                     // Whoever needs it asks again.
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "read a page ahead");
+                    tracing::debug!(error = chain_text(&error), "read a page ahead");
                 }
             }
         })

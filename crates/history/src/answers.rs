@@ -18,6 +18,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection, Either, Error, Execute, Executor, PgConnection, Postgres, SqlStr, Transaction};
+use waldelta_wal::chain_text;
 
 /// An answer, or the next row of it, comes within this time or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -61,7 +62,10 @@ pub(crate) fn giving_back_in_time(options: PgPoolOptions) -> PgPoolOptions {
         Box::pin(async {
             // Not every server's machine can. Where the connection is lost already, whoever uses it is told.
             if let Err(error) = connection.execute(LOOK_FOR_CLIENT).await {
-                tracing::debug!(%error, "history's server does not look whether its client is there");
+                tracing::debug!(
+                    error = chain_text(&error),
+                    "history's server does not look whether its client is there"
+                );
             }
             Ok(())
         })

@@ -5,7 +5,7 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio_postgres::types::PgLsn;
-use waldelta_wal::{EndLsn, Epoch, Lsn, Position};
+use waldelta_wal::{EndLsn, Epoch, Lsn, Position, chain_text};
 
 use crate::audit::{self, AuditAction, AuditEntry};
 use crate::captures::NEW_EPOCH;
@@ -178,7 +178,7 @@ impl Writer {
         metrics::durable(head);
         if let Err(error) = lease::release(&link.client, self.taken.token).await {
             // It ends with the connection, which ends here.
-            tracing::debug!(error = &error as &dyn std::error::Error, "the lease was not given back");
+            tracing::debug!(error = chain_text(&error), "the lease was not given back");
         }
         Ok(head)
     }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
-use waldelta_pgconn::chain_text;
 use waldelta_wal::Code;
+use waldelta_wal::chain_text;
 
 use crate::answers::answer;
 use crate::large::Survey;
@@ -80,7 +80,7 @@ impl History {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = chain_text(&error),
                         "the tail of history could not be read; trying again"
                     );
                     // It may be a connection to a host that is gone without a word.
@@ -106,10 +106,7 @@ impl History {
         match self.listener("waldelta-history-listen", HEAD_CHANNEL).await {
             Ok(listener) => Some(listener),
             Err(error) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot listen for new heads; polling"
-                );
+                tracing::debug!(error = chain_text(&error), "cannot listen for new heads; polling");
                 None
             }
         }

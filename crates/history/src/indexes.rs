@@ -18,6 +18,7 @@ use sqlx::Row;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
+use waldelta_wal::chain_text;
 
 use crate::{Error, History, long};
 
@@ -84,7 +85,7 @@ impl History {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = chain_text(&error),
                         "the indexes of history could not be built; trying again"
                     );
                     // A build that fails late has read a partition for nothing.

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::PgLsn;
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::{EndLsn, Epoch, Lsn};
+use waldelta_wal::{EndLsn, Epoch, Lsn, chain_text};
 
 use crate::{CAPTURE_ID, Error, HEAD_CHANNEL, History};
 
@@ -219,7 +219,7 @@ impl LeaseKeeper {
                 Some(Err(error @ Error::Fenced { .. })) => return Err(error),
                 Some(Err(error)) if error.is_retryable() => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = chain_text(&error),
                         "the lease could not be renewed; trying again"
                     );
                 }

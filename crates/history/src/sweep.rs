@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::Position;
+use waldelta_wal::{Position, chain_text};
 
 use self::act::Step;
 pub(crate) use self::holdings::LastTimes;
@@ -169,7 +169,7 @@ impl Sweeper {
                 Some(Err(error)) => {
                     // Told once: while history is away, capture says so.
                     if !is_failing {
-                        let error = &error as &dyn std::error::Error;
+                        let error = chain_text(&error);
                         tracing::warn!(error, "history could not be swept; trying again");
                     }
                     is_failing = true;

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode as DriverSslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use waldelta_wal::chain_text;
 
 use crate::address::{Address, socket_port};
 use crate::demands::{self, SslMode};
@@ -76,7 +77,7 @@ impl Target {
                 Err(error)
                     if self.ssl_mode() == SslMode::Prefer && attempt_kind(&error) == AttemptKind::Tls =>
                 {
-                    tracing::debug!(address = %self.address(), %error, "TLS failed, which sslmode=prefer allows");
+                    tracing::debug!(address = %self.address(), error = chain_text(&error), "TLS failed, which sslmode=prefer allows");
                     config.ssl_mode(DriverSslMode::Disable);
                 }
                 Err(error) => return Err(Error::from_attempt(self, error)),
@@ -139,7 +140,7 @@ fn drive(
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             // Whoever uses the client is told, too, and knows what was being done.
-            tracing::debug!(%error, "a connection ended");
+            tracing::debug!(error = chain_text(&error), "a connection ended");
         }
     });
     driver.abort_handle()

@@ -16,12 +16,10 @@ mod target;
 
 mod tls;
 
-mod chain;
 mod connect;
 mod error;
 
 pub use address::Address;
-pub use chain::chain_text;
 pub use client_certificate::{CertificateFault, ClientCertificate};
 pub use connect::ConnectionGuard;
 pub use demands::SslMode;

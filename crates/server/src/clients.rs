@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use waldelta_wal::chain_text;
 
 use crate::http::{Operations, no_clients, problem};
 
@@ -52,7 +53,7 @@ pub(crate) async fn clients(
             let code = error.code();
             tracing::warn!(
                 code = code.as_str(),
-                error = &error as &dyn std::error::Error,
+                error = chain_text(&error),
                 "the clients could not be listed"
             );
             problem(StatusCode::SERVICE_UNAVAILABLE, code, "history does not answer")

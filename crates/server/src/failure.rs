@@ -50,7 +50,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Option<Code> {
 
 /// The whole chain in one line: what was being done, then each deeper cause.
 pub(crate) fn chain_text(error: &anyhow::Error) -> String {
-    waldelta_pgconn::chain_text(error.as_ref())
+    waldelta_wal::chain_text(error.as_ref())
 }
 
 /// Prints the failure on standard error and gives the exit code.

@@ -2,7 +2,7 @@
 //! is set by whoever starts it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use waldelta_wal::Code;
+use waldelta_wal::{Code, chain_text};
 
 /// Files that are open beside clients' sockets: databases, the listener, logs, and requests that come and go.
 const OTHERS: u64 = 256;
@@ -22,8 +22,7 @@ impl OpenFiles {
             match setrlimit(Resource::Nofile, Rlimit { current: wanted, ..limit }) {
                 Ok(()) => return OpenFiles(wanted),
                 Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, wanted, "raise the limit of open files");
+                    tracing::debug!(error = chain_text(&error), wanted, "raise the limit of open files");
                 }
             }
         }

@@ -61,10 +61,12 @@ mod tables;
 
 mod wal2json;
 
+mod chain;
 mod code;
 
 pub use assemble::{Assembler, Output};
 pub use builtin::type_name;
+pub use chain::chain_text;
 pub use code::{Code, Explanation};
 pub use copy_text::{CopyText, CopyTextError};
 pub use envelope::{Envelope, StatusUpdate};

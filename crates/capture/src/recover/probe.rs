@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postgres_protocol::message::backend::COPY_DATA_TAG;
 use waldelta_source::Plugin;
 use waldelta_source::catalog;
-use waldelta_wal::{EndLsn, Envelope, Lsn};
+use waldelta_wal::{EndLsn, Envelope, Lsn, chain_text};
 
 use crate::Config;
 use crate::start::APPLICATION_NAME;
@@ -51,7 +51,7 @@ pub(super) async fn stream(config: &Config, durable: EndLsn) -> Result<(), walse
         return streaming.outcome().await;
     }
     if let Err(error) = streaming.finish().await {
-        tracing::debug!(%error, "end the probe");
+        tracing::debug!(error = chain_text(&error), "end the probe");
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 use waldelta_history::{ClientNote, ConnectionListener, Error, NewestConnection, NumberedClient};
+use waldelta_wal::chain_text;
 
 use super::{BATCH_MAX, lock};
 use crate::clock;
@@ -117,10 +118,7 @@ impl Connections {
             Ok(Ok(done)) => done > 0,
             Err(_elapsed) => true,
             Ok(Err(error)) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "write whose connections came here"
-                );
+                tracing::debug!(error = chain_text(&error), "write whose connections came here");
                 tokio::time::sleep(AGAIN_AFTER).await;
                 true
             }
@@ -182,7 +180,7 @@ impl Connections {
                 Err(error) => error,
             };
             tracing::debug!(
-                error = &ended as &dyn std::error::Error,
+                error = chain_text(&ended),
                 "cannot listen for clients that connect elsewhere; they are asked for"
             );
             tokio::time::sleep(AGAIN_AFTER).await;

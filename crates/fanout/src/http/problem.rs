@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use waldelta_access::Refusal;
-use waldelta_wal::{Code, Position};
+use waldelta_wal::{Code, Position, chain_text};
 
 use crate::error::Error;
 use crate::limits::RetryAfter;
@@ -62,11 +62,7 @@ impl Problem {
             return Self::pruned(floor);
         }
         let code = error.code();
-        tracing::warn!(
-            code = code.as_str(),
-            error = error as &dyn std::error::Error,
-            "a request could not be served"
-        );
+        tracing::warn!(code = code.as_str(), error = chain_text(error), "a request could not be served");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.for_client())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use waldelta_wal::{Code, Position, Table, TableName};
+use waldelta_wal::{Code, Position, Table, TableName, chain_text};
 
 use super::delivery::Overlap;
 use crate::clock;
@@ -142,10 +142,6 @@ pub(crate) async fn open_gaps(inner: &Inner) -> Result<Gaps, Failure> {
 
 fn failed(error: &Error) -> Failure {
     let code = error.code();
-    tracing::warn!(
-        code = code.as_str(),
-        error = error as &dyn std::error::Error,
-        "a snapshot cannot be handed over"
-    );
+    tracing::warn!(code = code.as_str(), error = chain_text(error), "a snapshot cannot be handed over");
     Failure::ForNow { code, message: error.for_client() }
 }

@@ -16,7 +16,7 @@ use fail::fail_point;
 use futures_util::StreamExt;
 use waldelta_history::Gap;
 use waldelta_source::catalog::PublishedTable;
-use waldelta_wal::{Code, EndLsn, Position, Table};
+use waldelta_wal::{Code, EndLsn, Position, Table, chain_text};
 
 use super::chunk::Packer;
 use super::extract::{self, Extract};
@@ -58,11 +58,7 @@ pub(super) async fn run(tape: Arc<Tape>, inner: &Inner) {
         Err(Stopped::Failed(failure)) => failure,
         Err(Stopped::Error(error)) => {
             let code = error.code();
-            tracing::warn!(
-                code = code.as_str(),
-                error = &error as &dyn std::error::Error,
-                "a snapshot failed"
-            );
+            tracing::warn!(code = code.as_str(), error = chain_text(&error), "a snapshot failed");
             Failure::ForNow { code, message: error.for_client() }
         }
     };

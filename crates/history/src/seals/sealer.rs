@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::{Epoch, Lsn};
+use waldelta_wal::{Epoch, Lsn, chain_text};
 
 use super::seal::{NONE, Place, Seal};
 use super::stretch::{Reader, State};
@@ -69,7 +69,7 @@ impl Sealer {
                     Some(Err(error)) => {
                         // Told once: while history is away, capture says so.
                         if !is_failing {
-                            let error = &error as &dyn std::error::Error;
+                            let error = chain_text(&error);
                             tracing::warn!(error, "history could not be sealed; trying again");
                         }
                         (is_failing, pause) = (true, SEAL_AGAIN_AFTER);

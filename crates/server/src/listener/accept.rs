@@ -9,6 +9,7 @@ use axum::Router;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use waldelta_wal::chain_text;
 
 use super::gate::Full;
 use super::{Listener, Serving, connection};
@@ -140,6 +141,6 @@ fn cut_off_when_stalled(_: &TcpStream, _: Duration) -> std::io::Result<()> {
 /// A connection that falls over takes nobody with it.
 fn tell(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(error = &error as &dyn std::error::Error, "serve a connection");
+        tracing::error!(error = chain_text(&error), "serve a connection");
     }
 }

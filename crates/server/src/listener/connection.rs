@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use waldelta_wal::Code;
+use waldelta_wal::{Code, chain_text};
 
 use super::Serving;
 use super::body::{BODY_BYTES_MAX, Bounded};
@@ -87,7 +87,7 @@ pub(super) async fn serve(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%from, error = &error as &dyn std::error::Error, "a connection ended");
+        tracing::debug!(%from, error = chain_text(&error), "a connection ended");
     }
 }
 
@@ -131,7 +131,7 @@ async fn open(stream: TcpStream, place: &Place, serving: &Serving) -> Option<Byt
     match tokio::time::timeout(patience, handshake(stream, certificates)).await {
         Ok(Ok(encrypted)) => Some(Bytes::Right(Box::new(encrypted))),
         Ok(Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "handshake");
+            tracing::debug!(error = chain_text(&error), "handshake");
             None
         }
         Err(_) => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use waldelta_fanout::Part;
 use waldelta_history::History;
-use waldelta_wal::Code;
+use waldelta_wal::{Code, chain_text};
 
 use crate::failure::Failure;
 
@@ -34,7 +34,7 @@ pub(super) async fn watch_head(history: History, stop: CancellationToken) -> any
         let stored = loop {
             match history.captured().await {
                 Ok(captured) => break captured.map(|(_, stored)| stored),
-                Err(error) => tracing::debug!(%error, "read the head of history"),
+                Err(error) => tracing::debug!(error = chain_text(&error), "read the head of history"),
             }
             if stop.run_until_cancelled(tokio::time::sleep(RESTART_DELAY)).await.is_none() {
                 return Ok(());

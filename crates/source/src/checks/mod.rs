@@ -18,13 +18,12 @@ mod slot;
 mod standbys;
 mod transactions;
 
-use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
 pub use list::{Kind, LIST, is_listed};
 use serde::{Serialize, Serializer};
 use tokio_postgres::Client;
-use waldelta_wal::{Code, TableName};
+use waldelta_wal::{Code, TableName, chain_text};
 
 use crate::setup::Provider;
 use crate::{Error, Source};
@@ -105,7 +104,7 @@ async fn ask_all(source: &Source, options: &Options) -> Vec<Check> {
         Ok(client) => client,
         Err(error) => {
             let unreachable =
-                Check::failed("reachable", error.code(), chain(&error), error.code().explanation().fix);
+                Check::failed("reachable", error.code(), chain_text(&error), error.code().explanation().fix);
             return std::iter::once(unreachable).chain(server::pooler(source)).collect();
         }
     };
@@ -163,7 +162,12 @@ pub async fn unpublished(source: &Source, oids: &[u32]) -> Result<Vec<TableName>
 /// A question that could not be answered is an answer of its own.
 fn settle(name: &'static str, answer: Result<Check, Error>) -> Check {
     answer.unwrap_or_else(|error| {
-        Check::unknown(name, error.code(), chain(&error), Some(error.code().explanation().fix.to_owned()))
+        Check::unknown(
+            name,
+            error.code(),
+            chain_text(&error),
+            Some(error.code().explanation().fix.to_owned()),
+        )
     })
 }
 
@@ -193,18 +197,6 @@ impl Check {
 
 fn code_text<S: Serializer>(code: &Option<Code>, serializer: S) -> Result<S::Ok, S::Error> {
     code.map(Code::as_str).serialize(serializer)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn list(tables: &[TableName]) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use waldelta_access::Refusal;
-use waldelta_wal::{Code, Position};
+use waldelta_wal::{Code, Position, chain_text};
 
 use super::Actor;
 use crate::audit::Who;
@@ -106,11 +106,6 @@ impl<S: Socket> Actor<S> {
 /// Logs a failure where it is handled, and gives the code that the client is told.
 pub(super) fn failed(what: &'static str, error: &Error) -> Code {
     let code = error.code();
-    tracing::warn!(
-        code = code.as_str(),
-        error = error as &dyn std::error::Error,
-        what,
-        "a session could not be served"
-    );
+    tracing::warn!(code = code.as_str(), error = chain_text(error), what, "a session could not be served");
     code
 }
