@@ -13,6 +13,7 @@ use tokio_postgres::Client;
 use waldelta_history::{Captured, Head, History};
 use waldelta_source::Source;
 use waldelta_source::catalog::{self, Identity, Slot};
+use waldelta_wal::chain_text;
 
 use crate::baseline::Tell;
 use crate::recover::{check_feed, check_slot_ours, check_source};
@@ -33,6 +34,9 @@ pub(crate) const VERSION_OF_STANDBY_SLOTS: u32 = 160_000;
 /// What was set up on the primary is on the standby within this.
 const REPLAY_TIME_MAX: Duration = Duration::from_secs(30);
 const REPLAY_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// The server notices within this that a writer of ours is gone.
+const WRITER_GONE_MAX: Duration = Duration::from_secs(10);
+const WRITER_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Ending the connection that waited takes no longer than this.
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Who holds the writer's lease meanwhile, for people.
@@ -150,8 +154,11 @@ async fn begin_new(
             Err(error @ Error::History(waldelta_history::Error::LeaseHeld { .. })) => (error, false),
             Err(error) => {
                 // Half a baseline would be taken for a whole one. Nothing else can be in this history yet.
-                if let Err(left) = history.drop_everything().await {
-                    tracing::warn!(error = %left, "the history that was begun could not be taken back");
+                if let Err(left) = take_back(history).await {
+                    tracing::warn!(
+                        error = chain_text(&left),
+                        "the history that was begun could not be taken back"
+                    );
                 }
                 (error, true)
             }
@@ -167,6 +174,19 @@ async fn begin_new(
         drop_created(connection, &source.slot).await;
     }
     Err(error)
+}
+
+/// Drops what was begun. The server may notice a moment later than we that who wrote the baseline is gone.
+async fn take_back(history: &History) -> Result<(), waldelta_history::Error> {
+    let until = tokio::time::Instant::now() + WRITER_GONE_MAX;
+    loop {
+        match history.drop_everything().await {
+            Err(waldelta_history::Error::LeaseHeld { .. }) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(WRITER_LOOK_INTERVAL).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn write_baseline(
@@ -197,7 +217,7 @@ fn check_slot_usable(source: &Source, slot: &Slot, identity: &Identity) -> Resul
 /// What state the published tables are in, as history keeps it; none where that cannot be told.
 pub(crate) async fn state_of_tables(source: &Source, client: &Client) -> Vec<(u32, String)> {
     let tables = catalog::fingerprints(client, source).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "look at what state the tables are in");
+        tracing::debug!(error = chain_text(&error), "look at what state the tables are in");
         Vec::new()
     });
     tables.iter().map(|table| (table.oid, table.fingerprint.to_json())).collect()
@@ -212,7 +232,7 @@ async fn note_tables(history: &History, fingerprints: Vec<(u32, String)>) {
         writer.release().await
     };
     if let Err(error) = noted.await {
-        tracing::debug!(%error, "store what state the tables were in");
+        tracing::debug!(error = chain_text(&error), "store what state the tables were in");
     }
 }
 
@@ -241,7 +261,11 @@ async fn already_begun(
 pub(crate) async fn drop_created(mut connection: Connection, slot: &str) {
     let name = slot.to_owned();
     if let Err(left) = walsender::on_thread(move || connection.drop_slot(&name)).await {
-        tracing::warn!(slot, error = %left, "the slot that was created could not be dropped again");
+        tracing::warn!(
+            slot,
+            error = chain_text(&left),
+            "the slot that was created could not be dropped again"
+        );
     }
 }
 
