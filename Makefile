@@ -13,7 +13,7 @@ TEST_PG_SECOND ?= 18
 TEST_PG_MATRIX ?= 14 16 17 18
 
 # `make test` tortures for so long, from a new seed each time.
-TORTURE_MINUTES ?= 5
+TORTURE_MINUTES ?= 3
 
 # Tests wait for servers and clocks about a third of their time: three for two cores keep the cores busy.
 NEXTEST_TEST_THREADS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))

@@ -70,6 +70,13 @@ fn on_a_terminal(args: &[String], variables: &[(&str, &str)]) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
+/// What the page says that such a role needs.
+fn documented_grants() -> &'static str {
+    let page = include_str!("../../docs/how-to/watch.md");
+    let begun = page.split_once("```sql\n").unwrap().1;
+    begun.split_once("```").unwrap().0
+}
+
 /// Nobody but a role that may only read: nothing is written, and the slot belongs to nobody.
 #[tokio::test]
 async fn tail_reads_history_itself_where_no_service_runs() {
@@ -81,10 +88,7 @@ async fn tail_reads_history_itself_where_no_service_runs() {
     let role = format!("looks_{}", setting.history.name());
     setting
         .history
-        .exec(&format!(
-            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA waldelta TO {role};
-             GRANT SELECT ON ALL TABLES IN SCHEMA waldelta TO {role}"
-        ))
+        .exec(&format!("CREATE ROLE {role} LOGIN; {}", documented_grants().replace("auditor", &role)))
         .await;
     let theirs = setting.history.url().replace("//postgres@", &format!("//{role}@"));
     let tail = |more: &[&str]| {

@@ -146,8 +146,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateFault> {
     })
 }
 
-/// As libpq has it: nobody but the owner may read it; where that is root, a group of its own may, which nobody may write.
-fn is_too_open(mode: u32, owner: u32) -> bool {
+/// As libpq has it of keys: nobody but the owner may read it; where that is root, a group of its own may, which nobody may write.
+pub(crate) fn is_too_open(mode: u32, owner: u32) -> bool {
     let forbidden = if owner == 0 { 0o037 } else { 0o077 };
     mode & forbidden != 0
 }

@@ -1,7 +1,9 @@
 //! The password file, `~/.pgpass` (PostgreSQL documentation, "The Password File").
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::client_certificate::is_too_open;
 
 /// More than this no password file has.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -29,7 +31,8 @@ impl Passfile {
             );
             return Passfile::default();
         }
-        if metadata.permissions().mode() & 0o077 != 0 {
+        // As with keys, where libpq is stricter: what root hands to a service has root as its owner, and its group.
+        if is_too_open(metadata.mode(), metadata.uid()) {
             tracing::warn!(
                 "password file {path_shown} is ignored: others may read it; run chmod 0600 {path_shown}"
             );
@@ -126,9 +129,12 @@ mod tests {
 
     #[test]
     fn a_file_that_others_may_read_is_ignored() {
+        use std::os::unix::fs::PermissionsExt;
         let path = std::env::temp_dir().join(format!("waldelta-pgpass-{}", std::process::id()));
         std::fs::write(&path, "*:*:*:*:secret\n").unwrap();
-        for (mode, expected) in [(0o640, None), (0o600, Some("secret"))] {
+        let is_root = std::fs::metadata(&path).unwrap().uid() == 0;
+        let to_a_group = is_root.then_some("secret");
+        for (mode, expected) in [(0o644, None), (0o660, None), (0o640, to_a_group), (0o600, Some("secret"))] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(Passfile::read(&path).password(&["h"], 1, "d", "u"), expected, "{mode:o}");
         }

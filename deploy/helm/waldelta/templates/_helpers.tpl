@@ -12,6 +12,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- /* The pod of a role: the two differ in what they do, how many there are, and what they may take. */}}
 {{- define "waldelta.pod" -}}
+{{- $hasTls := regexMatch "(?m)^\\s*(\\[server\\.tls\\]|tls\\s*=)" .root.Values.config }}
+{{- if ne $hasTls .root.Values.encrypted }}
+{{- fail "`encrypted` has to say whether `config` has [server.tls]: the probes would ask in vain" }}
+{{- end }}
 metadata:
   labels:
     {{- include "waldelta.labels" .root | nindent 4 }}
@@ -19,6 +23,9 @@ metadata:
   annotations:
     # Another configuration is taken with new pods, one after the other.
     checksum/config: {{ .root.Values.config | sha256sum }}
+    {{- with .root.Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 spec:
   terminationGracePeriodSeconds: {{ .root.Values.terminationGracePeriodSeconds }}
   automountServiceAccountToken: false
@@ -30,6 +37,17 @@ spec:
     fsGroup: 65532
     seccompProfile:
       type: RuntimeDefault
+  {{- with .root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .root.Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .root.Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- with .root.Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -56,6 +74,9 @@ spec:
       env:
         - name: WALDELTA_CONFIG
           value: /etc/waldelta/waldelta.toml
+        # Where the probes and the services find it, whatever the configuration says.
+        - name: WALDELTA_LISTEN
+          value: 0.0.0.0:7654
       envFrom:
         - secretRef:
             name: {{ .root.Values.databaseSecret }}
